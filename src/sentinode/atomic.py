@@ -1,0 +1,127 @@
+"""Files and folders that appear whole or not at all.
+
+A result is written beside its destination under a temporary name and renamed into place at the end, so that a crash,
+a full disk or Ctrl-C leaves nothing half-written under the name that people look for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sentinode.errors import OutputError
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about writing to ``path`` into an :class:`OutputError`.
+
+    An error that names a file elsewhere (an input that is missing, say) passes through as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename
+        if isinstance(named, str | os.PathLike) and not _belongs(Path(named), path):
+            raise
+        raise output_error(path, error) from error
+
+
+def _belongs(named: Path, path: Path) -> bool:
+    named, parent = named.absolute(), path.absolute().parent
+    return named.is_relative_to(parent) or parent.is_relative_to(named)
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The :class:`OutputError` that says what ``error`` means for ``path``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            "the disk is full; nothing half-written was left behind.",
+            where=path,
+            hint="Free some space, or choose another disk, and run the same command again.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(
+            "this place cannot be written.", where=path, hint="Choose a folder that you may write to."
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return OutputError(
+            "a file stands where a folder is needed.", where=path, hint="Choose another place, or move the file."
+        )
+    return OutputError(
+        f"cannot be written ({error.strerror or error}).", where=path, hint="Choose another place."
+    )
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents, and make sure that it can be written.
+
+    Raises:
+        OutputError: it cannot be created or written.
+    """
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it into place if the block succeeds, remove it if not.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    path = Path(path)
+    # The ending stays, because writers such as matplotlib and Pillow choose the format by it.
+    staged = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield staged
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path`` that takes its place if the block succeeds.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    path = Path(path)
+    staged, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        try:
+            yield staged
+            if path.exists():
+                path.replace(old)
+            staged.replace(path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.replace(path)
+            raise
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file with Unix line ends, whole or not at all.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    with whole_file(path) as staged:
+        staged.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,84 @@
+"""What went wrong, in the user's words, and what to do next.
+
+Every failure that a user can cause or mend is a :class:`SentinodeError`. The command line prints it as one
+paragraph and exits with 2 (refused, nothing done). Anything else that escapes is a fault of ours and exits with 1.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+EXIT_FAULT = 1
+EXIT_REFUSED = 2
+EXIT_PARTIAL = 3
+
+
+class SentinodeError(Exception):
+    """Something was refused: what was wrong, where, and what to do next.
+
+    Args:
+        what: one sentence that says what is wrong.
+        where: the file, key or device that it is about.
+        hint: what the user can do next, as a sentence.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where is not None else self.what
+        return f"{head}\n{self.hint}" if self.hint else head
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would call the class with the formatted message and lose the parts between processes.
+        return _rebuild, (type(self), self.what, self.where, self.hint)
+
+
+def _rebuild(
+    kind: type[SentinodeError], what: str, where: str | Path | None, hint: str | None
+) -> SentinodeError:
+    return kind(what, where=where, hint=hint)
+
+
+class DataError(SentinodeError):
+    """Patches, labels or splits that cannot be read or do not fit together."""
+
+
+class DownloadError(SentinodeError):
+    """A file that could not be fetched, or arrived other than it was published."""
+
+
+class RecipeError(SentinodeError):
+    """A recipe that names an unknown key, a wrong type or a value out of its range."""
+
+
+class WeightsError(SentinodeError):
+    """Pretrained weights that are missing, unsafe to load, or made for another network."""
+
+
+class BundleError(SentinodeError):
+    """A bundle that is incomplete, changed since it was written, or newer than this version."""
+
+
+class SlideError(SentinodeError):
+    """A slide that cannot be read, or whose resolution does not suit the bundle."""
+
+
+class AnnotationError(SentinodeError):
+    """Annotations that cannot be read or do not belong to the slide."""
+
+
+class OutputError(SentinodeError):
+    """A place that cannot be written, or a disk that is full."""
+
+
+class DeviceError(SentinodeError):
+    """A device or precision that this machine lacks."""
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    """The known word closest to a mistyped one, or None where none is close."""
+    match = get_close_matches(word, known, n=1, cutoff=0.5)
+    return match[0] if match else None

@@ -1,0 +1,81 @@
+"""What this machine computes with: the device, and the precision that it gains from."""
+
+from __future__ import annotations
+
+import functools
+import platform
+
+import torch
+
+from sentinode.errors import DeviceError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on: CUDA, then MPS, then the CPU, or the one that ``name`` asks for.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        DeviceError: no such device, or this machine or this build of PyTorch has none.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"'{name}' is no device.", hint=f"Choose one of {', '.join(DEVICES)}.") from error
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise DeviceError(
+            f"this machine offers PyTorch no device '{name}'.",
+            hint="Run `sentinode doctor` to see what there is, or use --device auto.",
+        )
+    return device
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies in bfloat16 faster than in float32.
+
+    A processor without AVX512-BF16 or AMX emulates bfloat16 and is slower with it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return False
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The precision to compute in; ``auto`` takes bfloat16 where the device gains from it.
+
+    Raises:
+        DeviceError: no such precision.
+    """
+    if name not in PRECISIONS:
+        raise DeviceError(f"'{name}' is no precision.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
+    if name == "auto":
+        return torch.bfloat16 if native_bfloat16(device) else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, such as ``cuda (NVIDIA H100)``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return f"{device.type} ({name})"

@@ -1,0 +1,13 @@
+"""Where labelled patches come from."""
+
+from sentinode.patches.patch_set import (
+    CLASS_NAMES,
+    LABEL_REGION,
+    MPP,
+    PATCH_SIZE,
+    SPLITS,
+    Images,
+    PatchSet,
+)
+
+__all__ = ["CLASS_NAMES", "LABEL_REGION", "MPP", "PATCH_SIZE", "SPLITS", "Images", "PatchSet"]

@@ -1,0 +1,114 @@
+"""Progress on standard error: a live bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False)
+"""Where everything that is not a result goes."""
+
+SILENT_S = 15.0
+"""Seconds between lines where standard error is not a terminal."""
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        return Text("" if not speed else f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s")
+
+
+class Bar:
+    """A running bar: ``advance`` it, and ``note`` what should stand beside it."""
+
+    def __init__(self, title: str, total: int | None, unit: str, live: Progress | None) -> None:
+        self._title, self._total, self._unit, self._live = title, total, unit, live
+        self._done, self._note, self._said, self._began = 0, "", time.monotonic(), time.monotonic()
+        self._task = live.add_task(title, total=total, unit=unit, note="") if live else None
+
+    def advance(self, steps: int = 1) -> None:
+        """Count ``steps`` more units as done."""
+        self._done += steps
+        if self._live is not None and self._task is not None:
+            self._live.advance(self._task, steps)
+        elif time.monotonic() - self._said > SILENT_S:
+            self.say()
+
+    def note(self, text: str) -> None:
+        """Show ``text`` beside the bar, such as the metric so far."""
+        self._note = text
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, note=text)
+
+    def total(self, total: int) -> None:
+        """Set the number of units, once it is known."""
+        self._total = total
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, total=total)
+
+    def say(self) -> None:
+        """Print where things stand as a line, for logs and pipes."""
+        self._said = time.monotonic()
+        rate = self._done / max(self._said - self._began, 1e-9)
+        of = f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}"
+        left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and rate else ""
+        note = f"  {self._note}" if self._note else ""
+        console.print(f"{self._title}: {of} {self._unit}, {rate:,.0f}/s{left}{note}", markup=False)
+
+
+@contextlib.contextmanager
+def bar(title: str, total: int | None = None, *, unit: str = "patches", show: bool = True) -> Iterator[Bar]:
+    """A progress bar for a block of work.
+
+    Args:
+        title: what is being done.
+        total: how many units there are, or None where that is unknown.
+        unit: what is counted, in the plural.
+        show: False for silence, such as in a worker process.
+    """
+    if not show:
+        quiet = Bar(title, total, unit, None)
+        quiet._said = float("inf")
+        yield quiet
+        return
+    if not console.is_terminal:
+        yield Bar(title, total, unit, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("<"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True) as live:
+        yield Bar(title, total, unit, live)
+
+
+def track(items: Iterable[T], title: str, total: int | None = None, *, unit: str = "patches", show: bool = True) -> Iterator[T]:
+    """Yield ``items`` with a bar that counts them."""
+    with bar(title, total, unit=unit, show=show) as shown:
+        for item in items:
+            yield item
+            shown.advance()

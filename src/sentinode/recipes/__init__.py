@@ -1,0 +1,236 @@
+"""Every hyperparameter, named, with its unit and range.
+
+A recipe is a TOML file. The shipped ones lie beside this module; ``load_recipe`` reads one by name or path, applies
+overrides such as ``optimizer.lr=3e-4`` and checks all of it. Unknown keys are refused with the nearest right one.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sentinode.errors import RecipeError, nearest
+
+
+class Section(BaseModel):
+    """A table of a recipe. Frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelRecipe(Section):
+    """The network: a backbone of timm and a head of one's own."""
+
+    backbone: str = Field("resnet50", description="Any backbone of timm, by name.")
+    weights: str = Field("imagenet", description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.")
+    pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
+        "avg", description="How the feature map becomes one vector; 'centre' takes the labelled 32 x 32 alone."
+    )
+    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
+        default_factory=list, max_length=4, description="Widths of the head's hidden layers; [] for none."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the head's inputs dropped while training.")
+
+
+class AugmentRecipe(Section):
+    """What is changed at random in each training patch; its label never is."""
+
+    symmetries: bool = Field(True, description="One of the eight symmetries of the square.")
+    stain: float = Field(0.05, ge=0, le=1, description="H&E stain jitter: sigma of each stain's gain and offset.")
+    stain_space: Literal["hed", "macenko"] = Field("hed", description="Stain vectors: fixed, or found per patch.")
+    brightness: float = Field(0.1, ge=0, le=1, description="Largest relative change of brightness.")
+    contrast: float = Field(0.1, ge=0, le=1, description="Largest relative change of contrast.")
+    saturation: float = Field(0.1, ge=0, le=1, description="Largest relative change of saturation.")
+    hue: float = Field(0.02, ge=0, le=0.5, description="Largest rotation of hue, in turns.")
+    blur: float = Field(0.0, ge=0, le=1, description="Probability of a Gaussian blur.")
+    blur_sigma: float = Field(1.0, gt=0, le=4, description="Largest sigma of the blur, in pixels.")
+    noise: float = Field(0.0, ge=0, le=64, description="Largest sigma of Gaussian noise, in grey levels of 255.")
+    jpeg: float = Field(0.0, ge=0, le=1, description="Probability of JPEG compression.")
+    jpeg_quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] = Field(
+        (50, 95), description="Lowest and highest JPEG quality."
+    )
+    zoom: float = Field(0.0, ge=0, le=0.3, description="Largest relative zoom about the centre, in or out.")
+    shift: int = Field(0, ge=0, le=16, description="Largest shift in pixels; above 16 a label could turn wrong.")
+    mixup: float = Field(0.0, ge=0, le=4, description="Alpha of mixup's Beta distribution; 0 for none.")
+
+
+class OptimizerRecipe(Section):
+    """How weights follow gradients."""
+
+    name: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum 0.9.")
+    lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate of the last layers.")
+    head_lr: float = Field(1e-3, gt=0, le=10, description="Learning rate of the first stage, head alone.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay; biases and norms have none.")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Learning rate of a layer over that of the layer after it; 1 for none."
+    )
+    schedule: Literal["onecycle", "cosine", "constant"] = Field("onecycle", description="Course of the learning rate.")
+    warmup: float = Field(0.3, ge=0, le=0.9, description="Share of the steps in which it rises.")
+    gradient_clip: float = Field(1.0, ge=0, le=1000, description="Largest norm of the gradient; 0 for no limit.")
+
+
+class TrainingRecipe(Section):
+    """How long, in what portions, and when to stop."""
+
+    epochs: int = Field(4, ge=1, le=10000, description="Passes over the training patches, all layers.")
+    head_epochs: float = Field(0.0, ge=0, le=100, description="Passes before that with the backbone frozen.")
+    batch_size: int = Field(64, ge=2, le=65536, description="Patches per step of the optimiser, over all devices.")
+    accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")
+    label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="Probability given to the other class.")
+    ema: float = Field(0.0, ge=0, lt=1, description="Decay per step of the weights' moving average; 0 for none.")
+    patience: int = Field(0, ge=0, le=1000, description="Epochs without a better valid score before it stops; 0: never.")
+    monitor: Literal["auc", "nll", "accuracy"] = Field("auc", description="The valid score that chooses the epoch.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="'auto' takes bfloat16 where the machine gains from it."
+    )
+    compile: bool = Field(False, description="Compile the network with torch.compile first.")
+    checkpoint_minutes: float = Field(5.0, ge=0, le=1440, description="Minutes between checkpoints; 0: at each step.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the order, the augmentation and the head.")
+
+
+class OperatingPointRecipe(Section):
+    """The threshold that turns a probability into a verdict."""
+
+    rule: str = Field(
+        "accuracy",
+        description="How it is chosen on valid: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95, half.",
+    )
+
+
+class SplitRecipe(Section):
+    """Used only where the data names no splits of its own."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the 80/10/10 split.")
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    model: ModelRecipe = Field(default_factory=ModelRecipe)
+    augment: AugmentRecipe = Field(default_factory=AugmentRecipe)
+    optimizer: OptimizerRecipe = Field(default_factory=OptimizerRecipe)
+    training: TrainingRecipe = Field(default_factory=TrainingRecipe)
+    operating_point: OperatingPointRecipe = Field(default_factory=OperatingPointRecipe)
+    split: SplitRecipe = Field(default_factory=SplitRecipe)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, each key with what it means."""
+        lines: list[str] = []
+        for name, section in self:
+            lines += [f"# {line}" for line in (type(section).__doc__ or "").splitlines() if line]
+            lines += [f"[{name}]"]
+            for key, info in type(section).model_fields.items():
+                value = json.dumps(getattr(section, key), ensure_ascii=False)
+                lines.append(f"{key} = {value}  # {info.description}")
+            lines.append("")
+        return "\n".join(lines)
+
+
+def recipe_names() -> list[str]:
+    """The names of the shipped recipes."""
+    files = resources.files(__name__).iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".toml"))
+
+
+def load_recipe(source: str | Path = "resnet50", overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and check it.
+
+    Args:
+        source: the name of a shipped recipe, or a path to a TOML file; keys that it leaves out have their defaults.
+        overrides: texts such as ``optimizer.lr=3e-4``; the last one wins.
+
+    Raises:
+        RecipeError: no such recipe, no valid TOML, an unknown key, a wrong type or a value out of range.
+    """
+    tables = _read(source)
+    for text in overrides:
+        _override(tables, text)
+    return check_recipe(tables, where=str(source))
+
+
+def check_recipe(tables: Mapping[str, Any], *, where: str | None = None) -> Recipe:
+    """The recipe that nested ``tables`` spell out.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        # Strict for what TOML types already tell apart, so that "3" is no number and 1 no truth value.
+        return Recipe.model_validate_json(json.dumps(tables), strict=True)
+    except ValidationError as error:
+        raise _explain(error, where) from None
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"holds a value that no recipe can hold ({error}).", where=where) from None
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix != ".toml" and not path.exists():
+        names = recipe_names()
+        if str(source) not in names:
+            guess = nearest(str(source), names)
+            raise RecipeError(
+                f"there is no recipe '{source}'{f'; did you mean {guess!r}' if guess else ''}.",
+                hint=f"The shipped recipes are {', '.join(names)}; or give a path to a .toml file.",
+            )
+        return tomllib.loads(resources.files(__name__).joinpath(f"{source}.toml").read_text("utf-8"))
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot be read ({error.strerror}).", where=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"is no valid TOML: {error}.", where=path, hint="Mend that line and run again.") from None
+
+
+def _override(tables: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise RecipeError(
+            f"'{text}' does not read as SECTION.KEY=VALUE.", where="--set", hint="For example --set optimizer.lr=3e-4"
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word, such as resnet18, stands for a string
+    table = tables.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise RecipeError(f"'{section}' is no section.", where="--set")
+    table[name] = parsed
+
+
+def _explain(error: ValidationError, where: str | None) -> RecipeError:
+    """The first thing wrong, in words, with the nearest right key."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _keys()
+        guess = nearest(key, known) or _same_name(path[-1], known)
+        hint = f"Did you mean '{guess}'?" if guess else f"The sections are {', '.join(Recipe.model_fields)}."
+        return RecipeError(f"there is no key '{key}' in a recipe.", where=where, hint=hint)
+    section = Recipe.model_fields.get(path[0])
+    info = section.annotation.model_fields.get(path[1]) if section and len(path) > 1 else None  # type: ignore[union-attr]
+    says = first["msg"][0].lower() + first["msg"][1:]
+    hint = f"{'.'.join(path[:2])}: {info.description}" if info is not None else None
+    return RecipeError(f"'{key}' = {first['input']!r} will not do: {says}.", where=where, hint=hint)
+
+
+def _keys() -> list[str]:
+    sections = Recipe.model_fields.items()
+    return [f"{name}.{key}" for name, info in sections for key in info.annotation.model_fields] + [  # type: ignore[union-attr]
+        *Recipe.model_fields
+    ]
+
+
+def _same_name(name: str, known: list[str]) -> str | None:
+    """The full key whose last part is nearest: ``training.lr`` becomes ``optimizer.lr``."""
+    ends = {key.rpartition(".")[2]: key for key in known}
+    guess = nearest(name, list(ends))
+    return ends[guess] if guess else None
