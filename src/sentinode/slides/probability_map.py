@@ -1,7 +1,7 @@
-"""The map of a slide: one calibrated probability for each window of a grid, and all that is needed to place it.
+"""The map of a slide: a calibrated probability for each window of a grid, and all that is needed to place it.
 
-A map is two files in the slide's folder: ``map.npy`` (float32) and ``map.json`` (everything else, with the SHA-256 of
-the array). Neither holds a time, a path or a pickle, so the same scan writes the same bytes.
+A map is two files in the slide's folder: ``map.npy`` (float32) and ``map.json`` (everything else, with the
+SHA-256 of the array). Neither holds a time, a path or a pickle, so the same scan writes the same bytes.
 """
 
 from __future__ import annotations
@@ -47,16 +47,17 @@ class SlideRecord:
 class ProbabilityMap:
     """P(tumour) over a slide.
 
-    The window in row r and column c is centred ``(origin[0] + c * stride, origin[1] + r * stride)`` level-0 pixels from
-    the slide's upper left corner. The origin is half a stride, so each window stands for the ``stride`` x ``stride``
-    square around its centre, and the squares cover the slide without gap or overlap.
+    The window in row r and column c is centred ``(origin[0] + c * stride, origin[1] + r * stride)`` level-0
+    pixels from the slide's upper left corner. The origin is half a stride, so each window stands for the
+    ``stride`` x ``stride`` square around its centre, and the squares cover the slide without gap or overlap.
 
     Attributes:
-        probability: float32 (rows, columns) in [0, 1]: temperature-scaled, then corrected to ``prior``; NaN where
-            there is no tissue.
+        probability: float32 (rows, columns) in [0, 1]: temperature-scaled, then corrected to ``prior``; NaN
+            where there is no tissue.
         stride: level-0 pixels from one window's centre to the next, in x and in y.
         origin: (x, y) of the first window's centre in level-0 pixels.
-        mpp: microns per pixel at which the classifier saw the windows: the bundle's. Level 0 has ``slide.mpp``.
+        mpp: microns per pixel at which the classifier saw the windows: the bundle's. Level 0's is
+            ``slide_mpp``.
         threshold: the bundle's operating point, carried through the same correction as the probabilities.
         prior: the share of tumour among windows of tissue that the probabilities assume.
         slide: the slide.
@@ -87,9 +88,10 @@ class ProbabilityMap:
     def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """x of each column and y of each row, the windows' centres in level-0 pixels."""
         rows, columns = self.probability.shape
-        return self.origin[0] + self.stride * np.arange(columns), self.origin[1] + self.stride * np.arange(
-            rows
+        x, y = (
+            start + self.stride * np.arange(n) for start, n in zip(self.origin, (columns, rows), strict=True)
         )
+        return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
     def at(self, x: float, y: float) -> float:
         """P(tumour) of the window whose square holds the level-0 point (x, y); NaN where there is none."""
