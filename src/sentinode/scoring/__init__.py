@@ -1,0 +1,33 @@
+"""Arrays in, figures out: metrics with intervals, calibration and the operating point. No model."""
+
+from sentinode.scoring.calibration import (
+    ECE_BINS,
+    Reliability,
+    calibrated,
+    ece_floor,
+    fit_temperature,
+    reliability,
+)
+from sentinode.scoring.figure import Figure
+from sentinode.scoring.metrics import FIGURES, Curve, Scores, auc, measure, pr_curve, roc_curve
+from sentinode.scoring.operating_point import RULES, choose_threshold, parse_rule
+
+__all__ = [
+    "ECE_BINS",
+    "FIGURES",
+    "RULES",
+    "Curve",
+    "Figure",
+    "Reliability",
+    "Scores",
+    "auc",
+    "calibrated",
+    "choose_threshold",
+    "ece_floor",
+    "fit_temperature",
+    "measure",
+    "parse_rule",
+    "pr_curve",
+    "reliability",
+    "roc_curve",
+]

@@ -1,0 +1,142 @@
+"""Whether a probability means what it says, and the one number that mends it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from sentinode.errors import DataError
+from sentinode.scoring.figure import Figure
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+ECE_BINS = 15
+"""Equal-mass bins of P(tumour) in the expected calibration error."""
+
+TEMPERATURES = (0.05, 20.0)
+"""Range that a fitted temperature is held to."""
+
+
+def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature that minimises the negative log-likelihood (Guo et al. 2017, section 4.2).
+
+    Args:
+        margins: float (N,), logit of tumour minus logit of normal.
+        labels: (N,), 0 or 1.
+
+    Returns:
+        T, to divide the margins by. 1.0, with a warning, where the labels cannot say: one class only, or
+        margins whose signs are all right, so that every smaller T would look better still.
+
+    Raises:
+        DataError: no patches, unequal lengths, or margins that are not finite.
+    """
+    margin = np.asarray(margins, dtype=np.float64).ravel()
+    label = np.asarray(labels).ravel() == 1
+    if not len(margin) or len(margin) != len(label):
+        raise DataError(f"a temperature cannot be fitted to {len(margin)} margins and {len(label)} labels.")
+    if not np.isfinite(margin).all():
+        raise DataError("the model's outputs are not finite.", hint="Training diverged: lower optimizer.lr.")
+    if label.all() or not label.any():
+        log.warning("Only one class among the patches: the temperature stays 1.")
+        return 1.0
+    signed = np.where(label, margin, -margin)
+    if (signed > 0).all():
+        log.warning("Every patch is on its right side, so no temperature is best: it stays 1.")
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0.0, -signed / math.exp(log_temperature)).mean())
+
+    lowest, highest = TEMPERATURES
+    bounds = (math.log(lowest), math.log(highest))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    best = math.exp(found.x)
+    if not lowest * 1.001 < best < highest * 0.999:
+        log.warning("The temperature, %.3g, is at the end of its range: the outputs do not fit.", best)
+    return best
+
+
+def calibrated(margins: ArrayLike, temperature: float) -> NDArray[np.float32]:
+    """P(tumour), float32 (N,): the sigmoid of the margins divided by ``temperature``."""
+    probabilities: Floats = expit(np.asarray(margins, dtype=np.float64) / temperature)
+    return probabilities.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What was said and what was true, bin by bin.
+
+    Attributes:
+        said: float (bins,), the mean P(tumour) in each bin, from 0 to 1.
+        true: float (bins,), the share of tumour in each bin, from 0 to 1.
+        count: float (bins,), how many patches each bin holds.
+    """
+
+    said: Floats
+    true: Floats
+    count: Floats
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean of |said - true|, weighted by count."""
+        return float(np.abs(self.said - self.true) @ self.count / self.count.sum())
+
+
+def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = ECE_BINS) -> Reliability:
+    """Equal-mass bins of P(tumour), each with what was said and what was true.
+
+    Args:
+        labels: (N,), 0 or 1.
+        probabilities: (N,), P(tumour).
+        bins: how many; fewer where there are fewer patches.
+    """
+    scores, cell = np.unique(np.asarray(probabilities, dtype=np.float64), return_inverse=True)
+    positive = np.asarray(labels).ravel() == 1
+    tumour = np.bincount(cell[positive], minlength=len(scores)).astype(np.float64)
+    normal = np.bincount(cell[~positive], minlength=len(scores)).astype(np.float64)
+    return bin_counts(scores, tumour, normal, bins)
+
+
+def bin_counts(scores: Floats, tumour: Floats, normal: Floats, bins: int = ECE_BINS) -> Reliability:
+    """Equal-mass bins of patches that are counted by score, as ``np.array_split`` would cut them when sorted.
+
+    Where patches with equal scores fall on both sides of a cut, each side gets its share of their labels,
+    so that the order of the patches does not matter.
+
+    Args:
+        scores: (K,), the distinct probabilities, ascending.
+        tumour: (K,), how many tumour patches have each score.
+        normal: (K,), how many normal patches have each score.
+    """
+    below = np.concatenate(([0.0], np.cumsum(tumour + normal)))
+    total = int(below[-1])
+    bins = min(bins, total)
+    cuts = np.concatenate(([0], np.cumsum(total // bins + (np.arange(bins) < total % bins))))
+    said = np.interp(cuts, below, np.concatenate(([0.0], np.cumsum((tumour + normal) * scores))))
+    true = np.interp(cuts, below, np.concatenate(([0.0], np.cumsum(tumour))))
+    count = np.diff(cuts).astype(np.float64)
+    return Reliability(np.diff(said) / count, np.diff(true) / count, count)
+
+
+def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins: int = ECE_BINS) -> Figure:
+    """The ECE that a perfectly calibrated model scores by chance when it says just these probabilities.
+
+    Labels are drawn from the probabilities themselves, so that whatever error is left comes from their
+    number. An ECE within the interval is not told from a perfect one by these data.
+
+    Returns:
+        The mean over the draws, with the middle 95 % of them.
+    """
+    said = np.asarray(probabilities, dtype=np.float64).ravel()
+    rng = np.random.default_rng(seed)
+    errors = [reliability(rng.random(len(said)) < said, said, bins).error for _ in range(draws)]
+    return Figure.of(float(np.mean(errors)), errors)

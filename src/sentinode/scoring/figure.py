@@ -1,0 +1,46 @@
+"""A figure with its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An estimate and its 95 % interval; NaN where it is undefined.
+
+    Attributes:
+        value: the estimate on the data as they are.
+        low: the 2.5th percentile over the resamples.
+        high: the 97.5th percentile.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, resampled: ArrayLike) -> Figure:
+        """The figure whose interval spans the middle 95 % of ``resampled``, those that are NaN left out."""
+        drawn = np.asarray(resampled, dtype=np.float64)
+        drawn = drawn[np.isfinite(drawn)]
+        if not math.isfinite(value) or not len(drawn):
+            return cls(float(value), math.nan, math.nan)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        return cls(float(value), float(low), float(high))
+
+    def as_dict(self) -> dict[str, float | None]:
+        """``{"value", "low", "high"}`` with None, JSON's null, for what is undefined."""
+        named = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: number if math.isfinite(number) else None for name, number in named.items()}
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "undefined"
+        if not math.isfinite(self.low):
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
