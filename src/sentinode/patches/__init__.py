@@ -1,5 +1,6 @@
 """Where labelled patches come from."""
 
+from sentinode.patches.opening import PatchData, open_data
 from sentinode.patches.patch_set import (
     CLASS_NAMES,
     LABEL_REGION,
@@ -10,4 +11,14 @@ from sentinode.patches.patch_set import (
     PatchSet,
 )
 
-__all__ = ["CLASS_NAMES", "LABEL_REGION", "MPP", "PATCH_SIZE", "SPLITS", "Images", "PatchSet"]
+__all__ = [
+    "CLASS_NAMES",
+    "LABEL_REGION",
+    "MPP",
+    "PATCH_SIZE",
+    "SPLITS",
+    "Images",
+    "PatchData",
+    "PatchSet",
+    "open_data",
+]

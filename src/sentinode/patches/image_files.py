@@ -1,0 +1,184 @@
+"""Labelled image files: the Kaggle competition's layout, and folders of class folders."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from sentinode.errors import DataError
+from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
+from sentinode.patches.source import SPLIT_NAMES, Part, Source, checked_labels, read_head
+from sentinode.progress import Bar
+
+IMAGE_ENDINGS = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+KAGGLE_LABELS = "train_labels.csv"
+
+CLASS_FOLDERS = {
+    "0": 0,
+    "normal": 0,
+    "negative": 0,
+    "benign": 0,
+    "healthy": 0,
+    "no_tumor": 0,
+    "no_tumour": 0,
+    "non_tumor": 0,
+    "non_tumour": 0,
+    "1": 1,
+    "tumor": 1,
+    "tumour": 1,
+    "positive": 1,
+    "malignant": 1,
+    "cancer": 1,
+    "metastasis": 1,
+    "metastases": 1,
+    "metastatic": 1,
+}
+"""What the folders of a class may be called; case, spaces and hyphens do not matter."""
+
+
+class ImageFiles:
+    """One image file for each patch."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return self._files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def mapped(self) -> None:
+        return None
+
+    def stream(self) -> Iterator[Decoded]:
+        return in_threads(lambda path: decode(path, path), self._files)
+
+    def unpack(self, target: Path, bar: Bar) -> int:
+        return write_stream(self.stream(), target, bar)
+
+
+def find_kaggle(path: Path) -> Source | None:
+    """``train_labels.csv`` (id,label) and ``train/<id>.tif``: Kaggle's histopathologic-cancer-detection.
+
+    Args:
+        path: the folder of both, or the CSV itself.
+
+    Raises:
+        DataError: the table is not what it should be, or images that it names are missing.
+    """
+    table = path if path.is_file() else path / KAGGLE_LABELS
+    if table.name != KAGGLE_LABELS or not table.is_file():
+        return None
+    ids, values = _kaggle_table(table)
+    labels = checked_labels(np.array(values), table)
+    folder = table.parent / "train"
+    if not folder.is_dir():
+        raise DataError(
+            "the folder 'train' with the images is missing beside this table.",
+            where=table,
+            hint="Unpack train.zip of the competition there, so that train/<id>.tif exists for each row.",
+        )
+    by_id = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_ENDINGS}
+    missing = [name for name in ids if name not in by_id]
+    if missing:
+        named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise DataError(
+            f"{len(missing):,} of {len(ids):,} rows have no image in {folder}: {named}",
+            where=table,
+            hint="Unpack the rest of train.zip there, or remove these rows from the table.",
+        )
+    extra = len(by_id) - len(set(ids))
+    warnings = (f"{extra:,} images in {folder} are not in {table.name}, and are left out.",) if extra else ()
+    part = Part(labels, np.array(ids), ImageFiles([by_id[name] for name in ids]), where=table)
+    return Source("kaggle", path, {"": part}, warnings)
+
+
+def _kaggle_table(path: Path) -> tuple[list[str], list[float]]:
+    read_head(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if not {"id", "label"} <= set(table.fieldnames or ()):
+                raise DataError(f"the columns must be 'id,label'; they are {table.fieldnames}.", where=path)
+            rows = [(row["id"], row["label"]) for row in table]
+    except UnicodeDecodeError as error:
+        raise DataError("this is not a text table.", where=path) from error
+    values = []
+    for number, (_, label) in enumerate(rows, start=2):
+        try:
+            values.append(float(label))
+        except (TypeError, ValueError):
+            raise DataError(
+                f"the label in line {number:,} is {label!r}; it must be 0 or 1.", where=path
+            ) from None
+    return [name for name, _ in rows], values
+
+
+def find_folder(path: Path) -> Source | None:
+    """Folders named by class (``normal`` and ``tumour``, 0 and 1, ...), perhaps below folders named by split.
+
+    Raises:
+        DataError: images lie in a folder beside them whose name is no class, or there are no images at all.
+    """
+    if not path.is_dir():
+        return None
+    splits = {SPLIT_NAMES[f.name.lower()]: f for f in _folders(path) if f.name.lower() in SPLIT_NAMES}
+    splits = {split: folder for split, folder in splits.items() if _classes(folder)}
+    roots = splits or ({"": path} if _classes(path) else {})
+    if not roots:
+        return None
+    parts = {split: _folder_part(folder, path) for split, folder in roots.items()}
+    return Source("folder", path, parts)
+
+
+def _folder_part(folder: Path, root: Path) -> Part:
+    classes = _classes(folder)
+    for other in set(_folders(folder)) - set(chain(*classes.values())):
+        if any(_images(other)):
+            raise DataError(
+                f"this folder holds images beside {', '.join(_names(classes))}, but its name is no class.",
+                where=other,
+                hint="Rename it by its class (normal, tumour, 0, 1, ...), or move it elsewhere.",
+            )
+    found = sorted(
+        (file.relative_to(root).as_posix(), file, label)
+        for label, folders in classes.items()
+        for class_folder in folders
+        for file in _images(class_folder)
+    )
+    if not found:
+        raise DataError(
+            f"there are no images in {' or '.join(_names(classes))}.",
+            where=folder,
+            hint=f"Images end in {', '.join(sorted(IMAGE_ENDINGS))}.",
+        )
+    ids, files, labels = zip(*found, strict=True)
+    return Part(np.array(labels, np.uint8), np.array(ids), ImageFiles(files), where=folder)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _images(path: Path) -> Iterator[Path]:
+    return (f for f in path.rglob("*") if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
+
+
+def _classes(path: Path) -> dict[int, list[Path]]:
+    """The class folders directly below a folder, by label."""
+    found: dict[int, list[Path]] = {}
+    for folder in _folders(path):
+        label = CLASS_FOLDERS.get(folder.name.lower().replace(" ", "_").replace("-", "_"))
+        if label is not None:
+            found.setdefault(label, []).append(folder)
+    return found
+
+
+def _names(classes: dict[int, list[Path]]) -> list[str]:
+    return [folder.name for folders in classes.values() for folder in folders]

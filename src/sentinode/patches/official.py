@@ -1,0 +1,308 @@
+"""The official HDF5 files of PatchCamelyon (Veeling et al. 2018), as published on Zenodo (record 2546921).
+
+``camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5``, or ``.h5.gz``, and ``..._meta.csv`` where
+present.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.errors import DataError
+from sentinode.patches.cache import unpacked
+from sentinode.patches.patch_set import SPLITS
+from sentinode.patches.pixels import BATCH, PATCH_BYTES, SHAPE, MappedImages, write_stream
+from sentinode.patches.source import Part, Source, checked_labels, read_head
+from sentinode.progress import Bar
+
+STEM = "camelyonpatch_level_2_split_"
+TEST_SLIDE = "camelyon16_test_"
+SYNTHETIC = "SYNTHETIC.json"
+"""The file that says, beside official files, that their patches are generated."""
+
+# PCam's README prints the sums of valid and test exchanged (its issues 1 and 4). These go with Zenodo's
+# names, which are right: they are what people get who run md5sum on the files, what torchvision corrected its
+# own table to (its pull request 6644), and, for the unpacked files, what two projects recorded independently.
+PUBLISHED_MD5 = {
+    f"{STEM}train_x.h5.gz": "1571f514728f59376b705fc836ff4b63",
+    f"{STEM}train_y.h5.gz": "35c2d7259d906cfc8143347bb8e05be7",
+    f"{STEM}valid_x.h5.gz": "d5b63470df7cfa627aeec8b9dc0c066e",
+    f"{STEM}valid_y.h5.gz": "2b85f58b927af9964a4c15b8f7e8f179",
+    f"{STEM}test_x.h5.gz": "d8c2d60d490dbd479f8199bdfa0cf6ec",
+    f"{STEM}test_y.h5.gz": "60a7035772fbdb7f34eb86d4420cf66a",
+    f"{STEM}train_meta.csv": "5a3dd671e465cfd74b5b822125e65b0a",
+    f"{STEM}valid_meta.csv": "67589e00a4a37ec317f2d1932c7502ca",
+    f"{STEM}test_meta.csv": "3455fd69135b66734e1008f3af684566",
+    f"{STEM}train_x.h5": "01844da899645b4d6f84946d417ba453",
+    f"{STEM}train_y.h5": "0781386bf6c2fb62d58ff18891466aca",
+    f"{STEM}valid_x.h5": "81cf9680f1724c40673f10dc88e909b1",
+    f"{STEM}valid_y.h5": "94d8aacc249253159ce2a2e78a86e658",
+    f"{STEM}test_x.h5": "2614b2e6717d6356be141d9d6dbfcb7e",
+    f"{STEM}test_y.h5": "11ed647efe9fe457a4eb45df1dba19ba",
+}
+"""MD5 of each published file, packed and unpacked."""
+
+DAMAGED = "Fetch it again with 'sentinode data download', which checks it against the published checksum."
+
+
+def find(path: Path, cache: Path) -> Source | None:
+    """The official files in a folder, or of the split that a single ``_x`` or ``_y`` file belongs to.
+
+    Raises:
+        DataError: a file is damaged, missing its partner, or not what its name says.
+    """
+    splits = [path.name[len(STEM) :].split("_")[0]] if path.is_file() else list(SPLITS)
+    folder = path.parent if path.is_file() else path
+    found = {split: (_named(folder, split, "x"), _named(folder, split, "y")) for split in splits}
+    parts = {split: _read(split, x, y, cache) for split, (x, y) in found.items() if x or y}
+    if not parts:
+        return None
+    return Source("official", path, parts, toy=(folder / SYNTHETIC).is_file())
+
+
+def swap(source: Source) -> str | None:
+    """A sentence that says so where valid and test are exchanged, or None.
+
+    Known by the slides of the meta CSV (Camelyon16's own test slides are PCam's test split), and, where there
+    is none, by the published checksums of the small label files.
+    """
+    if source.kind != "official":
+        return None
+    for split, part in source.parts.items():
+        if part.slides is not None:
+            of_test = np.char.startswith(part.slides, TEST_SLIDE)
+            if split == "test" and not of_test.all():
+                return f"the test split holds slides such as {part.slides[~of_test][0]}, not {TEST_SLIDE}*"
+            if split != "test" and of_test.any():
+                return f"the {split} split holds slides such as {part.slides[of_test][0]}"
+        other = {"valid": "test", "test": "valid"}.get(split)
+        if other and part.where.stat().st_size < 1 << 20:
+            published = PUBLISHED_MD5.get(part.where.name.replace(split, other))
+            if hashlib.md5(part.where.read_bytes()).hexdigest() == published:
+                return f"{part.where.name} is the published file of the {other} split"
+    return None
+
+
+def refuse_swap(source: Source) -> None:
+    """
+    Raises:
+        DataError: valid and test are exchanged; it explains the README's mistake.
+    """
+    if (why := swap(source)) is not None:
+        raise DataError(
+            f"valid and test are exchanged: {why}.",
+            where=source.path,
+            hint="PCam's README prints the MD5 sums of valid and test exchanged, and files renamed to fit it "
+            "are wrong; the names on Zenodo (record 2546921) are right. Exchange the names of the valid and "
+            "test files (x, y and meta), or fetch them again with 'sentinode data download'.",
+        )
+
+
+def _named(folder: Path, split: str, what: str) -> Path | None:
+    for ending in (".h5", ".h5.gz"):
+        path = folder / f"{STEM}{split}_{what}{ending}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _read(split: str, x: Path | None, y: Path | None, cache: Path) -> Part:
+    if x is None or y is None:
+        have, lack = (x, "y") if x else (y, "x")
+        assert have is not None
+        raise DataError(
+            f"the file with the {'labels' if lack == 'y' else 'images'} is missing beside it "
+            f"({STEM}{split}_{lack}.h5 or .h5.gz).",
+            where=have,
+            hint="Put it there, or fetch it with 'sentinode data download'.",
+        )
+    labels = _labels(y)
+    pixels = GzippedPixels(x, len(labels), cache) if x.suffix == ".gz" else Hdf5Pixels(x)
+    if len(pixels) != len(labels):
+        raise _apart(x, len(pixels), len(labels))
+    ids = np.char.add(f"{split}/", np.char.zfill(np.arange(len(labels)).astype(str), 6))
+    meta = y.with_name(f"{STEM}{split}_meta.csv")
+    slides = _slides(meta, len(labels)) if meta.is_file() else None
+    return Part(labels, ids, pixels, where=y, slides=slides)
+
+
+class Hdf5Pixels:
+    """Dataset ``x``, uint8 (N, 96, 96, 3), of an HDF5 file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with open_hdf5(path) as file:
+            data = dataset(file, "x", path)
+            if data.dtype != np.uint8 or data.shape[1:] != SHAPE:
+                raise DataError(
+                    f"'x' must be uint8 (N, 96, 96, 3); this is {data.dtype} {data.shape}.", where=path
+                )
+            self._count = len(data)
+            # Contiguous and unfiltered data is raw patches one after the other: it can be mapped as it lies.
+            self._offset = data.id.get_offset() if data.chunks is None and data.external is None else None
+        if self._offset is not None and path.stat().st_size < self._offset + self._count * PATCH_BYTES:
+            raise DataError("this HDF5 file is truncated.", where=path, hint=DAMAGED)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self._path]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def mapped(self) -> MappedImages | None:
+        return None if self._offset is None else MappedImages(self._path, self._offset, self._count)
+
+    def stream(self) -> Iterator[NDArray[np.uint8]]:
+        with open_hdf5(self._path) as file:
+            data = dataset(file, "x", self._path)
+            for start in range(0, self._count, BATCH):
+                try:
+                    yield from data[start : start + BATCH]
+                except OSError as error:
+                    raise _damaged(self._path, error) from error
+
+    def unpack(self, target: Path, bar: Bar) -> int:
+        return write_stream(self.stream(), target, bar)
+
+
+class GzippedPixels:
+    """The same, compressed as published: unpacked into the cache before anything is read."""
+
+    def __init__(self, path: Path, count: int, cache: Path) -> None:
+        read_head(path)
+        self._path, self._count, self._cache = path, count, cache
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self._path]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def mapped(self) -> None:
+        return None
+
+    def stream(self) -> Iterator[NDArray[np.uint8]]:
+        return unpacked(self, self._path.name, self._cache).stream()
+
+    def unpack(self, target: Path, bar: Bar) -> int:
+        with target.open("wb") as file:
+            written = 0
+            for chunk in gunzip(self._path):
+                file.write(chunk)
+                done = (written + len(chunk)) // PATCH_BYTES - written // PATCH_BYTES
+                bar.advance(done)
+                written += len(chunk)
+        try:
+            inner = Hdf5Pixels(target)
+        except DataError as error:
+            raise DataError(error.what, where=self._path, hint=error.hint) from error
+        if len(inner) != self._count:
+            raise _apart(self._path, len(inner), self._count)
+        if (images := inner.mapped()) is not None:
+            return images.offset
+        raw = target.with_name(f"{target.name}.raw")
+        try:
+            inner.unpack(raw, bar)
+            raw.replace(target)
+        finally:
+            raw.unlink(missing_ok=True)
+        return 0
+
+
+def gunzip(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
+    """The content of a gzip file, a piece at a time.
+
+    Raises:
+        DataError: it is truncated or damaged.
+    """
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(size):
+                yield chunk
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"this gzip file is truncated or damaged ({error}).", where=path, hint=DAMAGED
+        ) from error
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path, content: io.BytesIO | None = None) -> Iterator[h5py.File]:
+    """An HDF5 file, or one held in memory, with its errors in the user's words."""
+    if content is None:
+        read_head(path)
+    try:
+        file = h5py.File(content if content is not None else path, "r")
+    except OSError as error:
+        raise _damaged(path, error) from error
+    with file:
+        yield file
+
+
+def _apart(path: Path, images: int, labels: int) -> DataError:
+    return DataError(
+        f"{images:,} images here, and {labels:,} labels in the file beside it: they do not belong together.",
+        where=path,
+        hint=DAMAGED,
+    )
+
+
+def _damaged(path: Path, error: OSError) -> DataError:
+    if "truncated" in str(error):
+        return DataError("this HDF5 file is truncated.", where=path, hint=DAMAGED)
+    return DataError(f"this is not an HDF5 file, or it is damaged ({error}).", where=path, hint=DAMAGED)
+
+
+def dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """A dataset by its name.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        held = ", ".join(repr(key) for key in file) or "nothing"
+        raise DataError(f"there is no dataset {name!r} in this file; it holds {held}.", where=path)
+    return found
+
+
+def _labels(path: Path) -> NDArray[np.uint8]:
+    read_head(path)
+    content = io.BytesIO(b"".join(gunzip(path))) if path.suffix == ".gz" else None
+    with open_hdf5(path, content) as file:
+        data = dataset(file, "y", path)
+        if data.ndim < 1 or data.size != len(data):
+            raise DataError(f"'y' must be (N, 1, 1, 1) or (N,); this is {data.shape}.", where=path)
+        try:
+            return checked_labels(data[()].reshape(-1), path)
+        except OSError as error:
+            raise _damaged(path, error) from error
+
+
+def _slides(path: Path, count: int) -> NDArray[np.str_]:
+    read_head(path)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        if "wsi" not in (table.fieldnames or []):
+            raise DataError(
+                f"the column 'wsi' (the slide of each patch) is missing; there are {table.fieldnames}.",
+                where=path,
+            )
+        slides = np.array([row["wsi"] for row in table], dtype=str)
+    if len(slides) != count:
+        raise DataError(
+            f"{len(slides):,} rows here, and {count:,} labels: they do not belong together.", where=path
+        )
+    return slides

@@ -1,0 +1,233 @@
+"""Opening labelled patches at a path, whatever their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.errors import DataError
+from sentinode.patches import image_files, official, parquet
+from sentinode.patches.cache import cache_folder, unpacked
+from sentinode.patches.patch_set import SPLITS, PatchSet
+from sentinode.patches.pixels import MappedImages
+from sentinode.patches.source import Part, Source
+from sentinode.patches.splits import deal, read_slide_map, slides_of
+
+
+class PatchData:
+    """Labelled patches and their splits; index it by ``train``, ``valid`` or ``test``.
+
+    Labels, ids and slides are read when it is opened. Pixels are unpacked, where they must be, when a split
+    is first asked for, so that evaluating on test does not wait for train.
+
+    Attributes:
+        kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
+        path: the path that the user gave.
+        splits: the names of the splits that are present, in the order train, valid, test.
+        own_splits: whether the data itself names its splits; if not, they were dealt here.
+        warnings: what the user should know, as sentences.
+        toy: whether the patches are generated.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        dealt: NDArray[np.str_] | None,
+        *,
+        incomplete: Mapping[str, int] | None = None,
+        warnings: tuple[str, ...] = (),
+        cache: Path,
+        show: bool = True,
+    ) -> None:
+        self.kind, self.path, self.toy = source.kind, source.path, source.toy
+        self.own_splits = source.own_splits
+        self.warnings = warnings
+        present = source.parts if dealt is None else dealt
+        self.splits = tuple(split for split in SPLITS if split in present)
+        self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
+        self._cache, self._show = cache, show
+        self._images: dict[str, MappedImages] = {}
+
+    def __getitem__(self, split: str) -> PatchSet:
+        """The patches of one split.
+
+        Raises:
+            DataError: there is no such split, or its pixels cannot be read.
+        """
+        if split not in self.splits:
+            raise DataError(
+                f"there is no split {split!r} here; there is {' and '.join(self.splits)}.", where=self.path
+            )
+        if missing := self._incomplete.get(split):
+            raise DataError(
+                f"{missing:,} patches of the {split} split that was stored are not in this data any more.",
+                where=self.path,
+                hint="Figures would be of other patches than before. Restore them, or give the data that the "
+                "split was made from.",
+            )
+        name = split if self.own_splits else ""
+        part = self._source.parts[name]
+        whole = PatchSet(
+            images=self._unpacked(name, part),
+            labels=part.labels,
+            ids=part.ids,
+            slides=part.slides,
+            split=split,
+            source=self.path,
+            kind=self.kind,
+            toy=self.toy,
+            warnings=self.warnings,
+        )
+        return whole if self._dealt is None else whole.subset(np.flatnonzero(self._dealt == split))
+
+    def assignment(self) -> dict[str, str]:
+        """The split of each patch by its id, where the splits were dealt here; else empty.
+
+        Given to :func:`open_data` again, it makes the same splits for ever.
+        """
+        if self._dealt is None:
+            return {}
+        ids = self._source.parts[""].ids
+        return {name: split for name, split in zip(ids.tolist(), self._dealt.tolist(), strict=True) if split}
+
+    def _unpacked(self, name: str, part: Part) -> MappedImages:
+        if name not in self._images:
+            title = f"{self.path.name or self.kind} {name}".strip()
+            self._images[name] = unpacked(part.pixels, title, self._cache, show=self._show)
+        return self._images[name]
+
+
+def open_data(
+    path: str | Path,
+    *,
+    slide_map: Path | None = None,
+    seed: int = 0,
+    assignment: Mapping[str, str] | None = None,
+    cache: Path | None = None,
+    show: bool = True,
+) -> PatchData:
+    """Open labelled patches; their kind is found by looking.
+
+    Args:
+        path: a folder with the official HDF5 files (or ``.h5.gz``), with Kaggle's ``train_labels.csv`` and
+            ``train/``, with class folders of images (perhaps below split folders), or with Parquet shards; or
+            one such file.
+        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``).
+        seed: how data without splits is dealt 80/10/10.
+        assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, in place of
+            dealing. Patches that it does not name are left out. Data that names its own splits keeps them.
+        cache: where patches are unpacked; else ``SENTINODE_CACHE``, else the user's cache folder.
+        show: whether to draw a progress bar while unpacking.
+
+    Raises:
+        DataError: nothing fits, files are damaged or do not belong together, or valid and test are exchanged.
+    """
+    source = find_source(Path(path), cache_folder(cache))
+    official.refuse_swap(source)
+    if slide_map is not None:
+        source = _with_slides(source, slide_map)
+    warnings = list(source.warnings)
+    dealt: NDArray[np.str_] | None = None
+    incomplete: dict[str, int] = {}
+    if not source.own_splits:
+        part = source.parts[""]
+        if assignment is not None:
+            dealt, incomplete = _stored(part, assignment, source.path, warnings)
+        else:
+            dealt = deal(part.ids, part.labels, part.slides, seed)
+            warnings += _leakage(part)
+    return PatchData(
+        source, dealt, incomplete=incomplete, warnings=tuple(warnings), cache=cache_folder(cache), show=show
+    )
+
+
+def find_source(path: Path, cache: Path) -> Source:
+    """Look what kind of data lies at a path.
+
+    Raises:
+        DataError: nothing is there, or no kind that is known; it says what was looked for and what was seen.
+    """
+    if not path.exists():
+        raise DataError("there is nothing here.", where=path, hint="Check the path for a typing error.")
+    readers: tuple[Callable[[], Source | None], ...] = (
+        lambda: official.find(path, cache),
+        lambda: image_files.find_kaggle(path),
+        lambda: parquet.find(path),
+        lambda: image_files.find_folder(path),
+    )
+    for look in readers:
+        if (source := look()) is not None:
+            return source
+    raise DataError(f"no labelled patches were found. {_seen(path)}", where=path, hint=_LOOKED_FOR)
+
+
+_LOOKED_FOR = f"""Looked for:
+  official  {official.STEM}{{train,valid,test}}_{{x,y}}.h5 (or .h5.gz)
+  kaggle    {image_files.KAGGLE_LABELS} and train/<id>.tif
+  parquet   train*.parquet, valid*.parquet, test*.parquet (also in data/)
+  folder    class folders such as normal/ and tumour/, perhaps below train/, valid/ and test/
+'sentinode data download OUT' fetches the official files; 'sentinode data synth OUT' generates some to try."""
+
+
+def _seen(path: Path) -> str:
+    """What lies there, in a sentence."""
+    if path.is_file():
+        return "This file is none of those that are read alone: *_x.h5, train_labels.csv, *.parquet."
+    inside = sorted(f for f in path.iterdir() if not f.name.startswith("."))
+    if not inside:
+        return "The folder is empty."
+    if (path / "train").is_dir() and any((path / "train").glob("*.tif")):
+        return f"There is train/ with .tif files, as in the Kaggle set, but no {image_files.KAGGLE_LABELS}."
+    names = ", ".join(f"{f.name}/" if f.is_dir() else f.name for f in inside[:6])
+    return f"There is {names}{f' and {len(inside) - 6:,} more' if len(inside) > 6 else ''}."
+
+
+def _with_slides(source: Source, path: Path) -> Source:
+    slide_map = read_slide_map(path)
+    parts = {
+        name: replace(part, slides=slides_of(part.ids, slide_map, path))
+        for name, part in source.parts.items()
+    }
+    return replace(source, parts=parts)
+
+
+def _leakage(part: Part) -> list[str]:
+    if part.slides is None:
+        return [
+            "Leakage: the slides of these patches are unknown, so patches of one slide lie on both sides of "
+            "the split, and figures on valid and test will look better than they are. Name a slide map with "
+            "--slides (a CSV with the columns id and slide) to split by slide."
+        ]
+    unknown = int((part.slides == "").sum())
+    if unknown:
+        return [
+            f"Leakage: the slide map does not name {unknown:,} of {len(part.slides):,} patches. They are put "
+            "into train, and may share a slide with valid or test."
+        ]
+    return []
+
+
+def _stored(
+    part: Part, assignment: Mapping[str, str], path: Path, warnings: list[str]
+) -> tuple[NDArray[np.str_], dict[str, int]]:
+    """The stored split of each patch, and how many of each stored split are missing here."""
+    dealt = np.array([assignment.get(name, "") for name in part.ids.tolist()])
+    here = set(part.ids.tolist())
+    incomplete = {
+        split: sum(1 for name, s in assignment.items() if s == split and name not in here) for split in SPLITS
+    }
+    if not (dealt != "").any():
+        raise DataError(
+            f"none of these {len(part.ids):,} patches is in the split that was stored.",
+            where=path,
+            hint="Give the data that the bundle was trained on, or data that names its own splits.",
+        )
+    if new := int((dealt == "").sum()):
+        warnings.append(f"{new:,} patches are new since the split was stored, and are left out.")
+    if missing := sum(incomplete.values()):
+        warnings.append(f"{missing:,} patches of the split that was stored are not in this data.")
+    return dealt, incomplete

@@ -1,0 +1,119 @@
+"""What a reader finds on disk, before pixels are unpacked and splits are dealt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.errors import DataError
+from sentinode.patches.pixels import Pixels
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
+}
+"""The names under which files and folders present a split."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The patches of one split, or all patches of data that has no splits.
+
+    Attributes:
+        labels: uint8 (N,) of 0 and 1.
+        ids: str (N,), unique.
+        pixels: the N patches.
+        slides: str (N,) or None; an empty string where the slide of a patch is unknown.
+        where: the file or folder that the labels come from.
+    """
+
+    labels: NDArray[np.uint8]
+    ids: NDArray[np.str_]
+    pixels: Pixels
+    where: Path
+    slides: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.ids):
+            raise DataError("there are no patches here.", where=self.where)
+        unique, first = np.unique(self.ids, return_index=True)
+        if len(unique) < len(self.ids):
+            twice = np.delete(self.ids, first)
+            raise DataError(
+                f"{len(twice):,} ids stand more than once, such as {twice[0]}.",
+                where=self.where,
+                hint="Each patch needs an id of its own: remove the rows that repeat.",
+            )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled patches found at a path.
+
+    Attributes:
+        kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
+        parts: by split, or under the empty string where the data has no splits.
+        warnings: what the user should know, as sentences.
+        toy: whether the patches are generated.
+    """
+
+    kind: str
+    path: Path
+    parts: Mapping[str, Part]
+    warnings: tuple[str, ...] = field(default=())
+    toy: bool = False
+
+    @property
+    def own_splits(self) -> bool:
+        """Whether the data itself says which patches are for training, validation and test."""
+        return "" not in self.parts
+
+
+def checked_labels(values: NDArray[np.generic], where: Path) -> NDArray[np.uint8]:
+    """Labels as uint8 (N,).
+
+    Raises:
+        DataError: something other than 0 and 1 stands among them.
+    """
+    if values.dtype.kind not in "buif":
+        raise DataError(f"labels must be 0 and 1; these are of type {values.dtype}.", where=where)
+    wrong = ~np.isin(values, (0, 1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"labels must be 0 (normal) or 1 (tumour); {int(wrong.sum()):,} of {len(values):,} are not, "
+            f"the first being {values[row]} in row {row:,}.",
+            where=where,
+        )
+    return values.astype(np.uint8)
+
+
+def read_head(path: Path, size: int = 512) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        DataError: it cannot be read, or is a web page in place of what its name says.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(size)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror}).", where=path) from error
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        raise DataError(
+            "this is a web page, not the file that its name promises.",
+            where=path,
+            hint="The download brought an error or a confirmation page. Remove it, and fetch the file again "
+            "with 'sentinode data download'.",
+        )
+    return head

@@ -1,0 +1,122 @@
+"""Dealing patches without splits to train, valid and test: stratified, by slide where known, by a seed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.errors import DataError
+from sentinode.patches.patch_set import SPLITS
+from sentinode.patches.source import read_head
+
+SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
+SLIDE_COLUMNS = ("slide", "wsi", "wsi_id", "slide_id")
+
+
+def deal(
+    ids: NDArray[np.str_],
+    labels: NDArray[np.uint8],
+    slides: NDArray[np.str_] | None = None,
+    seed: int = 0,
+) -> NDArray[np.str_]:
+    """Deal patches 80/10/10 to train, valid and test.
+
+    The outcome depends on the seed and on which patches there are, not on the order in which they are listed.
+
+    Args:
+        ids: str (N,), unique.
+        labels: uint8 (N,). Each split gets nearly the same share of both classes.
+        slides: str (N,) or None. All patches of a slide go to one split; those of unknown slide (an empty
+            string) go to train.
+        seed: another seed deals another way.
+
+    Returns:
+        str (N,): ``train``, ``valid`` or ``test``.
+
+    Raises:
+        DataError: there are fewer than three slides.
+    """
+    order = np.argsort(ids)
+    rng = np.random.default_rng(seed)
+    dealt = np.empty(len(ids), dtype="<U5")
+    if slides is None:
+        for label in (0, 1):
+            of_class = rng.permutation(order[labels[order] == label])
+            held_out = max(1, round(0.1 * len(of_class))) if len(of_class) >= 3 else 0
+            dealt[of_class] = "train"
+            dealt[of_class[:held_out]] = "valid"
+            dealt[of_class[held_out : 2 * held_out]] = "test"
+    else:
+        dealt[:] = _by_slide(slides, labels, rng)
+    return dealt
+
+
+def _by_slide(
+    slides: NDArray[np.str_], labels: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.str_]:
+    """Whole slides, the largest first, each to the split that lacks most of what it brings."""
+    names, of_patch = np.unique(slides, return_inverse=True)
+    counts = np.stack([np.bincount(of_patch, labels == label, len(names)) for label in (0, 1)], axis=1)
+    shuffled = rng.permutation(np.flatnonzero(names != ""))
+    if len(shuffled) < len(SPLITS):
+        raise DataError(
+            f"{len(shuffled)} slides cannot be dealt to train, valid and test: three are needed.",
+            hint="Give data with more slides, or leave the slide map out (and mind the warning of leakage).",
+        )
+    wanted = np.array([SHARES[split] for split in SPLITS])[:, None] * counts[shuffled].sum(axis=0)
+    held = np.zeros_like(wanted)
+    of_slide = np.zeros(len(names), dtype=np.int64)
+    for rank, slide in enumerate(shuffled[np.argsort(-counts[shuffled].sum(axis=1), kind="stable")]):
+        # While as many splits are empty as slides are left, the slide must go to an empty one.
+        empty = held.sum(axis=1) == 0
+        open_ = empty if empty.sum() >= len(shuffled) - rank else np.ones(len(SPLITS), dtype=bool)
+        lack = (wanted - held) / np.maximum(wanted, 1)
+        gain = np.where(open_, (lack * counts[slide]).sum(axis=1), -np.inf)
+        chosen = int(np.argmax(gain))
+        of_slide[slide] = chosen
+        held[chosen] += counts[slide]
+    return np.array(SPLITS)[of_slide][of_patch]
+
+
+def read_slide_map(path: Path) -> dict[str, str]:
+    """The slide of each patch, from a CSV with the columns ``id`` and ``slide`` (or ``wsi``, ``wsi_id``).
+
+    Raises:
+        DataError: the columns are others, or an id stands twice with different slides.
+    """
+    read_head(path)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        columns = table.fieldnames or []
+        named = next((column for column in SLIDE_COLUMNS if column in columns), None)
+        if "id" not in columns or named is None:
+            raise DataError(
+                f"a slide map needs the columns 'id' and 'slide' (or 'wsi'); these are {', '.join(columns)}.",
+                where=path,
+            )
+        found: dict[str, str] = {}
+        for row in table:
+            if found.setdefault(row["id"], row[named]) != row[named]:
+                raise DataError(
+                    f"{row['id']} stands twice, with slides {found[row['id']]} and {row[named]}.", where=path
+                )
+    return found
+
+
+def slides_of(ids: NDArray[np.str_], slide_map: dict[str, str], path: Path) -> NDArray[np.str_]:
+    """The slide of each patch, by its id or by the name of its file; an empty string where it is unknown.
+
+    Raises:
+        DataError: the map names none of these patches.
+    """
+    slides = [slide_map.get(name) or slide_map.get(PurePosixPath(name).stem, "") for name in ids.tolist()]
+    if not any(slides):
+        raise DataError(
+            f"this slide map names none of the {len(ids):,} patches (such as {ids[0]}).",
+            where=path,
+            hint="Its column 'id' must hold the ids of the patches: Kaggle's, or paths in the data folder.",
+        )
+    return np.array(slides)
