@@ -15,6 +15,7 @@ from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.request import Request, urlopen
 
 import psutil
 from packaging.requirements import Requirement
@@ -32,6 +33,9 @@ ROOM_GB = 16
 
 MEMORY_GB = 6
 """Training the default recipe: PyTorch, a batch of 64 with its activations, the optimiser, the system."""
+
+PATIENCE_S = 5
+"""How long an address may take to answer."""
 
 DEVELOPERS_EXTRAS = ("dev", "docs")
 """Extras that nobody misses who does not develop Sentinode."""
@@ -203,11 +207,8 @@ def _compute() -> Iterator[Finding]:
     from sentinode.hardware import choose_device, choose_precision, describe, native_bfloat16, processor
 
     topic = "Compute"
-    cores = (
-        len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count()
-    )
-    threads = torch.get_num_threads()
-    held = bool(cores and threads < cores and "OMP_NUM_THREADS" in os.environ)
+    cores, threads = _cores(), torch.get_num_threads()
+    held = threads < cores and "OMP_NUM_THREADS" in os.environ
     yield Finding(
         topic,
         "processor",
@@ -222,6 +223,12 @@ def _compute() -> Iterator[Finding]:
     dtype = str(choose_precision("auto", device)).removeprefix("torch.")
     why = "multiplies in bfloat16 natively" if native else "has no fast bfloat16 and would only emulate it"
     yield Finding(topic, "precision auto", f"chooses {dtype}: this device {why}")
+
+
+def _cores() -> int:
+    """Physical cores that this process may use: PyTorch starts one thread for each."""
+    allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else sys.maxsize
+    return min(allowed, psutil.cpu_count(logical=False) or allowed, os.cpu_count() or 1)
 
 
 def _cuda() -> Finding:
@@ -282,22 +289,31 @@ def _patches_per_second(device: torch.device, precision: str, seconds: float) ->
 
 
 def _weights(online: bool, backbone: str = "resnet50") -> Iterator[Finding]:
+    """Whether the default recipe finds ImageNet's weights: in a cache, on timm's hub, or at torchvision's."""
     import timm
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
+    from torch.hub import get_dir
+    from torchvision.models import get_model_weights
 
     repo = str(timm.get_pretrained_cfg_value(backbone, "hf_hub_id"))
-    if isinstance(try_to_load_from_cache(repo, WEIGHTS_FILE), str):
-        yield Finding("Weights", backbone, f"{repo} is in {constants.HF_HUB_CACHE}")
+    url = get_model_weights(backbone).DEFAULT.url
+    cached = (try_to_load_from_cache(repo, WEIGHTS_FILE), Path(get_dir(), "checkpoints", Path(url).name))
+    held = next((path for path in cached if isinstance(path, str | Path) and Path(path).exists()), None)
+    if held:
+        yield Finding("Weights", backbone, f"ImageNet's are in the cache, {held}")
     elif not online:
-        yield Finding("Weights", backbone, f"{repo} is not in the cache, and the hub was not asked")
-    elif trouble := _hub_trouble(repo):
+        yield Finding("Weights", backbone, "ImageNet's are not in the cache; the network was not tried")
+    elif (from_hub := _hub_trouble(repo)) and (from_torchvision := _url_trouble(url)):
         remedy = (
             "Give weights that you fetched elsewhere (.safetensors or .pth, timm's or torchvision's keys) by "
             "--weights FILE, or train from nothing by --weights none."
         )
-        yield Finding("Weights", backbone, f"{repo} is out of reach ({trouble})", "lack", remedy)
+        value = f"ImageNet's are out of reach: {repo}: {from_hub}; torchvision: {from_torchvision}"
+        yield Finding("Weights", backbone, value, "lack", remedy)
     else:
-        yield Finding("Weights", backbone, f"{repo} can be fetched")
+        yield Finding(
+            "Weights", backbone, f"ImageNet's can be fetched from {'torchvision' if from_hub else repo}"
+        )
 
 
 def _hub_trouble(repo: str) -> str | None:
@@ -307,10 +323,19 @@ def _hub_trouble(repo: str) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        get_hf_file_metadata(hf_hub_url(repo, WEIGHTS_FILE), timeout=5)
-    except Exception as error:  # whatever goes wrong here, the finding is the same
+        get_hf_file_metadata(hf_hub_url(repo, WEIGHTS_FILE), timeout=PATIENCE_S)
+    except Exception as error:  # the hub's client raises whatever its transport does
         return type(error).__name__
     return None
+
+
+def _url_trouble(url: str) -> str | None:
+    """Why ``url`` cannot be fetched now, or None."""
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=PATIENCE_S):
+            return None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
 
 
 def _places(folder: Path) -> Iterator[Finding]:
