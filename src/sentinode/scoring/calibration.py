@@ -139,4 +139,4 @@ def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins
     said = np.asarray(probabilities, dtype=np.float64).ravel()
     rng = np.random.default_rng(seed)
     errors = [reliability(rng.random(len(said)) < said, said, bins).error for _ in range(draws)]
-    return Figure.of(float(np.mean(errors)), errors)
+    return Figure.of(float(np.mean(errors)) if errors else math.nan, errors)

@@ -1,0 +1,112 @@
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from sentinode.errors import DataError
+from sentinode.scoring import calibrated, ece_floor, fit_temperature, measure, reliability
+
+
+def sample(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Margins that are ``temperature`` times too sure, and their labels."""
+    rng = np.random.default_rng(1)
+    margins = rng.normal(0, 2, n)
+    return margins * temperature, rng.random(n) < expit(margins)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found_again(temperature: float) -> None:
+    assert fit_temperature(*sample(temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_other_temperature_has_a_lower_likelihood_loss() -> None:
+    margins, labels = sample(1.7, 500)
+    best = fit_temperature(margins, labels)
+
+    def loss(temperature: float) -> float:
+        return measure(labels, expit(margins / temperature), 0.5, resamples=0).nll.value
+
+    assert loss(best) < min(loss(best * 1.05), loss(best / 1.05), loss(1.0))
+
+
+def test_calibrating_keeps_the_order_and_the_side_of_one_half() -> None:
+    margins = np.linspace(-8, 8, 101)
+    said = calibrated(margins, 2.0)
+    assert said.dtype == np.float32
+    assert (np.diff(said) > 0).all()
+    assert said[50] == 0.5
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0]])
+def test_one_class_leaves_the_temperature_at_one_and_warns(
+    labels: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert fit_temperature([1.0, -2.0, 3.0], labels) == 1.0
+    assert "one class" in caplog.text
+
+
+def test_margins_without_an_error_leave_the_temperature_at_one_and_warn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert fit_temperature([2.0, -1.0], [1, 0]) == 1.0
+    assert "right side" in caplog.text
+
+
+def test_margins_that_are_all_wrong_end_at_the_end_of_the_range(caplog: pytest.LogCaptureFixture) -> None:
+    assert fit_temperature([-2.0, 1.0], [1, 0]) == pytest.approx(20, rel=0.01)
+    assert "end of its range" in caplog.text
+
+
+@pytest.mark.parametrize(("margins", "labels"), [([], []), ([1.0], [1, 0]), ([np.nan, 1.0], [1, 0])])
+def test_margins_that_cannot_be_fitted_are_refused(margins: list[float], labels: list[int]) -> None:
+    with pytest.raises(DataError):
+        fit_temperature(margins, labels)
+
+
+def test_bins_hold_equally_many_patches_as_split_by_numpy() -> None:
+    rng = np.random.default_rng(0)
+    said, labels = rng.random(1000), rng.random(1000) < 0.4
+    order = np.argsort(said)
+    by_numpy = np.array_split(order, 15)
+    bins = reliability(labels, said)
+
+    np.testing.assert_allclose(bins.said, [said[rows].mean() for rows in by_numpy])
+    np.testing.assert_allclose(bins.true, [labels[rows].mean() for rows in by_numpy])
+    assert bins.count.tolist() == [len(rows) for rows in by_numpy]
+    error = sum(len(rows) * abs(said[rows].mean() - labels[rows].mean()) for rows in by_numpy) / 1000
+    assert bins.error == pytest.approx(error)
+    assert measure(labels, said, 0.5, resamples=0).ece.value == pytest.approx(error)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.4, 0.8])), min_size=1), st.randoms())
+def test_the_order_of_patches_with_equal_scores_does_not_matter(rows, random) -> None:
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    error, other = (reliability(*zip(*some, strict=True)).error for some in (rows, shuffled))
+    assert error == pytest.approx(other)
+    assert 0 <= error <= 1
+
+
+def test_what_is_said_as_often_as_it_is_true_has_no_error() -> None:
+    assert reliability([1, 0, 0, 0] * 30, [0.25] * 120).error == pytest.approx(0)
+
+
+def test_fewer_patches_than_bins_are_a_bin_each() -> None:
+    assert reliability([1, 0], [0.9, 0.2]).error == pytest.approx(0.15)
+
+
+def test_a_perfectly_calibrated_model_scores_about_three_hundredths_on_a_thousand_patches() -> None:
+    rng = np.random.default_rng(5)
+    said = expit(rng.normal(0, 3, 1000))
+    floor = ece_floor(said)
+    assert 0.02 < floor.value < 0.04
+    assert floor.low < floor.value < floor.high
+
+
+def test_the_floor_falls_with_more_patches() -> None:
+    said = expit(np.random.default_rng(0).normal(0, 2, 20_000))
+    assert ece_floor(said, draws=20).value < ece_floor(said[:1000], draws=20).value / 3
