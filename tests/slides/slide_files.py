@@ -1,0 +1,70 @@
+"""Small slides with known pixels, written when a test asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+def tissue_picture(
+    width: int, height: int, *, seed: int = 0, blobs: int = 3, background: int = 243
+) -> Pixels:
+    """uint8 (height, width, 3): purple tissue with dark nuclei on bright glass."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    inside = np.zeros((height, width), bool)
+    for _ in range(blobs):
+        centre = rng.uniform(0.25, 0.75, 2) * (width, height)
+        radius = rng.uniform(0.15, 0.25) * min(width, height)
+        inside |= np.hypot(x - centre[0], y - centre[1]) < radius
+    picture = np.full((height, width, 3), background, np.int16)
+    picture[inside] = (200, 120, 180)
+    nuclei = inside & (rng.random((height, width)) < 0.2)
+    picture[nuclei] = (110, 60, 140)
+    return np.clip(picture + rng.integers(-4, 5, picture.shape), 0, 255).astype(np.uint8)
+
+
+def write_tiff(
+    path: Path,
+    picture: Pixels,
+    *,
+    mpp: float | tuple[float, float] | None = 0.972,
+    levels: int = 1,
+    tile: int | None = 64,
+    compression: str | None = None,
+    sizes: list[tuple[int, int]] | None = None,
+) -> Path:
+    """A pyramidal TIFF; ``sizes`` (width, height) overrides the sizes of the levels below the first."""
+    x, y = (mpp, mpp) if isinstance(mpp, float) else mpp or (None, None)
+    with tifffile.TiffWriter(path, bigtiff=False) as tiff:
+        for level in range(levels):
+            if sizes and level:
+                width, height = sizes[level - 1]
+                pixels = np.full((height, width, 3), 200, np.uint8)
+            else:
+                pixels = halved(picture, level)
+            tiff.write(
+                pixels,
+                photometric="rgb",
+                tile=(tile, tile) if tile else None,
+                compression=compression,
+                subfiletype=int(level > 0),
+                resolution=(1e4 / (x * 2**level), 1e4 / (y * 2**level)) if x and y else None,
+                resolutionunit="CENTIMETER" if x else None,
+                metadata=None,
+            )
+    return path
+
+
+def halved(picture: Pixels, times: int) -> Pixels:
+    """The picture at half the size, so many times over, each pixel the mean of four."""
+    for _ in range(times):
+        height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+        quarters = picture[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
+        picture = quarters.mean((1, 3)).round().astype(np.uint8)
+    return picture
