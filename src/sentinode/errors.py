@@ -12,6 +12,7 @@ from pathlib import Path
 EXIT_FAULT = 1
 EXIT_REFUSED = 2
 EXIT_PARTIAL = 3
+EXIT_INTERRUPTED = 130
 
 
 class SentinodeError(Exception):
@@ -76,6 +77,10 @@ class OutputError(SentinodeError):
 
 class DeviceError(SentinodeError):
     """A device or precision that this machine lacks."""
+
+
+class Interrupted(SentinodeError):
+    """Stopped by Ctrl-C or by the system, with the work so far saved."""
 
 
 def nearest(word: str, known: list[str]) -> str | None:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where everything that is not a result goes."""
 
 SILENT_S = 15.0

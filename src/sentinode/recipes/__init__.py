@@ -55,7 +55,7 @@ class AugmentRecipe(Section):
     jpeg_quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] = Field(
         (50, 95), description="Lowest and highest JPEG quality."
     )
-    zoom: float = Field(0.0, ge=0, le=0.3, description="Largest relative zoom about the centre, in or out.")
+    scale: float = Field(0.0, ge=0, le=0.3, description="Largest relative zoom about the centre, in or out.")
     shift: int = Field(0, ge=0, le=16, description="Largest shift in pixels; above 16 a label could turn wrong.")
     mixup: float = Field(0.0, ge=0, le=4, description="Alpha of mixup's Beta distribution; 0 for none.")
 
@@ -82,7 +82,7 @@ class TrainingRecipe(Section):
     head_epochs: float = Field(0.0, ge=0, le=100, description="Passes before that with the backbone frozen.")
     batch_size: int = Field(64, ge=2, le=65536, description="Patches per step of the optimiser, over all devices.")
     accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")
-    label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="Probability given to the other class.")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="Share of the target spread over both classes.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay per step of the weights' moving average; 0 for none.")
     patience: int = Field(0, ge=0, le=1000, description="Epochs without a better valid score before it stops; 0: never.")
     monitor: Literal["auc", "nll", "accuracy"] = Field("auc", description="The valid score that chooses the epoch.")

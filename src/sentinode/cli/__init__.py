@@ -1,0 +1,76 @@
+"""The commands, each a thin line to the function that does the work.
+
+Standard output carries results, standard error carries progress and messages. Exit codes: 0 done; 3 some inputs
+failed and the rest is done; 2 refused, nothing done; 130 interrupted; 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from sentinode import __version__
+from sentinode.cli import train as training
+from sentinode.cli.doctor import doctor
+from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
+
+app = typer.Typer(
+    name="sentinode",
+    help="Detect metastases in lymph-node tissue: train, test, explain, scan. For research, not for diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(training.train)
+app.command()(training.recipe)
+app.command()(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What every command shares."""
+
+
+def main() -> None:
+    """Run the command line and turn refusals into a sentence and an exit code."""
+    from sentinode.progress import console
+
+    _hush_libraries()
+    try:
+        app()
+    except SentinodeError as error:
+        interrupted = isinstance(error, Interrupted)
+        console.print("Stopped:" if interrupted else "Refused:", style="bold yellow" if interrupted else "bold red", end=" ")
+        console.print(str(error), markup=False)
+        sys.exit(EXIT_INTERRUPTED if interrupted else EXIT_REFUSED)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        sys.stderr.close()
+        sys.exit(EXIT_FAULT)
+    except Exception:
+        console.print_exception(max_frames=8)
+        console.print("This is a fault of Sentinode's, not yours. Please report it with the lines above.")
+        sys.exit(EXIT_FAULT)
+
+
+def _hush_libraries() -> None:
+    """Keep the libraries' chatter off the screen; what the user must know, Sentinode says itself."""
+    warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
+    for name in ("lightning", "lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
