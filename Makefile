@@ -36,7 +36,7 @@ notebook: $(STAMP) ## the whole story in JupyterLab
 	$(BIN)/jupyter lab notebooks/train_and_test.ipynb
 
 docs: $(STAMP) ## the documentation, into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: lint format types floors ## what must hold before the tests: lint, format, types, floors
 

@@ -92,7 +92,7 @@ def test_without_the_reader_of_slides_the_main_job_still_runs(
 
     monkeypatch.setattr(metadata, "version", version)
     lack = find("slides")
-    assert (lack.state, lack.remedy) == ("lack", "Run: python -m pip install 'sentinode[slides]'.")
+    assert (lack.state, lack.remedy) == ("lack", "Run: python -m pip install openslide-python.")
     assert examine(online=False).ok
 
 

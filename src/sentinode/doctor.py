@@ -183,7 +183,9 @@ def _packages() -> Iterator[Finding]:
             requirement.name,
             fault or metadata.version(requirement.name),
             "broken" if fault else "good",
-            f"Run: python -m pip install --upgrade --force-reinstall '{requirement}'." if fault else None,
+            f"Run: python -m pip install --force-reinstall '{requirement.name}{requirement.specifier}'."
+            if fault
+            else None,
         )
 
 
@@ -191,13 +193,13 @@ def _extras() -> Iterator[Finding]:
     for extra, requirements in _requirements().items():
         if extra in (None, *DEVELOPERS_EXTRAS):
             continue
-        faults = [fault for requirement in requirements if (fault := _fault(requirement))]
+        faults = {str(each.name): fault for each in requirements if (fault := _fault(each))}
         yield Finding(
             "Extras",
             str(extra),
-            "; ".join(faults) or ", ".join(requirement.name for requirement in requirements),
+            "; ".join(faults.values()) or ", ".join(requirement.name for requirement in requirements),
             "lack" if faults else "good",
-            f"Run: python -m pip install 'sentinode[{extra}]'." if faults else None,
+            f"Run: python -m pip install {' '.join(faults)}." if faults else None,
         )
 
 

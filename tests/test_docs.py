@@ -1,0 +1,93 @@
+"""The documentation builds, its generated pages are fresh, and the commands that it shows exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    """docs/generate_reference.py, which no package holds."""
+    spec = importlib.util.spec_from_file_location(
+        "generate_reference", ROOT / "docs" / "generate_reference.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_pages_say_what_the_code_does(reference: ModuleType) -> None:
+    assert not reference.stale(), "run `python docs/generate_reference.py`"
+
+
+def test_every_command_and_option_is_explained_with_an_example(reference: ModuleType) -> None:
+    for path, text in reference.pages().items():
+        if path.name == "commands.md":
+            for section in text.split("\n## ")[1:]:
+                name = section.partition("\n")[0]
+                assert f"```bash\n{name} " in section, f"{name} shows no example of itself"
+            assert not re.findall(r"^\| .* \|  \|$", text, re.MULTILINE), "an option has no help text"
+
+
+def test_a_page_that_the_code_has_left_behind_is_called_stale(
+    reference: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "REFERENCE", tmp_path)
+    for path, text in reference.pages().items():
+        path.write_text(text, encoding="utf-8")
+    assert reference.stale() == []
+    recipe = tmp_path / "recipe.md"
+    recipe.write_text(recipe.read_text("utf-8").replace("epochs", "rounds"), encoding="utf-8")
+    assert reference.stale() == [recipe]
+
+
+def examples() -> list[tuple[str, str]]:
+    """Each `sentinode ...` line of each page's code blocks."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(
+            r"```(?:bash|sh|console|powershell)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
+        ):
+            for line in block.replace("\\\n", " ").splitlines():
+                if command := re.search(r"(?:^|\s)(sentinode .*)", line.partition(" # ")[0]):
+                    found.append((page.name, command.group(1).strip()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), examples())
+def test_every_command_that_the_pages_show_exists(reference: ModuleType, page: str, line: str) -> None:
+    words = shlex.split(re.split(r"[|>;&]", line)[0])
+    known = {
+        tuple(name.split()): {
+            flag for label, *_ in reference.parameters(function) for flag in re.findall(r"--?[\w-]+", label)
+        }
+        for name, function in reference.callbacks()
+    }
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if len(words) > 1 and words[1].startswith("-"):
+        assert set(flags) <= {"--help", "--version", "--install-completion", "--show-completion"}
+        return
+    command = next((tuple(words[:size]) for size in (3, 2) if tuple(words[:size]) in known), None)
+    assert command is not None, f"{page}: there is no such command: {line}"
+    assert set(flags) <= known[command] | {"--help"}, f"{page}: unknown option in: {line}"
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path)))
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert not re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://(?!.*canonical)', page), (
+        "it must need no network"
+    )

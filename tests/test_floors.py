@@ -1,0 +1,33 @@
+"""The house: a module imports only from the floors below its own, as docs/architecture.md draws it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parents[1]
+
+
+def floors() -> list[set[str]]:
+    """The contract's floors from the roof down, each with its modules."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    return [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
+def test_a_module_imports_only_from_the_floors_below_its_own() -> None:
+    assert lint_imports(str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS, (
+        "run `make floors` to see which import goes up"
+    )
+
+
+def test_the_architecture_page_draws_the_same_floors() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    drawing = page.partition("```text\n")[2].partition("\n```")[0]
+    drawn = [
+        set(re.findall(r"\w+", line.partition("  ")[0])) for line in drawing.splitlines() if line[:1].strip()
+    ]
+    assert drawn == floors()
