@@ -1,9 +1,9 @@
 """Random changes of a batch of patches that leave its labels true, made where the batch lies.
 
 Whatever :class:`Augment` does is, per patch, one of four cheap things: a symmetry of the square; a matrix
-along rows and columns (zoom, shift, blur, and the cosine transform of JPEG); a 3 x 3 matrix with an offset, on
-optical densities (stain) or on colours; or an addition (noise). So a batch costs a few dozen passes over its
-pixels, and no loop over patches.
+along rows and columns (zoom, shift, blur, and the cosine transform of JPEG); a 3 x 3 matrix with an offset,
+on optical densities (stain) or on colours; or an addition (noise). So a batch costs a few dozen passes over
+its pixels, and no loop over patches.
 """
 
 from __future__ import annotations
@@ -67,14 +67,16 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
     Args:
         images: uint8 (B, 96, 96, 3).
         targets: float (B, C), the probability of each class.
-        alpha: of Beta(alpha, alpha), from which each patch's share is drawn; small values blend little.
+        alpha: of Beta(alpha, alpha), from which the shares are drawn; small values blend little. The larger
+            share is the patch's own.
         generator: on the CPU.
 
     Returns:
         The blended images, uint8, and the blended targets.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))  # torch's own Beta takes no generator
-    share = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(images))).to(targets)
+    drawn = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(images)))
+    share = torch.maximum(drawn, 1 - drawn).to(targets)
     partner = torch.randperm(len(images), generator=generator).to(images.device)
     blended = torch.lerp(images[partner].float(), images.float(), share.float().view(-1, 1, 1, 1))
     return blended.round_().to(torch.uint8), torch.lerp(targets[partner], targets, share.view(-1, 1))
