@@ -1,0 +1,65 @@
+"""What many tests need: generated patches, a small trained bundle, and the real data where it lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The networks of the tests are so small that threads cost more than they give. Commands run by a test inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import sentinode  # noqa: E402
+from sentinode.bundle import Bundle  # noqa: E402
+from sentinode.patches.synthetic import synthesise  # noqa: E402
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+TINY = (
+    "model.backbone=test_resnet",
+    "training.epochs=2",
+    "training.batch_size=32",
+    "optimizer.lr=3e-3",
+    "augment.stain=0",
+)
+"""Overrides of the recipe ``quick`` that train in seconds."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Unpack patches into a folder of the tests', never into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SENTINODE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real patches, slides and weights beside the checkout."""
+    if not REAL.is_dir():
+        pytest.skip("the real data is not beside this checkout (../shared/data)")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of generated patches in the official format, with slides."""
+    folder = tmp_path_factory.mktemp("generated")
+    synthesise(folder, train=256, valid=128, test=128, show=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the generated patches."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    sentinode.train(generated, out, recipe="quick", weights="none", settings=TINY, show=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Path) -> Bundle:
+    """A small bundle, better than chance on the generated patches."""
+    return sentinode.load(run / "bundle")
