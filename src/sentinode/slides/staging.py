@@ -1,8 +1,8 @@
 """The pN stage of a patient from the lesions of the lymph nodes.
 
 The rule is Camelyon17's simplified pN stage for breast cancer (Bandi et al. 2019, IEEE Transactions on
-Medical Imaging 38, 550-560). A node is positive if it holds a micro- or a macrometastasis; isolated tumour cells
-alone do not make it so.
+Medical Imaging 38, 550-560). A node is positive if it holds a micro- or a macrometastasis; isolated tumour
+cells alone do not make it so.
 
 =========  ====================================================================
 pN0        no tumour in any node
