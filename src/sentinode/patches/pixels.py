@@ -90,11 +90,17 @@ class MappedImages:
 
 def decode(data: bytes | Path, name: Path | str) -> Decoded:
     """Decode an image of 96 x 96 pixels, from a file or from its bytes, to uint8 (96, 96, 3) RGB."""
+    pixels = decode_any_size(data, name)
+    if isinstance(pixels, DataError) or pixels.shape == SHAPE:
+        return pixels
+    height, width = pixels.shape[:2]
+    return DataError(f"{width} x {height} pixels, where 96 x 96 are needed.", where=name)
+
+
+def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
+    """Decode an image, from a file or from its bytes, to uint8 (H, W, 3) RGB."""
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-            if image.size != (PATCH_SIZE, PATCH_SIZE):
-                width, height = image.size
-                return DataError(f"{width} x {height} pixels, where 96 x 96 are needed.", where=name)
             if image.mode not in ("RGB", "RGBA", "P"):
                 return DataError(f"not an 8-bit RGB image (its mode is {image.mode}).", where=name)
             return np.asarray(image.convert("RGB"))

@@ -1,0 +1,113 @@
+"""The most confident errors as pictures, with the evidence that misled the model."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sentinode.bundle import Bundle
+from sentinode.errors import BundleError
+from sentinode.explain import COLOURS, Evidence, Explainer
+from sentinode.patches import PatchSet
+
+SHOWN = 6
+"""Errors of each kind."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A patch on the wrong side of the threshold.
+
+    Attributes:
+        id: of the patch.
+        probability: P(tumour).
+        picture: the patch as a PNG data URI.
+        evidence: Grad-CAM for the class that it was called, a transparent PNG data URI to lay over the
+            picture; None where the network has no feature map.
+    """
+
+    id: str
+    probability: float
+    picture: str
+    evidence: str | None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The most confident errors, the worst first.
+
+    Attributes:
+        false_alarms: normal patches that were called tumour.
+        misses: tumour patches that were called normal.
+        cells: height and width of the feature map, or None.
+        excuse: why there is no evidence, where there is none.
+    """
+
+    false_alarms: tuple[Mistake, ...]
+    misses: tuple[Mistake, ...]
+    cells: tuple[int, ...] | None = None
+    excuse: str | None = field(default=None)
+
+
+def gallery(
+    bundle: Bundle,
+    patches: PatchSet,
+    probabilities: NDArray[np.float32],
+    threshold: float,
+    *,
+    device: str = "auto",
+) -> Gallery:
+    """Find the most confident errors and look at each with Grad-CAM.
+
+    Args:
+        bundle: the model.
+        patches: what it was tried on.
+        probabilities: float32 (N,), P(tumour) of each.
+        threshold: P(tumour) from which a patch is called tumour.
+        device: where to compute Grad-CAM.
+    """
+    said = probabilities.astype(np.float64)
+    order = np.argsort(said, kind="stable")
+    called = said >= threshold
+    alarms = order[::-1][(called & (patches.labels == 0))[order[::-1]]][:SHOWN]
+    misses = order[(~called & (patches.labels == 1))[order]][:SHOWN]
+    rows = np.concatenate([alarms, misses])
+    pixels = patches.images[rows]
+    evidence, excuse = _evidence(bundle, pixels, device)
+    mistakes = tuple(
+        Mistake(str(patches.ids[row]), float(said[row]), _png(patch), _png(_veil(seen)) if seen else None)
+        for row, patch, seen in zip(rows, pixels, evidence, strict=True)
+    )
+    cells = next((seen.cells.shape for seen in evidence if seen), None)
+    return Gallery(mistakes[: len(alarms)], mistakes[len(alarms) :], cells, excuse)
+
+
+def _evidence(bundle: Bundle, pixels: NDArray[np.uint8], device: str) -> tuple[Sequence[Evidence | None], str | None]:
+    """Grad-CAM for what each patch was called; or nothing, and why."""
+    if not len(pixels):
+        return (), None
+    try:
+        return Explainer(bundle, device=device).evidence(pixels), None
+    except BundleError as error:
+        return [None] * len(pixels), error.what
+
+
+def _veil(evidence: Evidence) -> NDArray[np.uint8]:
+    """The evidence in colour, uint8 (96, 96, 4): the stronger, the less transparent."""
+    shares = evidence.pixels
+    colours = matplotlib.colormaps[COLOURS](shares)
+    colours[..., 3] = 0.25 + 0.35 * shares
+    return (255 * colours).round().astype(np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")

@@ -1,0 +1,254 @@
+"""One evaluation: a bundle's probabilities on labelled patches, scored, drawn and written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from sentinode.atomic import make_folder, output_errors
+from sentinode.bundle import Bundle, Threshold, versions
+from sentinode.engines import Engine, open_engine
+from sentinode.errors import BundleError, nearest
+from sentinode.evaluation import figures
+from sentinode.evaluation.gallery import gallery
+from sentinode.evaluation.report import NAMES, Report, render
+from sentinode.patches import PatchData, PatchSet, open_data
+from sentinode.prediction import read_ahead
+from sentinode.progress import bar, console
+from sentinode.scoring import Scores, calibrated, measure, pr_curve, reliability, roc_curve
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a bundle is on some patches.
+
+    Attributes:
+        scores: at the stored threshold, on calibrated probabilities.
+        at_half: at the threshold 0.5, on calibrated probabilities.
+        uncalibrated: before temperature scaling, at the same operating point.
+        labels: uint8 (N,).
+        probabilities: float32 (N,), P(tumour), calibrated.
+        ids: str (N,).
+        about: what was evaluated on what, with what: the rest of ``metrics.json``.
+        warnings: what to bear in mind when reading the figures, as sentences.
+        path: the folder that was written.
+    """
+
+    scores: Scores
+    at_half: Scores
+    uncalibrated: Scores
+    labels: NDArray[np.uint8] = field(repr=False)
+    probabilities: NDArray[np.float32] = field(repr=False)
+    ids: NDArray[np.str_] = field(repr=False)
+    about: dict[str, Any] = field(repr=False)
+    warnings: tuple[str, ...]
+    path: Path
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.path / "report.html"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds."""
+        return {
+            **self.scores.as_dict(),
+            "at_half": self.at_half.as_dict(),
+            "uncalibrated": self.uncalibrated.as_dict(),
+            "warnings": list(self.warnings),
+            **self.about,
+        }
+
+
+def evaluate(
+    bundle: Bundle,
+    data: str | Path | PatchData,
+    split: str,
+    out: str | Path,
+    *,
+    rule: str | None = None,
+    slide_map: Path | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    precision: str = "float32",
+    resamples: int = 1000,
+    seed: int = 0,
+    show: bool = True,
+) -> Evaluation:
+    """Score a bundle on one split, and write the figures, the predictions, the curves and a report.
+
+    Args:
+        bundle: the model.
+        data: labelled patches. Where they name no splits themselves, those that training dealt are used.
+        split: ``train``, ``valid`` or ``test``.
+        out: the folder to write to.
+        rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
+        slide_map: a CSV that names the slide of each patch, for intervals by slide.
+        tta: average the logits over the eight symmetries of the square; eight times the work.
+        device: where to compute.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        show: whether to show progress and warnings on standard error.
+
+    Raises:
+        DataError: the data or the split cannot be read.
+        BundleError: the bundle stores no threshold by this rule.
+        OutputError: the folder cannot be written.
+        DeviceError: no such device or precision.
+    """
+    threshold = _threshold(bundle, rule)
+    if not isinstance(data, PatchData):
+        data = open_data(data, slide_map=slide_map, assignment=bundle.assignment(), show=show)
+    patches = data[split]
+    folder = make_folder(Path(out))
+    engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    margins = _margins(engine, patches, f"Evaluating {split}", show)
+
+    temperature = bundle.card.temperature
+    probabilities = calibrated(margins, temperature)
+    raw = calibrated(margins, 1.0)
+    groups = _groups(patches)
+    bootstrap: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
+    scores = measure(patches.labels, probabilities, threshold.value, **bootstrap)
+    fingerprint = patches.fingerprint()
+    warnings = _warnings(bundle, patches, fingerprint, scores)
+    evaluation = Evaluation(
+        scores=scores,
+        at_half=measure(patches.labels, probabilities, 0.5, **bootstrap),
+        # The threshold is carried to the other scale: temperature scaling moves no patch across it.
+        uncalibrated=measure(patches.labels, raw, _carried(threshold.value, temperature), **bootstrap),
+        labels=patches.labels,
+        probabilities=probabilities,
+        ids=patches.ids,
+        about={
+            "split": split,
+            "out": str(folder),
+            "bundle": {"name": bundle.card.name, "path": str(bundle.path), "fingerprint": bundle.fingerprint},
+            "data": {
+                "path": str(data.path),
+                "name": data.path.resolve().name,
+                "kind": patches.kind,
+                "fingerprint": fingerprint,
+                "toy": patches.toy,
+                "slides": None if groups is None else len(np.unique(groups)),
+            },
+            "threshold_rule": threshold.rule,
+            "temperature": temperature,
+            "tta": tta,
+            "engine": engine.name,
+            "seed": seed,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        },
+        warnings=warnings,
+        path=folder,
+    )
+    if show:
+        for warning in warnings:
+            console.print("Note:", style="yellow", end=" ")
+            console.print(warning, markup=False)
+    _write(evaluation, bundle, patches, raw, device)
+    return evaluation
+
+
+def _margins(engine: Engine, patches: PatchSet, title: str, show: bool) -> NDArray[np.float32]:
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(patches), engine.batch):
+            yield patches.images[start : start + engine.batch]
+
+    margins = []
+    with bar(title, len(patches), show=show) as shown:
+        for images in read_ahead(batches()):
+            margins.append(engine.margins(images))
+            shown.advance(len(images))
+    return np.concatenate(margins) if margins else np.zeros(0, np.float32)
+
+
+def _threshold(bundle: Bundle, rule: str | None) -> Threshold:
+    stored = bundle.card.thresholds
+    rule = rule or bundle.card.threshold_rule
+    if rule not in stored:
+        guess = nearest(rule, list(stored))
+        raise BundleError(
+            f"this bundle stores no threshold by the rule '{rule}'.",
+            where=bundle.path,
+            hint=(f"Did you mean '{guess}'? " if guess else "") + f"It stores {', '.join(stored)}.",
+        )
+    return stored[rule]
+
+
+def _carried(threshold: float, temperature: float) -> float:
+    return float(expit(logit(threshold) * temperature)) if 0 < threshold < 1 else threshold
+
+
+def _groups(patches: PatchSet) -> NDArray[np.str_] | None:
+    """The slide of each patch; a patch whose slide is unknown is a slide of its own."""
+    if patches.slides is None or not (patches.slides != "").any():
+        return None
+    return np.where(patches.slides == "", np.char.add("patch ", patches.ids), patches.slides)
+
+
+def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:
+    """What a reader of the figures must bear in mind."""
+    warnings = []
+    seen = bundle.card.data.get("fingerprint", {})
+    if fingerprint == seen.get("train"):
+        warnings.append("The model was trained on these very patches: the figures say nothing about others.")
+    elif fingerprint == seen.get("valid"):
+        warnings.append(
+            "The checkpoint, the temperature and the threshold were chosen on these very patches: the "
+            "figures look better than they would on others."
+        )
+    elif patches.split != "test":
+        warnings.append(
+            f"This is a {patches.split} split: where the model was trained or chosen on any of it, the "
+            "figures look better than they would on others."
+        )
+    if patches.toy:
+        warnings.append("A toy: these patches are generated, and the figures say nothing about tissue.")
+    elif bundle.card.toy:
+        warnings.append("A toy: the model was trained on generated patches and knows nothing about tissue.")
+    if scores.resampled == "patch":
+        warnings.append(
+            "The intervals are by patch, since no slides are known: patches of one slide are alike, so the "
+            "intervals are too narrow."
+        )
+    warnings += [f"{NAMES[name][0]} is undefined: {why}." for name, why in scores.undefined.items()]
+    return (*warnings, *patches.warnings)
+
+
+def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArray[np.float32], device: str) -> None:
+    labels, said, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
+    drawn = {
+        "roc": figures.roc_figure(roc_curve(labels, said), scores, evaluation.at_half),
+        "pr": figures.pr_figure(pr_curve(labels, said), scores, evaluation.at_half),
+        "reliability": figures.reliability_figure(
+            reliability(labels, said), reliability(labels, raw), scores, evaluation.uncalibrated
+        ),
+    }
+    metrics = evaluation.as_dict()
+    table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": said})
+    texts = {f"{name}.svg": figures.standalone(svg) for name, svg in drawn.items()}
+    drawn["histogram"] = figures.histogram_figure(labels, said, scores.threshold)
+    shown = gallery(bundle, patches, said, scores.threshold, device=device)
+    texts["report.html"] = render(Report(metrics, bundle.card, drawn, shown))
+    texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # Written beside and moved in together: a full disk leaves the results of the run before as they were.
+    with output_errors(evaluation.path), TemporaryDirectory(prefix=".part-", dir=evaluation.path) as staged:
+        pq.write_table(table, Path(staged, "predictions.parquet"))
+        for name, text in texts.items():
+            Path(staged, name).write_text(text, encoding="utf-8", newline="\n")
+        for file in sorted(Path(staged).iterdir()):
+            file.replace(evaluation.path / file.name)

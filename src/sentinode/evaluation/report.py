@@ -1,0 +1,123 @@
+"""The report: one HTML file that needs no network, for people."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from sentinode.bundle import Card
+from sentinode.evaluation.figures import STYLE, learning_figures
+from sentinode.evaluation.gallery import Gallery
+
+NAMES = {
+    "auc": ("AUC", "area under the ROC curve"),
+    "accuracy": ("Accuracy", "share of patches on their right side"),
+    "precision": ("Precision", "of the patches called tumour, those that are"),
+    "recall": ("Recall", "sensitivity: of the tumour patches, those that were called so"),
+    "specificity": ("Specificity", "of the normal patches, those that were called so"),
+    "f1": ("F1", "harmonic mean of precision and recall"),
+    "average_precision": ("Average precision", "area under the precision-recall curve"),
+    "nll": ("NLL", "negative log-likelihood, in nats; lower is better"),
+    "brier": ("Brier", "mean squared error of the probability; lower is better"),
+    "ece": ("ECE", "expected calibration error, 15 equal-mass bins; lower is better"),
+}
+CALIBRATION = ("nll", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the report tells.
+
+    Attributes:
+        metrics: what ``metrics.json`` holds.
+        card: of the bundle.
+        figures: SVGs by name: ``roc``, ``pr``, ``reliability``, ``histogram``.
+        gallery: the most confident errors.
+    """
+
+    metrics: dict[str, Any]
+    card: Card
+    figures: dict[str, str]
+    gallery: Gallery
+
+
+def render(report: Report) -> str:
+    """The report as HTML. Whatever comes from outside, such as names of files, is escaped."""
+    metrics, card = report.metrics, report.card
+    confusion = metrics["confusion"]
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        metrics=metrics,
+        card=card,
+        figures=report.figures,
+        gallery=report.gallery,
+        learning=learning_figures(card.history),
+        style=STYLE,
+        names=NAMES,
+        calibration=CALIBRATION,
+        valid=card.metrics.get("valid", {}),
+        tumour=confusion["tp"] + confusion["fn"],
+        normal=confusion["tn"] + confusion["fp"],
+        verdict=verdict(metrics),
+        command=command(metrics),
+        yardsticks=_yardsticks(metrics, card),
+    )
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """The result in one plain sentence, with its intervals."""
+    n, split, auc, accuracy = metrics["n"], metrics["split"], metrics["auc"], metrics["accuracy"]
+    right = (
+        f"at its threshold of {metrics['threshold']:.3f} it is right about {_percent(accuracy)} of them"
+        f"{_interval(accuracy)}"
+    )
+    if auc["value"] is None:
+        return f"Of {n:,} {split} patches there is one class only, so that no AUC can be had; {right}."
+    return (
+        f"On {n:,} {split} patches the model ranks a tumour patch above a normal one {_percent(auc)} of the "
+        f"time{_interval(auc)}, and {right}."
+    )
+
+
+def command(metrics: dict[str, Any]) -> str:
+    """The command that makes this evaluation again."""
+    words = ["sentinode", "evaluate", metrics["bundle"]["path"], metrics["data"]["path"]]
+    words += ["--split", metrics["split"], "--out", metrics["out"]]
+    words += ["--threshold", metrics["threshold_rule"]] + (["--tta"] if metrics["tta"] else [])
+    words += ["--seed", str(metrics["seed"])] if metrics["seed"] else []
+    return shlex.join(words)
+
+
+def _percent(figure: dict[str, float]) -> str:
+    return f"{100 * figure['value']:.1f} %"
+
+
+def _interval(figure: dict[str, float | None]) -> str:
+    low, high = figure["low"], figure["high"]
+    return "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+
+
+def _yardsticks(metrics: dict[str, Any], card: Card) -> bool:
+    toy = metrics["data"]["toy"] or card.toy
+    return not toy and metrics["data"]["kind"] in ("official", "parquet")
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def _environment() -> jinja2.Environment:
+    template = resources.files("sentinode.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader({"report.html.j2": template}),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["figure"] = _figure
+    return environment

@@ -1,0 +1,196 @@
+"""Patches without labels: images, folders of them, HDF5 and Parquet files, read as a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from sentinode.errors import DataError
+from sentinode.patches.image_files import IMAGE_ENDINGS
+from sentinode.patches.official import open_hdf5
+from sentinode.patches.parquet import open_parquet
+from sentinode.patches.patch_set import MPP, PATCH_SIZE
+from sentinode.patches.pixels import BATCH, SHAPE, Decoded, decode_any_size, in_threads
+
+HDF5_ENDINGS = {".h5", ".hdf5"}
+ENDINGS = IMAGE_ENDINGS | HDF5_ENDINGS | {".parquet"}
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch, or why there is none.
+
+    Attributes:
+        id: the path as given, with ``#`` and the row for a patch of an HDF5 or Parquet file.
+        pixels: uint8 (96, 96, 3) RGB, or the error.
+    """
+
+    id: str
+    pixels: Decoded
+
+
+def short_name(id: str) -> str:
+    """The id of a patch without its folders and ending, as Kaggle wants it."""
+    file, _, row = id.rpartition("#")
+    return f"{Path(file).stem}#{row}" if file and row.isdigit() else Path(id).stem
+
+
+def read_patches(
+    paths: Iterable[str | Path], *, mpp: float | None = None, bundle_mpp: float = MPP
+) -> Iterator[Patch]:
+    """Read patches one after the other, in bounded memory; what cannot be read is yielded as an error.
+
+    Args:
+        paths: images, folders (searched to the bottom, in order of name), HDF5 files with a dataset uint8
+            (N, H, W, 3), named ``x`` or the only one of its kind, and Parquet files with an ``image`` struct.
+        mpp: microns per pixel of the images. With it, they are resampled to the bundle's and cut to the
+            centre 96 x 96; without it, a size other than 96 x 96 is an error.
+        bundle_mpp: what the model was trained at.
+
+    Raises:
+        DataError: ``mpp`` is not a positive number.
+    """
+    if mpp is not None and not 0 < mpp < np.inf:
+        raise DataError(f"{mpp} microns per pixel is no resolution.", hint="Give a pixel's size, as 0.25.")
+    scale = None if mpp is None else mpp / bundle_mpp
+    for kind, files in groupby(_files(paths), key=_kind):
+        if kind == "image":
+            yield from _images(files, scale)
+            continue
+        for file in files:
+            try:
+                yield from (_hdf5 if kind == "hdf5" else _parquet)(file, scale)
+            except DataError as error:
+                yield Patch(file.as_posix(), error)
+
+
+def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path
+            continue
+        found = False
+        for folder, inner, names in os.walk(path):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            for name in sorted(names):
+                file = Path(folder, name)
+                if not name.startswith(".") and file.suffix.lower() in ENDINGS and not _is_labels(file):
+                    found = True
+                    yield file
+        if not found:
+            yield path
+
+
+def _is_labels(file: Path) -> bool:
+    return file.suffix.lower() in HDF5_ENDINGS and file.stem.endswith("_y")
+
+
+def _kind(file: Path) -> str:
+    ending = file.suffix.lower()
+    if not file.exists() or file.is_dir():
+        return "image"
+    return "hdf5" if ending in HDF5_ENDINGS else "parquet" if ending == ".parquet" else "image"
+
+
+def _images(files: Iterable[Path], scale: float | None) -> Iterator[Patch]:
+    waiting = iter(files)
+    while batch := list(islice(waiting, BATCH)):
+        pixels = in_threads(lambda file: _image(file, scale), batch)
+        yield from (Patch(file.as_posix(), image) for file, image in zip(batch, pixels, strict=True))
+
+
+def _image(file: Path, scale: float | None) -> Decoded:
+    if file.is_dir():
+        return DataError("there are no images in this folder.", where=file)
+    if not file.exists():
+        return DataError("there is no such file.", where=file)
+    if file.suffix.lower() == ".gz":
+        return DataError("this file is compressed as a whole; unpack it first (gunzip).", where=file)
+    return fitted(decode_any_size(file, file), scale)
+
+
+def fitted(pixels: Decoded, scale: float | None) -> Decoded:
+    """An image as a patch of 96 x 96 pixels, never squeezed.
+
+    Args:
+        pixels: uint8 (H, W, 3), or an error, which is passed on.
+        scale: pixels of the model to a pixel of the image, to resample by before the centre is cut out;
+            None where the image must be a patch already.
+    """
+    if isinstance(pixels, DataError) or (scale is None and pixels.shape == SHAPE):
+        return pixels
+    height, width = pixels.shape[:2]
+    if scale is None:
+        return DataError(
+            f"{width} x {height} pixels, where 96 x 96 are needed; state the microns per pixel (--mpp) to "
+            "have it resampled and its centre taken."
+        )
+    size = (round(width * scale), round(height * scale))
+    if min(size) < PATCH_SIZE:
+        return DataError(
+            f"{width} x {height} pixels are {size[0]} x {size[1]} at the model's resolution, where at least "
+            "96 x 96 are needed."
+        )
+    image = Image.fromarray(pixels)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)  # Pillow widens the kernel: no aliasing
+    left, top = (size[0] - PATCH_SIZE) // 2, (size[1] - PATCH_SIZE) // 2
+    return np.asarray(image.crop((left, top, left + PATCH_SIZE, top + PATCH_SIZE)))
+
+
+def _hdf5(path: Path, scale: float | None) -> Iterator[Patch]:
+    with open_hdf5(path) as file:
+        data = _dataset(file, path)
+        for start in range(0, len(data), BATCH):
+            rows = range(start, min(start + BATCH, len(data)))
+            for row, pixels in zip(rows, _rows(data, rows), strict=True):
+                yield Patch(f"{path.as_posix()}#{row}", fitted(pixels, scale))
+
+
+def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
+    for data in [file[key] for key in ("x", *file) if key in file]:
+        if isinstance(data, h5py.Dataset) and data.dtype == np.uint8 and data.shape[3:] == (3,):
+            return data
+    held = ", ".join(f"{key} {getattr(data, 'shape', '')}".strip() for key, data in file.items())
+    raise DataError(
+        f"there is no dataset of images, uint8 (N, 96, 96, 3), in this file; it holds {held or 'nothing'}.",
+        where=path,
+    )
+
+
+def _rows(data: h5py.Dataset, rows: range) -> Sequence[Decoded] | NDArray[np.uint8]:
+    try:
+        return np.asarray(data[rows.start : rows.stop])
+    except OSError:
+        return [_row(data, row) for row in rows]
+
+
+def _row(data: h5py.Dataset, row: int) -> Decoded:
+    try:
+        return np.asarray(data[row])
+    except OSError as error:
+        return DataError(f"these pixels are damaged ({error}).")
+
+
+def _parquet(path: Path, scale: float | None) -> Iterator[Patch]:
+    with open_parquet(path) as file:
+        if "image.bytes" not in {column.path for column in file.schema}:
+            raise DataError("there is no column 'image' with a field 'bytes'.", where=path)
+        row = 0
+        try:
+            for batch in file.iter_batches(BATCH, columns=["image.bytes"]):
+                encoded = [data.as_py() or b"" for data in batch.column("image").field("bytes")]
+                for pixels in in_threads(lambda data: fitted(decode_any_size(data, path), scale), encoded):
+                    yield Patch(f"{path.as_posix()}#{row}", pixels)
+                    row += 1
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"truncated or damaged after row {row:,} ({error}).", where=path) from error

@@ -1,0 +1,270 @@
+"""P(tumour) for patches without labels: images, folders, HDF5 and Parquet in, a table out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentinode.atomic import whole_file
+from sentinode.bundle import Bundle
+from sentinode.engines import Engine, open_engine
+from sentinode.errors import DataError, OutputError, nearest
+from sentinode.patches.unlabelled import Patch, read_patches, short_name
+from sentinode.progress import Bar, bar, console
+
+T = TypeVar("T")
+
+FORMATS = ("csv", "kaggle", "parquet", "jsonl")
+ENDINGS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+AHEAD = 4
+"""Batches that are read while the engine works on one."""
+
+NAMED = 20
+"""Failures that are told one by one on standard error; the table names them all."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one patch, or why it says nothing.
+
+    Attributes:
+        id: the path as given, with ``#`` and the row for a patch of an HDF5 or Parquet file.
+        probability: P(tumour), calibrated; None where the patch could not be read.
+        tumour: whether the probability reaches the bundle's threshold; None likewise.
+        error: why there is no probability, else None.
+    """
+
+    id: str
+    probability: float | None
+    tumour: bool | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What :func:`predict` has done.
+
+    Attributes:
+        done: how many patches have a probability.
+        failures: those that have none.
+        out: the file that was written, if any.
+        rows: the predictions in order, where no file was asked for.
+    """
+
+    done: int
+    failures: tuple[Prediction, ...]
+    out: Path | None = None
+    rows: tuple[Prediction, ...] = field(default=(), repr=False)
+
+
+def predict(
+    bundle: Bundle,
+    paths: Iterable[str | Path],
+    *,
+    out: str | Path | TextIO | None = None,
+    format: str | None = None,
+    mpp: float | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    show: bool = True,
+) -> Predicted:
+    """Predict patches, one batch at a time, so that a million of them need no more memory than a thousand.
+
+    Args:
+        bundle: the model.
+        paths: images, folders, HDF5 or Parquet files; see :func:`sentinode.patches.unlabelled.read_patches`.
+        out: a file, which appears whole or not at all, an open text stream, or None to have the rows
+            returned.
+        format: ``csv``, ``kaggle`` (``id,label``, the label being the probability), ``parquet`` or
+            ``jsonl``; by default what the file's ending says, else ``csv``.
+        mpp: microns per pixel of the images, for others than 96 x 96 at the bundle's resolution.
+        tta: average the logits over the eight symmetries of the square.
+        device: where to compute.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        show: whether to show progress and failures on standard error.
+
+    Raises:
+        DataError: not one patch could be read; nothing is written.
+        OutputError: the file cannot be written, or the format is unknown.
+        DeviceError: no such device or precision.
+    """
+    chosen = _format(out, format)
+    engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    patches = read_patches(paths, mpp=mpp, bundle_mpp=bundle.card.mpp)
+    with bar("Predicting", show=show) as shown:
+        tally = _Tally(_predictions(engine, patches, bundle.card.threshold), shown, show)
+        if out is None:
+            rows = tuple(tally)
+            return Predicted(tally.done, tuple(tally.failures), rows=rows)
+        if isinstance(out, str | Path):
+            with whole_file(Path(out)) as staged:
+                _WRITERS[chosen](tally, staged)
+            return Predicted(tally.done, tuple(tally.failures), out=Path(out))
+        _TEXTS[chosen](tally, out)
+        return Predicted(tally.done, tuple(tally.failures))
+
+
+def read_ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
+    """Yield ``items`` while a thread makes the next ones, so that reading and computing go on side by side.
+
+    An error of the thread is raised here, in its place among the items.
+    """
+    ready: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: T | None, error: BaseException | None, more: bool) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put((item, error, more), timeout=0.1)
+
+    def work() -> None:
+        try:
+            for item in items:
+                put(item, None, True)
+                if stop.is_set():
+                    return
+            put(None, None, False)
+        except BaseException as error:
+            put(None, error, False)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, more = ready.get()
+            if error is not None:
+                raise error
+            if not more:
+                return
+            yield item  # type: ignore[misc]  # None only where T allows it
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _predictions(engine: Engine, patches: Iterator[Patch], threshold: float) -> Iterator[Prediction]:
+    def batches() -> Iterator[list[Patch]]:
+        while batch := list(islice(patches, engine.batch)):
+            yield batch
+
+    for batch in read_ahead(batches()):
+        good = [patch.pixels for patch in batch if not isinstance(patch.pixels, DataError)]
+        said = iter(engine.probabilities(np.stack(good)).tolist() if good else ())
+        for patch in batch:
+            if isinstance(patch.pixels, DataError):
+                yield Prediction(patch.id, None, None, patch.pixels.what)
+            else:
+                probability = next(said)
+                yield Prediction(patch.id, probability, probability >= threshold)
+
+
+class _Tally:
+    """Counts predictions as they pass, tells of failures, and refuses to end with nothing done."""
+
+    def __init__(self, predictions: Iterator[Prediction], shown: Bar, tell: bool) -> None:
+        self._predictions, self._shown, self._tell = predictions, shown, tell
+        self.done = 0
+        self.failures: list[Prediction] = []
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for prediction in self._predictions:
+            self._shown.advance()
+            if prediction.error is None:
+                self.done += 1
+            else:
+                self._note(prediction)
+            yield prediction
+        if not self.done:
+            first = self.failures[0] if self.failures else None
+            raise DataError(
+                f"none of the {len(self.failures)} inputs could be predicted; the first: {first.error}"
+                if first
+                else "there is nothing to predict.",
+                where=first.id if first else None,
+                hint="Give images of 96 x 96 pixels, folders of them, HDF5 or Parquet files.",
+            )
+
+    def _note(self, failed: Prediction) -> None:
+        self.failures.append(failed)
+        if self._tell and len(self.failures) <= NAMED:
+            console.print(f"{failed.id}: {failed.error}", markup=False)
+        if self._tell and len(self.failures) == NAMED + 1:
+            console.print("More inputs fail; they are named in the output and counted at the end.")
+
+
+def _format(out: str | Path | TextIO | None, format: str | None) -> str:
+    ending = Path(out).suffix.lower() if isinstance(out, str | Path) else ".csv"
+    chosen = format or ENDINGS.get(ending)
+    if chosen is None:
+        raise OutputError(
+            f"the ending '{ending}' names no format.",
+            where=str(out),
+            hint=f"End the name with {', '.join(ENDINGS)}, or give --format {'|'.join(FORMATS)}.",
+        )
+    if chosen not in FORMATS:
+        guess = nearest(chosen, list(FORMATS))
+        raise OutputError(
+            f"'{chosen}' is no format{f'; did you mean {guess}' if guess else ''}.",
+            hint=f"The formats are {', '.join(FORMATS)}.",
+        )
+    if chosen == "parquet" and not isinstance(out, str | Path) and out is not None:
+        raise OutputError("Parquet cannot be written to standard output.", hint="Name a file with --out.")
+    return chosen
+
+
+def _write_csv(rows: Iterable[Prediction], stream: TextIO) -> None:
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(("id", "probability", "tumour", "error"))
+    for row in rows:
+        probability = "" if row.probability is None else f"{row.probability:.7g}"
+        tumour = "" if row.tumour is None else str(row.tumour).lower()
+        table.writerow((row.id, probability, tumour, row.error or ""))
+
+
+def _write_kaggle(rows: Iterable[Prediction], stream: TextIO) -> None:
+    """Kaggle's two columns: failures have no row here."""
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(("id", "label"))
+    for row in rows:
+        if row.probability is not None:
+            table.writerow((short_name(row.id), f"{row.probability:.7g}"))
+
+
+def _write_jsonl(rows: Iterable[Prediction], stream: TextIO) -> None:
+    for row in rows:
+        stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+
+
+def _write_parquet(rows: Iterable[Prediction], path: Path) -> None:
+    fields = {"id": pa.string(), "probability": pa.float32(), "tumour": pa.bool_(), "error": pa.string()}
+    schema, waiting = pa.schema(list(fields.items())), iter(rows)
+    with pq.ParquetWriter(path, schema) as file:
+        while group := list(islice(waiting, 10_000)):
+            file.write_table(pa.Table.from_pylist([asdict(row) for row in group], schema=schema))
+
+
+def _as_file(
+    write: Callable[[Iterable[Prediction], TextIO], None],
+) -> Callable[[Iterable[Prediction], Path], None]:
+    def to_path(rows: Iterable[Prediction], path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            write(rows, stream)
+
+    return to_path
+
+
+_TEXTS = {"csv": _write_csv, "kaggle": _write_kaggle, "jsonl": _write_jsonl}
+_WRITERS = {name: _as_file(write) for name, write in _TEXTS.items()} | {"parquet": _write_parquet}
