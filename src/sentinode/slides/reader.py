@@ -60,6 +60,17 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
         raise
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 over a file's size and 64 pieces of 64 KiB spread evenly: the same wherever the file lies."""
+    size, piece = path.stat().st_size, 1 << 16
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(64):
+            file.seek(max(size - piece, 0) * i // 63)
+            digest.update(file.read(piece))
+    return digest.hexdigest()
+
+
 class Slide:
     """A whole slide: a pyramid of pictures of one piece of glass. Use it from any thread; close it after use.
 
@@ -126,14 +137,8 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the file's size and 64 pieces of 64 KiB spread evenly: the same wherever it lies."""
-        size, piece = self.path.stat().st_size, 1 << 16
-        digest = hashlib.sha256(str(size).encode())
-        with self.path.open("rb") as file:
-            for i in range(64):
-                file.seek(max(size - piece, 0) * i // 63)
-                digest.update(file.read(piece))
-        return digest.hexdigest()
+        """What the slide is, wherever it lies: see :func:`fingerprint`."""
+        return fingerprint(self.path)
 
     def region(self, x: float, y: float, width: int, height: int, mpp: float) -> Pixels:
         """A picture of part of the slide.
@@ -214,9 +219,7 @@ class Slide:
         if not source.is_copy:
             x, y = source.x - left, source.y - top
             exact = (x, y, x + source.width * source.scale, y + source.height * source.scale)
-            image = Image.fromarray(pixels).resize(
-                (source.width, source.height), Image.Resampling.BICUBIC, box=exact
-            )
+            image = Image.fromarray(pixels).resize((source.width, source.height), Image.Resampling.BICUBIC, box=exact)
             pixels = np.asarray(image)
         if self._colours is not None:
             pixels = np.asarray(ImageCms.applyTransform(Image.fromarray(pixels), self._colours))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import time
 import zlib
@@ -71,9 +72,7 @@ class Grid:
 
     def box(self, rows: slice, columns: slice, window: int) -> Box:
         """The part of the slide that holds the windows in ``rows`` and ``columns``."""
-        left, top = (
-            (first + 0.5) * self.stride - window / 2 * self.scale for first in (columns.start, rows.start)
-        )
+        left, top = ((first + 0.5) * self.stride - window / 2 * self.scale for first in (columns.start, rows.start))
         width, height = (self.step * (span.stop - span.start - 1) + window for span in (columns, rows))
         return left, top, width, height
 
@@ -88,12 +87,10 @@ def lay_grid(slide: Slide, mpp: float, step: int) -> Grid:
         raise SlideError(
             f"the slide has {slide.mpp:g} microns per pixel, too coarse for a bundle that reads {mpp:g}.",
             where=slide.path,
-            hint=f"Scan a slide of {COARSEST * mpp:.2f} microns per pixel or finer; if it is, say so with --mpp.",
+            hint=f"It takes {COARSEST * mpp:.2f} or finer. If the slide is finer than it states, give --mpp.",
         )
     scale = mpp / slide.mpp
-    rows, columns = (
-        max(1, int(np.ceil(side / (step * scale) - 1e-6))) for side in (slide.height, slide.width)
-    )
+    rows, columns = (max(1, math.ceil(side / scale / step - 1e-6)) for side in (slide.height, slide.width))
     return Grid(rows, columns, step, mpp, scale)
 
 
@@ -139,9 +136,8 @@ def scan_slide(
     with _open_log(log, identity, engine.batch) as kept:
         margins = [kept.margins]
         batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=len(kept.margins))
-        title = f"Scanning {slide.path.name}"
-        with bar(title, len(sequence), unit="tiles", show=show) as shown:
-            shown.advance(len(kept.margins))
+        left = len(sequence) - len(kept.margins)
+        with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
             for batch in _made_ahead(batches):
                 scores = engine.margins(batch)
                 kept.append(scores)
@@ -197,17 +193,16 @@ def _blocks(cells: Mask, side: int) -> list[_Block]:
     blocks = []
     for top in range(0, cells.shape[0], side):
         for left in range(0, cells.shape[1], side):
-            places = np.argwhere(cells[top : top + side, left : left + side]) + (top, left)
+            corner = np.array([top, left])
+            places = np.argwhere(cells[top : top + side, left : left + side]) + corner
             if len(places):
                 first, last = places.min(0), places.max(0) + 1
                 blocks.append(_Block(places, slice(first[0], last[0]), slice(first[1], last[1])))
     return blocks
 
 
-def _batches(
-    slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, *, skip: int
-) -> Iterator[Pixels]:
-    """The sequence of windows from number ``skip`` on: uint8 (size, window, window, 3), the last one shorter."""
+def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, *, skip: int) -> Iterator[Pixels]:
+    """The windows from number ``skip`` on: uint8 (size, window, window, 3), in the end perhaps fewer."""
     while blocks and skip >= len(blocks[0].places):
         skip -= len(blocks[0].places)
         blocks = blocks[1:]
@@ -242,7 +237,7 @@ def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, sequence: NDA
 
 
 class _Log:
-    """Scores on disk as they come: an identity of 32 bytes, then for each batch its scores and their CRC-32."""
+    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores and their CRC-32."""
 
     def __init__(self, path: Path, identity: bytes, batch: int) -> None:
         self._path, self._record = path, 4 * batch
@@ -253,7 +248,7 @@ class _Log:
         self._synced = time.monotonic()
 
     def _resume(self, identity: bytes) -> None:
-        """Keep the whole records of a log of the same scan; drop what a kill left unfinished, or another scan."""
+        """Keep the whole records of this same scan; drop what a kill left unfinished, or another scan's."""
         self._file.seek(0)
         data = self._file.read()
         whole: list[bytes] = []

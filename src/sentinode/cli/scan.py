@@ -1,0 +1,100 @@
+"""``sentinode scan``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, BundleError
+from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.slides.batch import SlideState
+
+
+def scan(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE SLIDE...", help="A bundle, then slides or folders of slides."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The batch's folder.")],
+    stride: Annotated[
+        int, typer.Option(min=1, help="Pixels between predictions at the bundle's resolution; 96 for a quick look.")
+    ] = 32,
+    prior: Annotated[float, typer.Option(help="Share of windows of tissue that are expected to show tumour.")] = 0.05,
+    mpp: Annotated[
+        float | None, typer.Option(help="Microns per pixel of the slides, in place of what they state.")
+    ] = None,
+    icc: Annotated[bool, typer.Option("--icc", help="Convert colours by the slides' ICC profiles.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="Average the eight symmetries; eight times the work.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the slides' states as JSON.")] = False,
+) -> None:
+    """Scan whole slides with a bundle: a probability map for each, and what follows from it.
+
+    The same command goes on where an earlier one stopped, and several may share one DIR.
+
+    Example: sentinode scan runs/first/bundle slides/ --out maps
+    """
+    from sentinode.slides.batch import DONE
+    from sentinode.slides.batch import scan as run
+
+    bundle, slides = _bundle_and_slides(paths)
+    from sentinode.bundle import load
+
+    states = run(
+        load(bundle),
+        slides,
+        out,
+        stride=stride,
+        prior=prior,
+        mpp=mpp,
+        icc=icc,
+        device=device,
+        precision=precision,
+        tta=tta,
+    )
+    typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
+    failed = sum(state.state != DONE for state in states)
+    console.print(
+        f"{len(states) - failed} of {len(states)} slides done, in {out}. Probabilities assume that "
+        f"{prior:.1%} of the tissue's windows show tumour (--prior).",
+        markup=False,
+    )
+    if failed:
+        raise typer.Exit(EXIT_REFUSED if failed == len(states) else EXIT_PARTIAL)
+
+
+def _bundle_and_slides(paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+    """The bundle, which stands first, and the slides."""
+    from sentinode.bundle import CARD
+
+    first, *slides = paths
+    is_bundle = any((folder / CARD).is_file() for folder in (first, first / "bundle"))
+    if not is_bundle:
+        raise BundleError(
+            "this is no bundle, and no model comes with this version.",
+            where=first,
+            hint="Make one with `sentinode train DATA --out RUN` and name it first: "
+            "`sentinode scan RUN/bundle SLIDES --out DIR`.",
+        )
+    return first, slides
+
+
+def _table(states: Sequence[SlideState]) -> str:
+    """A line for each slide: its folder, state, windows, tissue, and why it failed."""
+    rows = [("slide", "state", "windows", "tissue mm2", "reason")]
+    for state in states:
+        windows = "" if state.windows is None else f"{state.windows}"
+        tissue = "" if state.tissue_mm2 is None else f"{state.tissue_mm2:.1f}"
+        reason = (state.reason or "").replace("\n", " ")
+        rows.append((state.name, state.state, windows, tissue, reason))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,395 @@
+"""Many slides, overnight: which are done, which failed and why, and who is at which.
+
+``OUT/manifest.json`` says how the slides of a batch are scanned, and each slide's folder has a
+``manifest.json`` with its state. Times and machines stand in these files only; everything else in a slide's
+folder depends on nothing but the slide, the bundle and the settings. A lock that the operating system drops
+with its process keeps two processes off the same slide, so a kill at any moment leaves nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sentinode import __version__
+from sentinode.atomic import make_folder, output_errors, whole_file, write_text
+from sentinode.bundle import Bundle
+from sentinode.engines import Engine, open_engine
+from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.progress import console
+from sentinode.slides.probability_map import RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.reader import SLIDE_SUFFIXES, Slide, fingerprint, open_slide
+from sentinode.slides.scan import PRIOR, STRIDE, lay_grid, scan_slide
+from sentinode.slides.tissue import Tissue, find_tissue
+
+MANIFEST, LOG, TISSUE, LOCKS = "manifest.json", "scores.part", "tissue.png", ".locks"
+
+DONE, FAILED, RUNNING = "done", "failed", "running"
+
+WriteOutputs = Callable[[Path, Slide, ProbabilityMap, Tissue], None]
+"""What is made of a finished map: its folder, the slide, the map and the tissue."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the maps of a batch.
+
+    Attributes:
+        bundle: fingerprint of the bundle's weights.
+        stride: pixels between windows at the bundle's resolution.
+        prior: share of tumour among windows of tissue.
+        mpp: microns per level-0 pixel in place of what the slides state, or None.
+        icc: whether colours were converted by the slides' ICC profiles.
+        engine: what computes, such as ``torch cpu float32``.
+    """
+
+    bundle: str
+    stride: int
+    prior: float
+    mpp: float | None
+    icc: bool
+    engine: str
+
+
+@dataclass(frozen=True)
+class SlideState:
+    """How far a slide is.
+
+    Attributes:
+        name: its folder below the batch's.
+        slide: its file.
+        state: ``running``, ``done`` or ``failed``.
+        reason: why it failed.
+        windows: how many were scored.
+        tissue_mm2: area of the tissue.
+        started, finished: times, UTC.
+        host, process: who is or was at it.
+        version: of Sentinode.
+    """
+
+    name: str
+    slide: str
+    state: str
+    reason: str | None = None
+    windows: int | None = None
+    tissue_mm2: float | None = None
+    started: str | None = None
+    finished: str | None = None
+    host: str = ""
+    process: int = 0
+    version: str = __version__
+
+
+def scan(
+    bundle: Bundle,
+    slides: Iterable[str | Path],
+    out: str | Path,
+    *,
+    stride: int = STRIDE,
+    prior: float = PRIOR,
+    mpp: float | None = None,
+    icc: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    tta: bool = False,
+    write_outputs: WriteOutputs | None = None,
+    show: bool = True,
+) -> list[SlideState]:
+    """Scan slides into ``out``, one folder each, and go on where an earlier call of the same settings
+    stopped.
+
+    Args:
+        bundle: the model.
+        slides: files, and folders that are searched for them.
+        out: the batch's folder; each slide's map lies in ``out/<stem>``.
+        stride: pixels between windows at the bundle's resolution.
+        prior: share of tumour among windows of tissue, to which probabilities are corrected.
+        mpp: microns per level-0 pixel, in place of what the slides state.
+        icc: convert colours by the slides' ICC profiles, where they have one.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
+        precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
+        tta: average over the eight symmetries of the square, at eight times the work.
+        write_outputs: called with each finished map, before the slide counts as done.
+        show: whether to show progress.
+
+    Returns:
+        The state of each slide, in the order of their names. A slide that failed is among them, with its
+        reason.
+
+    Raises:
+        SlideError: there is no slide at all.
+        OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings.
+        DeviceError: the device is missing, or is not the one that the batch was begun with.
+    """
+    _require_sense(stride, prior)
+    out = make_folder(Path(out))
+    found = find_slides(slides, exclude=out)
+    settings = Settings(bundle.fingerprint, stride, prior, mpp, icc, engine="")
+    settings, engine = _join_batch(out, settings, bundle, device, precision, tta)
+    names = name_slides(found)
+    work = _Work(bundle, engine, settings, out, write_outputs, show)
+    taken = [(name, path) for name, path in names.items() if not work.attempt(name, path, wait=False)]
+    if taken:
+        console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
+    for name, path in taken:
+        work.attempt(name, path, wait=True)
+    return [state for state in read_states(out) if state.name in names]
+
+
+def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> list[Path]:
+    """The slides among files and in folders, each once, sorted; of a DICOM series the first instance.
+
+    Raises:
+        SlideError: a path is missing, or there is no slide at all.
+    """
+    found: set[Path] = set()
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (file for file in path.rglob("*") if file.suffix.lower() in SLIDE_SUFFIXES)
+            files = [file for file in inside if exclude is None or not file.is_relative_to(exclude)]
+            found.update(_one_per_series(sorted(files)))
+        elif path.is_file():
+            found.add(path)
+        else:
+            raise SlideError("there is no such slide or folder.", where=path, hint="Check the path.")
+    if not found:
+        endings = " ".join(sorted(SLIDE_SUFFIXES))
+        raise SlideError("no slide was found.", hint=f"In folders, slides are known by these endings: {endings}.")
+    return sorted(found)
+
+
+def _one_per_series(files: Sequence[Path]) -> Iterator[Path]:
+    """The files, with one instance for each series of DICOM, since OpenSlide finds the others itself."""
+    seen: set[str] = set()
+    for file in files:
+        series = _series(file) if file.suffix.lower() == ".dcm" else None
+        if series is None or series not in seen:
+            yield file
+        if series is not None:
+            seen.add(series)
+
+
+def _series(file: Path) -> str | None:
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        return f"{file.parent}/{header.SeriesInstanceUID}"
+    # Whatever ails the file, the scan will say it, with the file's name.
+    except Exception:
+        return None
+
+
+def name_slides(slides: Sequence[Path]) -> dict[str, Path]:
+    """A folder's name for each slide: its stem; where several share one, with the start of their
+    fingerprints.
+
+    The names depend on the slides alone, so every process finds the same ones. A copy of a slide is that
+    slide.
+    """
+    stems = Counter(slide.stem.lower() for slide in slides)
+    names = {}
+    for slide in slides:
+        alone = stems[slide.stem.lower()] == 1
+        names[slide.stem if alone else f"{slide.stem}-{fingerprint(slide)[:8]}"] = slide
+    return names
+
+
+def read_states(out: str | Path) -> list[SlideState]:
+    """The state of every slide in a batch's folder, in the order of their names."""
+    states = []
+    for file in sorted(Path(out).glob(f"*/{MANIFEST}")):
+        state = _read_state(file)
+        if state is not None:
+            states.append(state)
+    return states
+
+
+def _read_state(file: Path) -> SlideState | None:
+    try:
+        return SlideState(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _require_sense(stride: int, prior: float) -> None:
+    if stride < 1:
+        raise SlideError(
+            f"a stride of {stride} pixels covers nothing.", hint="Give --stride 32, or 96 for a quick look."
+        )
+    if not 0 < prior < 1:
+        raise SlideError(
+            f"a prior of {prior:g} is not a share between 0 and 1.",
+            hint="Give the share of windows of tissue that you expect to show tumour, such as --prior 0.05.",
+        )
+
+
+def _join_batch(
+    out: Path, settings: Settings, bundle: Bundle, device: str, precision: str, tta: bool
+) -> tuple[Settings, Engine]:
+    """Begin a batch in ``out``, or join the one that is there with the engine that it was begun with."""
+    manifest = out / MANIFEST
+    with _lock(out, "batch"):
+        if not manifest.exists():
+            engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+            settings = replace(settings, engine=engine.name)
+            record = {"format": 1, "version": __version__, "begun": _now(), **asdict(settings)}
+            write_text(manifest, json.dumps(record, indent=2) + "\n")
+            return settings, engine
+        begun = _read_settings(manifest)
+    for name, value in asdict(settings).items():
+        if name != "engine" and value != getattr(begun, name):
+            raise OutputError(
+                f"this folder holds a batch with {name} {getattr(begun, name)}, and you ask for {value}.",
+                where=out,
+                hint="Choose another --out, or scan with the settings of this one.",
+            )
+    _, begun_device, begun_precision, *rest = begun.engine.split()
+    asked = (device.split(":")[0], precision, tta)
+    if asked[0] not in ("auto", begun_device) or precision not in ("auto", begun_precision) or tta != (rest == ["tta"]):
+        raise DeviceError(
+            f"this batch was begun on '{begun.engine}', and its maps must all come from one engine.",
+            where=out,
+            hint="Leave out --device, --precision and --tta to go on as it was begun, or choose another --out.",
+        )
+    chosen = begun_device if device == "auto" else device
+    engine = open_engine(bundle, device=chosen, precision=begun_precision, tta=tta)
+    if engine.name != begun.engine:
+        raise DeviceError(
+            f"this batch was begun on '{begun.engine}', and this machine offers '{engine.name}'.",
+            where=out,
+            hint="Go on with a machine that has it, or choose another --out.",
+        )
+    return begun, engine
+
+
+def _read_settings(manifest: Path) -> Settings:
+    try:
+        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        return Settings(**{field.name: record[field.name] for field in fields(Settings)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"the manifest of this batch cannot be read ({error.__class__.__name__}).",
+            where=manifest,
+            hint="Choose another --out, or remove the file to begin the batch again.",
+        ) from error
+
+
+class _Work:
+    """One process at a batch: takes the slides that no other process has in hand."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        settings: Settings,
+        out: Path,
+        write_outputs: WriteOutputs | None,
+        show: bool,
+    ) -> None:
+        self._bundle, self._engine, self._settings, self._out = bundle, engine, settings, out
+        self._write_outputs, self._show, self._began = write_outputs, show, _now()
+
+    def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
+        """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``."""
+        try:
+            with _lock(self._out, name, wait=wait):
+                if not self._is_settled(name, slide):
+                    self._scan(name, slide)
+                (self._out / name / LOG).unlink(missing_ok=True)
+        except Timeout:
+            return False
+        return True
+
+    def _is_settled(self, name: str, slide: Path) -> bool:
+        """Whether a slide is done, or failed while this process has been running."""
+        folder = self._out / name
+        state = _read_state(folder / MANIFEST)
+        if state is None:
+            return False
+        if state.state == FAILED:
+            return (state.finished or "") >= self._began
+        if state.state != DONE or not (folder / RECORD).exists():
+            return False
+        return state.slide == str(slide.resolve()) or open_map(folder).slide.fingerprint == fingerprint(slide)
+
+    def _scan(self, name: str, path: Path) -> None:
+        folder = make_folder(self._out / name)
+        _sweep(folder)
+        state = SlideState(
+            name, str(path.resolve()), RUNNING, started=_now(), host=socket.gethostname(), process=os.getpid()
+        )
+        self._write_state(state)
+        try:
+            state = self._map(folder, path, state)
+        except OutputError:
+            raise
+        except SentinodeError as error:
+            state = replace(state, state=FAILED, reason=str(error))
+        # A fault of ours on one slide must not cost the night's other slides.
+        except Exception as error:
+            console.print_exception(max_frames=8)
+            state = replace(state, state=FAILED, reason=f"a fault of Sentinode's: {type(error).__name__}: {error}")
+        self._write_state(replace(state, finished=_now()))
+        if state.reason:
+            console.print(f"Failed: {state.reason}", markup=False)
+
+    def _map(self, folder: Path, path: Path, state: SlideState) -> SlideState:
+        settings = self._settings
+        with open_slide(path, mpp=settings.mpp, icc=settings.icc) as slide:
+            lay_grid(slide, self._bundle.card.mpp, settings.stride)
+            tissue = find_tissue(slide)
+            with whole_file(folder / TISSUE) as staged:
+                tissue.picture().save(staged)
+            map = scan_slide(
+                slide,
+                tissue,
+                self._bundle,
+                self._engine,
+                stride=settings.stride,
+                prior=settings.prior,
+                log=folder / LOG,
+                show=self._show,
+            )
+            write_map(folder, map)
+            if self._write_outputs is not None:
+                self._write_outputs(folder, slide, map, tissue)
+        return replace(state, state=DONE, windows=int(map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3))
+
+    def _write_state(self, state: SlideState) -> None:
+        write_text(self._out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock that the operating system drops when the process ends, however it ends.
+
+    Raises:
+        Timeout: another process holds it and we do not ``wait``.
+    """
+    folder = out / LOCKS
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+    with FileLock(folder / f"{name}.lock", timeout=-1 if wait else 0):
+        yield
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for staged in folder.glob(".*.part*"):
+        shutil.rmtree(staged) if staged.is_dir() else staged.unlink()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
