@@ -142,6 +142,5 @@ def _check_room(entry: Path, needed: int) -> None:
         raise OutputError(
             f"unpacking the patches needs {needed / 1e9:.2f} GB, and this disk has {free / 1e9:.2f} GB free.",
             where=entry,
-            hint="Free some space, or name a folder on another disk in the environment variable "
-            "SENTINODE_CACHE.",
+            hint="Free some space, or name a folder on another disk in the environment variable SENTINODE_CACHE.",
         )

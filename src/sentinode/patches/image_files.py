@@ -114,9 +114,7 @@ def _kaggle_table(path: Path) -> tuple[list[str], list[float]]:
         try:
             values.append(float(label))
         except (TypeError, ValueError):
-            raise DataError(
-                f"the label in line {number:,} is {label!r}; it must be 0 or 1.", where=path
-            ) from None
+            raise DataError(f"the label in line {number:,} is {label!r}; it must be 0 or 1.", where=path) from None
     return [name for name, _ in rows], values
 
 

@@ -145,9 +145,7 @@ class Hdf5Pixels:
         with open_hdf5(path) as file:
             data = dataset(file, "x", path)
             if data.dtype != np.uint8 or data.shape[1:] != SHAPE:
-                raise DataError(
-                    f"'x' must be uint8 (N, 96, 96, 3); this is {data.dtype} {data.shape}.", where=path
-                )
+                raise DataError(f"'x' must be uint8 (N, 96, 96, 3); this is {data.dtype} {data.shape}.", where=path)
             self._count = len(data)
             # Contiguous and unfiltered data is raw patches one after the other: it can be mapped as it lies.
             self._offset = data.id.get_offset() if data.chunks is None and data.external is None else None
@@ -233,9 +231,7 @@ def gunzip(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
             while chunk := file.read(size):
                 yield chunk
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            f"this gzip file is truncated or damaged ({error}).", where=path, hint=DAMAGED
-        ) from error
+        raise DataError(f"this gzip file is truncated or damaged ({error}).", where=path, hint=DAMAGED) from error
 
 
 @contextlib.contextmanager
@@ -302,7 +298,5 @@ def _slides(path: Path, count: int) -> NDArray[np.str_]:
             )
         slides = np.array([row["wsi"] for row in table], dtype=str)
     if len(slides) != count:
-        raise DataError(
-            f"{len(slides):,} rows here, and {count:,} labels: they do not belong together.", where=path
-        )
+        raise DataError(f"{len(slides):,} rows here, and {count:,} labels: they do not belong together.", where=path)
     return slides

@@ -59,9 +59,7 @@ class PatchData:
             DataError: there is no such split, or its pixels cannot be read.
         """
         if split not in self.splits:
-            raise DataError(
-                f"there is no split {split!r} here; there is {' and '.join(self.splits)}.", where=self.path
-            )
+            raise DataError(f"there is no split {split!r} here; there is {' and '.join(self.splits)}.", where=self.path)
         if missing := self._incomplete.get(split):
             raise DataError(
                 f"{missing:,} patches of the {split} split that was stored are not in this data any more.",
@@ -188,10 +186,7 @@ def _seen(path: Path) -> str:
 
 def _with_slides(source: Source, path: Path) -> Source:
     slide_map = read_slide_map(path)
-    parts = {
-        name: replace(part, slides=slides_of(part.ids, slide_map, path))
-        for name, part in source.parts.items()
-    }
+    parts = {name: replace(part, slides=slides_of(part.ids, slide_map, path)) for name, part in source.parts.items()}
     return replace(source, parts=parts)
 
 

@@ -17,9 +17,7 @@ from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
 from sentinode.patches.source import SPLIT_NAMES, Part, Source, checked_labels, read_head
 from sentinode.progress import Bar
 
-SHARD = re.compile(
-    rf"(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.].*?)?(?:-of-(?P<total>\d+))?\.parquet", re.IGNORECASE
-)
+SHARD = re.compile(rf"(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.].*?)?(?:-of-(?P<total>\d+))?\.parquet", re.IGNORECASE)
 STREAMED = 128
 """Rows decoded at a time while streaming."""
 
@@ -44,15 +42,11 @@ def find(path: Path) -> Source | None:
     warnings = []
     for file in files:
         if (match := SHARD.fullmatch(file.name)) is None:
-            warnings.append(
-                f"{file.name} is left out: its name is no split. Named train-{file.name}, it joins train."
-            )
+            warnings.append(f"{file.name} is left out: its name is no split. Named train-{file.name}, it joins train.")
         else:
             shards[SPLIT_NAMES[match["split"].lower()]].append(file)
     for split, found in shards.items():
-        total = max(
-            (int(m["total"]) for f in found if (m := SHARD.fullmatch(f.name)) and m["total"]), default=0
-        )
+        total = max((int(m["total"]) for f in found if (m := SHARD.fullmatch(f.name)) and m["total"]), default=0)
         if len(found) < total:
             warnings.append(f"Only {len(found)} of {total} shards of {split} are here.")
     parts = {split: _read(split, found) for split, found in shards.items() if found}
@@ -108,9 +102,7 @@ def _columns(path: Path) -> dict[str, NDArray[Any]]:
     if table["label"].null_count:
         raise DataError(f"{table['label'].null_count:,} labels are empty.", where=path)
     rows = len(table)
-    paths = (
-        table["image"].combine_chunks().field("path").to_pylist() if "image.path" in wanted else [None] * rows
-    )
+    paths = table["image"].combine_chunks().field("path").to_pylist() if "image.path" in wanted else [None] * rows
     index = table["index"].fill_null(-1).to_numpy() if "index" in wanted else np.full(rows, -1)
     labels = checked_labels(table["label"].to_numpy().astype(np.int64), path)
     return {"label": labels, "path": np.array(paths, dtype=object), "index": index}

@@ -54,9 +54,7 @@ def deal(
     return dealt
 
 
-def _by_slide(
-    slides: NDArray[np.str_], labels: NDArray[np.uint8], rng: np.random.Generator
-) -> NDArray[np.str_]:
+def _by_slide(slides: NDArray[np.str_], labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.str_]:
     """Whole slides, the largest first, each to the split that lacks most of what it brings."""
     names, of_patch = np.unique(slides, return_inverse=True)
     counts = np.stack([np.bincount(of_patch, labels == label, len(names)) for label in (0, 1)], axis=1)

@@ -284,9 +284,7 @@ def _tumour_nuclei(radius: float, rng: np.random.Generator) -> Floats:
             y, x = half + rng.integers(-2, 3, 2)
             nucleus[y - 1 : y + 1, x - 1 : x + 1] = rng.uniform(0.3, 0.8)
     nucleoli = gaussian_filter(nucleoli, (0, 0.5, 0.5))
-    return np.asarray(
-        _edge(inside, 1.8) * (pale + rim + nucleoli + 0.13 * _chromatin(inside.shape, 1.1, rng))
-    )
+    return np.asarray(_edge(inside, 1.8) * (pale + rim + nucleoli + 0.13 * _chromatin(inside.shape, 1.1, rng)))
 
 
 def _cells(rng: np.random.Generator) -> Floats:
@@ -294,9 +292,7 @@ def _cells(rng: np.random.Generator) -> Floats:
     return _edge(_outlines(48, 16, 10, 1.3, 0.2, 0.08, rng), 5.0)
 
 
-def _stamp(
-    canvases: Floats, stamps: Floats, places: Floats, kept: NDArray[np.bool_], rng: np.random.Generator
-) -> None:
+def _stamp(canvases: Floats, stamps: Floats, places: Floats, kept: NDArray[np.bool_], rng: np.random.Generator) -> None:
     """Put a random stamp at each kept place (N, K, 2) of each canvas (N, S, S); the darker one shows."""
     side = stamps.shape[1]
     half = side // 2

@@ -44,9 +44,7 @@ def short_name(id: str) -> str:
     return f"{Path(file).stem}#{row}" if file and row.isdigit() else Path(id).stem
 
 
-def read_patches(
-    paths: Iterable[str | Path], *, mpp: float | None = None, bundle_mpp: float = MPP
-) -> Iterator[Patch]:
+def read_patches(paths: Iterable[str | Path], *, mpp: float | None = None, bundle_mpp: float = MPP) -> Iterator[Patch]:
     """Read patches one after the other, in bounded memory; what cannot be read is yielded as an error.
 
     Args:

@@ -1,0 +1,271 @@
+"""Looking through labelled patches for what makes figures wrong: leakage, exchanged splits, unusable patches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sentinode.errors import DataError
+from sentinode.patches import official
+from sentinode.patches.cache import cache_folder
+from sentinode.patches.near_duplicates import CELLS, describe, near_pairs
+from sentinode.patches.opening import find_source
+from sentinode.patches.pixels import BATCH, Decoded
+from sentinode.patches.source import Part, Source
+from sentinode.progress import Bar, bar
+
+DARK, BRIGHT = 25, 215
+"""Grey levels: a patch is black, or blank, where 99 in 100 pixels are no brighter, or no darker, than this."""
+
+
+@dataclass
+class SplitAudit:
+    """What was found in one split; ``all`` stands for data without splits."""
+
+    split: str
+    patches: int
+    tumour: int
+    slides: int | None
+    black: list[str] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
+    corrupt: dict[str, str] = field(default_factory=dict)
+    exact_duplicates: int = 0
+    near_duplicates: int = 0
+
+
+@dataclass
+class Copies:
+    """Patches that show the same tissue.
+
+    Attributes:
+        ids: the patches.
+        splits: the split of each.
+        exact: whether all of them are the same in every pixel.
+        labels_differ: whether some are called normal and some tumour.
+    """
+
+    ids: list[str]
+    splits: list[str]
+    exact: bool
+    labels_differ: bool
+
+
+@dataclass
+class Audit:
+    """What was found in labelled patches; :meth:`as_dict` for JSON, :func:`render` for reading."""
+
+    path: str
+    kind: str
+    toy: bool
+    splits: list[SplitAudit]
+    swapped: str | None
+    shared_slides: dict[str, list[str]]
+    copies: list[Copies]
+    warnings: list[str]
+
+    def across(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """For each two splits, how many groups of exact, and of near copies, lie in both."""
+        counts = {}
+        for first, second in combinations([s.split for s in self.splits], 2):
+            both = [c for c in self.copies if {first, second} <= set(c.splits)]
+            counts[first, second] = (sum(c.exact for c in both), sum(not c.exact for c in both))
+        return counts
+
+    def as_dict(self) -> dict[str, object]:
+        """All of it, as plain types."""
+        across = [
+            {"splits": list(splits), "exact": exact, "near": near} for splits, (exact, near) in self.across().items()
+        ]
+        return {**asdict(self), "across": across, "findings": self.findings()}
+
+    def findings(self) -> list[str]:
+        """What is wrong, a sentence each, the worst first."""
+        found = []
+        if self.swapped:
+            found.append(f"Valid and test are exchanged: {self.swapped}.")
+        if self.shared_slides:
+            slide, splits = next(iter(self.shared_slides.items()))
+            found.append(f"Slides in two splits: {len(self.shared_slides):,}, such as {slide} ({_and(splits)}).")
+        for (first, second), (exact, near) in self.across().items():
+            if exact + near:
+                found.append(f"Groups of copies that lie in both {first} and {second}: {exact + near:,}.")
+        if differ := [copies for copies in self.copies if copies.labels_differ]:
+            found.append(f"Groups of copies with both labels: {len(differ):,}, such as {_and(differ[0].ids[:2])}.")
+        for split in self.splits:
+            if split.corrupt:
+                name, why = next(iter(split.corrupt.items()))
+                found.append(f"Corrupt patches in {split.split}: {len(split.corrupt):,}, such as {name}: {why}")
+            for what, ids in (("Black", split.black), ("Blank", split.blank)):
+                if ids:
+                    found.append(f"{what} patches in {split.split}: {len(ids):,}, such as {ids[0]}.")
+            if split.tumour in (0, split.patches):
+                found.append(f"One class only in {split.split}.")
+        return found
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(names)
+
+
+def audit(path: str | Path, *, cache: Path | None = None, show: bool = True) -> Audit:
+    """Look through all patches at a path; the kind is found by looking.
+
+    Unlike :func:`~sentinode.patches.open_data` it goes on past patches that cannot be read, and reports exchanged
+    splits in place of refusing them. Memory stays below a gigabyte on full PatchCamelyon.
+
+    Args:
+        path: as for :func:`~sentinode.patches.open_data`.
+        cache: where gzipped HDF5 files are unpacked.
+        show: whether to draw a progress bar.
+
+    Raises:
+        DataError: no data is there, or a file that holds many patches is damaged.
+    """
+    source = find_source(Path(path), cache_folder(cache))
+    total = sum(len(part.labels) for part in source.parts.values())
+    cells = np.zeros((total, CELLS, CELLS, 3), dtype=np.uint8)
+    digests = np.zeros(total, dtype="V16")
+    readable = np.zeros(total, dtype=np.bool_)
+    splits = []
+    start = 0
+    with bar("reading", total, show=show) as shown:
+        for split, part in source.parts.items():
+            rows = slice(start, start + len(part.labels))
+            splits.append(_look_through(split or "all", part, cells[rows], digests[rows], readable[rows], shown))
+            start = rows.stop
+    return Audit(
+        path=str(path),
+        kind=source.kind,
+        toy=source.toy,
+        splits=splits,
+        swapped=official.swap(source),
+        shared_slides=_shared_slides(source),
+        copies=_copies(source, splits, cells, digests, readable),
+        warnings=list(source.warnings),
+    )
+
+
+def _look_through(
+    split: str,
+    part: Part,
+    cells: NDArray[np.uint8],
+    digests: NDArray[np.void],
+    readable: NDArray[np.bool_],
+    shown: Bar,
+) -> SplitAudit:
+    """Read every patch once, and fill in its descriptor, its digest and whether it can be read."""
+    slides = None if part.slides is None else len(np.unique(part.slides[part.slides != ""]))
+    found = SplitAudit(split, len(part.labels), int(part.labels.sum()), slides)
+    for rows, images in _batches(part, found):
+        cells[rows] = describe(images)
+        readable[rows] = True
+        for row, image in zip(rows, images, strict=True):
+            digests[row] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        grey = images.mean(axis=3)
+        black = (grey <= DARK).mean(axis=(1, 2)) >= 0.99
+        blank = (grey >= BRIGHT).mean(axis=(1, 2)) >= 0.99
+        found.black += part.ids[rows[black]].tolist()
+        found.blank += part.ids[rows[blank]].tolist()
+        shown.advance(len(rows))
+    return found
+
+
+def _batches(part: Part, found: SplitAudit) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Rows and images of the patches that can be read; the others are noted as corrupt."""
+    batch: list[tuple[int, NDArray[np.uint8]]] = []
+
+    def gathered() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        return np.array([row for row, _ in batch]), np.stack([image for _, image in batch])
+
+    patch: Decoded
+    for row, patch in enumerate(part.pixels.stream()):
+        if isinstance(patch, DataError):
+            found.corrupt[str(part.ids[row])] = patch.what
+        else:
+            batch.append((row, patch))
+        if len(batch) == BATCH:
+            yield gathered()
+            batch = []
+    if batch:
+        yield gathered()
+
+
+def _copies(
+    source: Source,
+    splits: list[SplitAudit],
+    cells: NDArray[np.uint8],
+    digests: NDArray[np.void],
+    readable: NDArray[np.bool_],
+) -> list[Copies]:
+    """Groups of copies, and, in ``splits``, how many patches repeat an earlier one of their split."""
+    ids = np.concatenate([part.ids for part in source.parts.values()])
+    labels = np.concatenate([part.labels for part in source.parts.values()])
+    of_split = np.repeat(np.arange(len(splits)), [split.patches for split in splits])
+    rows = np.flatnonzero(readable)
+    # Near copies are looked for among the first of each set of exact ones.
+    _, first, kind = np.unique(digests[rows], return_index=True, return_inverse=True)
+    pairs = near_pairs(cells[rows[first]])
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(first), len(first)))
+    _, of_kind = connected_components(links, directed=False)
+    group = of_kind[kind]
+    for number, split in enumerate(splits):
+        here = of_split[rows] == number
+        different = len(np.unique(kind[here]))
+        split.exact_duplicates = int(here.sum()) - different
+        split.near_duplicates = different - len(np.unique(group[here]))
+    order = np.argsort(group, kind="stable")
+    runs = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    return [
+        Copies(
+            ids=ids[rows[run]].tolist(),
+            splits=[splits[number].split for number in of_split[rows[run]]],
+            exact=len(set(kind[run].tolist())) == 1,
+            labels_differ=len(set(labels[rows[run]].tolist())) == 2,
+        )
+        for run in runs
+        if len(run) > 1
+    ]
+
+
+def _shared_slides(source: Source) -> dict[str, list[str]]:
+    """The splits of each slide that lies in more than one."""
+    splits_of: dict[str, list[str]] = {}
+    for split, part in source.parts.items():
+        for slide in [] if part.slides is None else np.unique(part.slides).tolist():
+            if slide:
+                splits_of.setdefault(slide, []).append(split)
+    return {slide: splits for slide, splits in splits_of.items() if len(splits) > 1}
+
+
+def render(found: Audit) -> RenderableType:
+    """The audit as a table, the copies across splits, and the findings in words."""
+    table = Table(title=f"{found.path} ({found.kind}{', generated: a toy' if found.toy else ''})", title_justify="left")
+    for column in ("split", "patches", "tumour", "slides", "duplicates", "near", "black", "blank", "corrupt"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split in found.splits:
+        numbers = [split.exact_duplicates, split.near_duplicates]
+        numbers += [len(split.black), len(split.blank), len(split.corrupt)]
+        slides = "unknown" if split.slides is None else f"{split.slides:,}"
+        share = f"{split.tumour / split.patches:.1%}"
+        table.add_row(split.split, f"{split.patches:,}", share, slides, *(f"{n:,}" for n in numbers))
+    parts: list[RenderableType] = [table]
+    across = found.across()
+    if across:
+        between = Table(title="groups of copies in two splits", title_justify="left")
+        for column in ("splits", "exact", "near"):
+            between.add_column(column, justify="left" if column == "splits" else "right")
+        for splits, numbers_ in across.items():
+            between.add_row(_and(list(splits)), *(f"{n:,}" for n in numbers_))
+        parts.append(between)
+    lines = found.findings() or ["Nothing is wrong."]
+    return Group(*parts, *lines, *found.warnings)
