@@ -46,16 +46,14 @@ def output_error(path: Path, error: OSError) -> OutputError:
             hint="Free some space, or choose another disk, and run the same command again.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(
-            "this place cannot be written.", where=path, hint="Choose a folder that you may write to."
-        )
+        return OutputError("this place cannot be written.", where=path, hint="Choose a folder that you may write to.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return OutputError(
-            "a file stands where a folder is needed.", where=path, hint="Choose another place, or move the file."
+            "a file stands where a folder is needed.",
+            where=path,
+            hint="Choose another place, or move the file.",
         )
-    return OutputError(
-        f"cannot be written ({error.strerror or error}).", where=path, hint="Choose another place."
-    )
+    return OutputError(f"cannot be written ({error.strerror or error}).", where=path, hint="Choose another place.")
 
 
 def make_folder(path: Path) -> Path:

@@ -168,9 +168,7 @@ def load(path: str | Path, *, module: ModuleSource | None = None) -> Bundle:
     return Bundle(path, card, module)
 
 
-def save(
-    path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str, str] | None = None
-) -> Bundle:
+def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str, str] | None = None) -> Bundle:
     """Write a bundle, whole or not at all, and open it.
 
     Raises:

@@ -81,9 +81,7 @@ class Head(nn.Sequential):
         dropout: share of inputs dropped before each linear layer.
     """
 
-    def __init__(
-        self, channels: int, pooling: str = "avg", hidden: Sequence[int] = (), dropout: float = 0.0
-    ) -> None:
+    def __init__(self, channels: int, pooling: str = "avg", hidden: Sequence[int] = (), dropout: float = 0.0) -> None:
         pool = Pool(pooling)
         layers: list[nn.Module] = [pool]
         width = channels * pool.widening
@@ -252,7 +250,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsError(
-            "there is no such weights file.", where=path, hint="--weights takes imagenet, none, or a path to a file."
+            "there is no such weights file.",
+            where=path,
+            hint="--weights takes imagenet, none, or a path to a file.",
         )
     try:
         if path.suffix == ".safetensors":

@@ -106,7 +106,9 @@ def bar(title: str, total: int | None = None, *, unit: str = "patches", show: bo
         yield Bar(title, total, unit, live)
 
 
-def track(items: Iterable[T], title: str, total: int | None = None, *, unit: str = "patches", show: bool = True) -> Iterator[T]:
+def track(
+    items: Iterable[T], title: str, total: int | None = None, *, unit: str = "patches", show: bool = True
+) -> Iterator[T]:
     """Yield ``items`` with a bar that counts them."""
     with bar(title, total, unit=unit, show=show) as shown:
         for item in items:

@@ -15,7 +15,9 @@ import typer
 
 from sentinode import __version__
 from sentinode.cli import train as training
+from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
+from sentinode.cli.scan import scan
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
 app = typer.Typer(
@@ -27,7 +29,9 @@ app = typer.Typer(
 )
 app.command()(training.train)
 app.command()(training.recipe)
+app.command()(scan)
 app.command()(doctor)
+app.command()(demo)
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,7 +58,11 @@ def main() -> None:
         app()
     except SentinodeError as error:
         interrupted = isinstance(error, Interrupted)
-        console.print("Stopped:" if interrupted else "Refused:", style="bold yellow" if interrupted else "bold red", end=" ")
+        console.print(
+            "Stopped:" if interrupted else "Refused:",
+            style="bold yellow" if interrupted else "bold red",
+            end=" ",
+        )
         console.print(str(error), markup=False)
         sys.exit(EXIT_INTERRUPTED if interrupted else EXIT_REFUSED)
     except KeyboardInterrupt:
@@ -72,5 +80,12 @@ def main() -> None:
 def _hush_libraries() -> None:
     """Keep the libraries' chatter off the screen; what the user must know, Sentinode says itself."""
     warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
-    for name in ("lightning", "lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
+    for name in (
+        "lightning",
+        "lightning.fabric",
+        "lightning.pytorch",
+        "timm",
+        "pydicom",
+        "torch.distributed",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -28,7 +28,8 @@ def train(
     ] = None,
     settings: Settings = None,
     slides: Annotated[
-        Path | None, typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide), against leakage.")
+        Path | None,
+        typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide), against leakage."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",

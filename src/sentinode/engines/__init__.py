@@ -31,9 +31,7 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(
-    bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False
-) -> Engine:
+def open_engine(bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False) -> Engine:
     """The engine that suits this machine.
 
     Args:

@@ -26,13 +26,11 @@ class TorchEngine:
         tta: average the logits over the eight symmetries of the square.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False) -> None:
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.temperature, self.tta = bundle.card.temperature, tta
-        self.network = fold_batch_norms(bundle.classifier()).to(self.device, memory_format=torch.channels_last)
+        self.network = fold_batch_norms(bundle.classifier()).to(self.device).to(memory_format=torch.channels_last)
         self.batch = 64 if self.device.type == "cpu" else 512
         kind = str(self.dtype).removeprefix("torch.")
         self.name = f"torch {self.device.type} {kind}{' tta' if tta else ''}"

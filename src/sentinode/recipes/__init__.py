@@ -11,9 +11,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from sentinode.errors import RecipeError, nearest
 
@@ -30,7 +32,8 @@ class ModelRecipe(Section):
     backbone: str = Field("resnet50", description="Any backbone of timm, by name.")
     weights: str = Field("imagenet", description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.")
     pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
-        "avg", description="How the feature map becomes one vector; 'centre' takes the labelled 32 x 32 alone."
+        "avg",
+        description="How the feature map becomes one vector; 'centre' takes the labelled 32 x 32 alone.",
     )
     hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         default_factory=list, max_length=4, description="Widths of the head's hidden layers; [] for none."
@@ -42,7 +45,7 @@ class AugmentRecipe(Section):
     """What is changed at random in each training patch; its label never is."""
 
     symmetries: bool = Field(True, description="One of the eight symmetries of the square.")
-    stain: float = Field(0.05, ge=0, le=1, description="H&E stain jitter: sigma of each stain's gain and offset.")
+    stain: float = Field(0.05, ge=0, le=1, description="H&E stain jitter: largest change of each stain's gain and offset.")
     stain_space: Literal["hed", "macenko"] = Field("hed", description="Stain vectors: fixed, or found per patch.")
     brightness: float = Field(0.1, ge=0, le=1, description="Largest relative change of brightness.")
     contrast: float = Field(0.1, ge=0, le=1, description="Largest relative change of contrast.")
@@ -84,7 +87,9 @@ class TrainingRecipe(Section):
     accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="Share of the target spread over both classes.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay per step of the weights' moving average; 0 for none.")
-    patience: int = Field(0, ge=0, le=1000, description="Epochs without a better valid score before it stops; 0: never.")
+    patience: int = Field(
+        0, ge=0, le=1000, description="Epochs without a better valid score before it stops; 0: never."
+    )
     monitor: Literal["auc", "nll", "accuracy"] = Field("auc", description="The valid score that chooses the epoch.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="'auto' takes bfloat16 where the machine gains from it."
@@ -99,7 +104,7 @@ class OperatingPointRecipe(Section):
 
     rule: str = Field(
         "accuracy",
-        description="How it is chosen on valid: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95, half.",
+        description="Chosen on valid by: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95; or half.",
     )
 
 
@@ -127,9 +132,22 @@ class Recipe(Section):
             lines += [f"[{name}]"]
             for key, info in type(section).model_fields.items():
                 value = json.dumps(getattr(section, key), ensure_ascii=False)
-                lines.append(f"{key} = {value}  # {info.description}")
+                lines.append(f"{key} = {value}  # {info.description}{value_range(info)}")
             lines.append("")
         return "\n".join(lines)
+
+
+def value_range(info: FieldInfo) -> str:
+    """The values that a key may have, such as `` [0 .. 1]``; empty where its description says it."""
+    if get_origin(info.annotation) is Literal:
+        return f" [{', '.join(get_args(info.annotation))}]"
+    bounds = {type(mark).__name__: mark for mark in info.metadata}
+    low, high = bounds.get("Ge") or bounds.get("Gt"), bounds.get("Le") or bounds.get("Lt")
+    if low is None or high is None:
+        return ""
+    start = f"{low.ge}" if isinstance(low, Ge) else f"above {low.gt}"
+    end = f"{high.le}" if isinstance(high, Le) else f"below {high.lt}"
+    return f" [{start} .. {end}]"
 
 
 def recipe_names() -> list[str]:
@@ -193,7 +211,9 @@ def _override(tables: dict[str, Any], text: str) -> None:
     section, dot, name = key.strip().partition(".")
     if not equals or not dot or not name:
         raise RecipeError(
-            f"'{text}' does not read as SECTION.KEY=VALUE.", where="--set", hint="For example --set optimizer.lr=3e-4"
+            f"'{text}' does not read as SECTION.KEY=VALUE.",
+            where="--set",
+            hint="For example --set optimizer.lr=3e-4",
         )
     try:
         parsed = tomllib.loads(f"value = {value.strip()}")["value"]
@@ -211,10 +231,9 @@ def _explain(error: ValidationError, where: str | None) -> RecipeError:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        known = _keys()
-        guess = nearest(key, known) or _same_name(path[-1], known)
-        hint = f"Did you mean '{guess}'?" if guess else f"The sections are {', '.join(Recipe.model_fields)}."
-        return RecipeError(f"there is no key '{key}' in a recipe.", where=where, hint=hint)
+        guess = _nearest_key(path)
+        advice = f"Did you mean '{guess}'?" if guess else f"The sections are {', '.join(Recipe.model_fields)}."
+        return RecipeError(f"there is no key '{key}' in a recipe.", where=where, hint=advice)
     section = Recipe.model_fields.get(path[0])
     info = section.annotation.model_fields.get(path[1]) if section and len(path) > 1 else None  # type: ignore[union-attr]
     says = first["msg"][0].lower() + first["msg"][1:]
@@ -222,15 +241,14 @@ def _explain(error: ValidationError, where: str | None) -> RecipeError:
     return RecipeError(f"'{key}' = {first['input']!r} will not do: {says}.", where=where, hint=hint)
 
 
-def _keys() -> list[str]:
-    sections = Recipe.model_fields.items()
-    return [f"{name}.{key}" for name, info in sections for key in info.annotation.model_fields] + [  # type: ignore[union-attr]
-        *Recipe.model_fields
-    ]
-
-
-def _same_name(name: str, known: list[str]) -> str | None:
-    """The full key whose last part is nearest: ``training.lr`` becomes ``optimizer.lr``."""
-    ends = {key.rpartition(".")[2]: key for key in known}
-    guess = nearest(name, list(ends))
-    return ends[guess] if guess else None
+def _nearest_key(path: list[str]) -> str | None:
+    """The section, or the key of any section, that was most likely meant: ``training.lr`` was ``optimizer.lr``."""
+    if len(path) == 1:
+        return nearest(path[0], list(Recipe.model_fields))
+    keys = {
+        f"{name}.{key}": key
+        for name, info in Recipe.model_fields.items()
+        for key in info.annotation.model_fields  # type: ignore[union-attr]
+    }
+    same = [full for full, key in keys.items() if key == path[1]]
+    return same[0] if same else nearest(".".join(path), list(keys))

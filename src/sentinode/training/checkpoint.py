@@ -90,7 +90,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         return Checkpoint(**state | {"progress": Progress(**state["progress"])})
     except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError) as error:
         raise DataError(
-            "this checkpoint is damaged or of another version.", where=path, hint="Start again in another folder."
+            "this checkpoint is damaged or of another version.",
+            where=path,
+            hint="Start again in another folder.",
         ) from error
 
 

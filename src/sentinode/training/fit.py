@@ -1,84 +1,32 @@
-"""One training run, from the recipe and the patches to the bundle. Read it from top to bottom.
-
-A run is two stages of steps: the new head alone, then the whole network. What a step draws at random follows from the
-seed and the step's number, so that a run which was killed and resumed arrives at the weights of one that was not.
-"""
+"""The way into training: check what was asked, open the run's folder, and start as many processes as are wanted."""
 
 from __future__ import annotations
 
-import datetime
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from sentinode import bundle as bundles
 from sentinode.atomic import make_folder, write_text
-from sentinode.augment import Augment
 from sentinode.bundle import Bundle, ModuleSource
-from sentinode.classifier import Classifier, build
-from sentinode.errors import DataError, DeviceError, Interrupted, OutputError, RecipeError, SentinodeError
+from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
 from sentinode.hardware import choose_device, choose_precision, describe
-from sentinode.patches import PatchData, PatchSet, open_data
-from sentinode.progress import bar, console
+from sentinode.patches import PatchData, open_data
+from sentinode.progress import console
 from sentinode.recipes import Recipe
-from sentinode.scoring import auc, calibrated, choose_threshold, fit_temperature, measure
-from sentinode.training.checkpoint import (
-    Checkpoint,
-    Progress,
-    load_best,
-    load_checkpoint,
-    save_best,
-    save_checkpoint,
-)
-from sentinode.training.feed import batches, epoch_order
-from sentinode.training.logbook import Logbook
-from sentinode.training.optimisation import (
-    learning_rate_factor,
-    make_optimizer,
-    moving_average,
-    set_learning_rate,
-)
+from sentinode.scoring import choose_threshold
+from sentinode.training.checkpoint import CHECKPOINT
+from sentinode.training.run import Job, Run
 
 RECIPE = "recipe.toml"
-STANDARD_RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
-VALID_BATCH = 128
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a process needs to take part in a run; it can be sent to another process."""
-
-    recipe: Recipe
-    data: Path
-    assignment: Mapping[str, str] | None
-    out: Path
-    module: ModuleSource | None
-    resume: bool
-    show: bool
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the run in which the same layers learn."""
-
-    index: int
-    title: str
-    epochs: int
-    steps: int
-    head_only: bool
 
 
 def fit(
@@ -101,7 +49,7 @@ def fit(
         recipe: every hyperparameter.
         data: labelled patches with a train and a valid split.
         out: the run's folder.
-        module: a network of one's own (or what makes it) in place of the recipe's: uint8 (B, 96, 96, 3) to logits (B, 2).
+        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, 96, 96, 3) to logits (B, 2).
         resume: go on from the last checkpoint in ``out``; begin where there is none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         devices: processes that train together (DDP), one for each GPU, or so many on the CPU.
@@ -134,7 +82,7 @@ def fit(
     assignment = None if data.own_splits else data.assignment()
     job = Job(recipe, data.path, assignment, out, module, resume, show)
     with _patient_parent(devices > 1):
-        failure = fabric.launch(_take_part, job, data if devices == 1 else None)
+        failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
     if failure is not None:
         raise failure
     return bundles.load(out / "bundle", module=module)
@@ -147,429 +95,6 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
     except SentinodeError as error:
         return error
     return None
-
-
-class Run:
-    """A training run under way."""
-
-    def __init__(self, fabric: Fabric, job: Job, data: PatchData) -> None:
-        self.fabric, self.job, self.data, self.recipe = fabric, job, data, job.recipe
-        self.train, self.valid = data["train"], data["valid"]
-        self.show = job.show and fabric.is_global_zero
-        torch.manual_seed(self.recipe.training.seed)
-        if job.module is None:
-            model = self.recipe.model
-            self.network: nn.Module
-            self.network, self.origin = build(
-                model.backbone,
-                weights=model.weights,
-                pooling=model.pooling,
-                hidden=model.hidden,
-                dropout=model.dropout,
-            )
-        else:
-            self.network = job.module if isinstance(job.module, nn.Module) else job.module()
-            self.origin = "as the module came"
-        self.network.to(fabric.device, memory_format=torch.channels_last)
-        decay = self.recipe.training.ema
-        self.average = moving_average(self.network, decay) if decay else None
-        self.augment = Augment(**self.recipe.augment.model_dump())
-        self.batch = min(self.recipe.training.batch_size, len(self.train) // fabric.world_size * fabric.world_size)
-        self.progress = Progress(parts=self.recipe.training.accumulate)
-        self.saved_at = time.monotonic()
-
-    def go(self) -> None:
-        """Train, choose the operating point on valid, and write the bundle."""
-        checkpoint = load_checkpoint(self.job.out) if self.job.resume else None
-        if checkpoint is not None:
-            self._restore(checkpoint)
-        self.logbook = Logbook(self.job.out, self.progress.history) if self.fabric.is_global_zero else None
-        with _stop_signals() as stopping:
-            self.stopping = stopping
-            for stage in self._stages()[self.progress.stage :]:
-                if not self.progress.finished:
-                    self._run_stage(stage, checkpoint)
-                    checkpoint = None
-        if self.logbook is not None:
-            self.logbook.close()
-        if self.fabric.is_global_zero:
-            self._write_bundle()
-        self.fabric.barrier()
-
-    # The stages ---------------------------------------------------------------------------------------------------
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of the optimiser in one pass; a last, smaller batch is left out."""
-        return len(self.train) // self.batch
-
-    def _stages(self) -> list[Stage]:
-        training, per_epoch = self.recipe.training, self.steps_per_epoch
-        head_steps = round(training.head_epochs * per_epoch) if isinstance(self.network, Classifier) else 0
-        head_epochs = -(-head_steps // per_epoch)
-        return [
-            Stage(0, "head", head_epochs, head_steps, head_only=True),
-            Stage(1, "all layers", training.epochs, training.epochs * per_epoch, head_only=False),
-        ]
-
-    def _run_stage(self, stage: Stage, checkpoint: Checkpoint | None) -> None:
-        progress, per_epoch = self.progress, self.steps_per_epoch
-        learner = self._learner(stage, checkpoint)
-        for epoch in range(progress.step // per_epoch, stage.epochs):
-            last = min((epoch + 1) * per_epoch, stage.steps)
-            title = f"Epoch {epoch + 1}/{stage.epochs}" if not stage.head_only else "Head alone"
-            learner.set_mode()
-            with bar(title, (last - epoch * per_epoch) * self.batch, show=self.show) as shown:
-                shown.advance((progress.step - epoch * per_epoch) * self.batch)
-                for images, labels in self._feed(stage, epoch, last):
-                    began = time.perf_counter()
-                    loss = learner.step(images, labels, progress.step)
-                    self._record(stage, loss, began, learner)
-                    shown.advance(self.batch)
-                    shown.note(self._note())
-                    self._pause_if_asked(learner)
-            if not stage.head_only:
-                self._close_epoch(epoch + 1, learner)
-                if progress.finished:
-                    break
-        progress.stage, progress.step = stage.index + 1, 0
-        self._forget_epoch()
-
-    def _learner(self, stage: Stage, checkpoint: Checkpoint | None) -> Learner:
-        learner = Learner(self, stage)
-        if checkpoint is not None and checkpoint.optimizer is not None:
-            learner.optimizer.load_state_dict(checkpoint.optimizer)
-        return learner
-
-    def _feed(self, stage: Stage, epoch: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of each batch that is left of the epoch."""
-        per_epoch, world = self.steps_per_epoch, self.fabric.world_size
-        order = epoch_order(len(self.train), self.recipe.training.seed, stage.index, epoch)
-        steps = range(self.progress.step - epoch * per_epoch, last - epoch * per_epoch)
-        mine = slice(self.fabric.global_rank, None, world)
-        rows = [order[i * self.batch : (i + 1) * self.batch][mine] for i in steps]
-        return batches(self.train, rows, self.fabric.device)
-
-    def _record(self, stage: Stage, loss: Tensor, began: float, learner: Learner) -> None:
-        progress = self.progress
-        value = float(loss)
-        if not np.isfinite(value):
-            raise RecipeError(
-                f"the loss is no longer a number at step {progress.step + 1} of stage '{stage.title}'.",
-                where=self.job.out,
-                hint="Lower optimizer.lr, or set training.precision=float32, and start again.",
-            )
-        progress.step += 1
-        progress.loss_sum += value
-        progress.loss_steps += 1
-        progress.seconds += time.perf_counter() - began
-        if self.logbook is not None and progress.step % 20 == 0:
-            self.logbook.step(
-                progress.step, {f"{stage.title}/loss": value, f"{stage.title}/learning_rate": learner.rate}
-            )
-
-    def _note(self) -> str:
-        done = f"loss {self.progress.loss_sum / max(self.progress.loss_steps, 1):.3f}"
-        if self.progress.history:
-            done += f"  valid AUC {self.progress.history[-1]['valid_auc']:.4f}"
-        return done
-
-    def _forget_epoch(self) -> None:
-        self.progress.loss_sum, self.progress.loss_steps, self.progress.seconds = 0.0, 0, 0.0
-
-    # The end of an epoch ------------------------------------------------------------------------------------------
-
-    def _close_epoch(self, epoch: int, learner: Learner) -> None:
-        """Score valid, keep the best weights, write the log, and see whether patience has run out."""
-        progress, recipe = self.progress, self.recipe.training
-        margins = self._margins(self._scored(), self.valid, f"Valid {epoch}/{recipe.epochs}")
-        figures = _quick_figures(margins, self.valid.labels)
-        progress.history.append(
-            {
-                "epoch": epoch,
-                "step": progress.step,
-                "train_loss": progress.loss_sum / max(progress.loss_steps, 1),
-                **{f"valid_{name}": value for name, value in figures.items()},
-                "learning_rate": learner.rate,
-                "patches_per_second": progress.loss_steps * self.batch / max(progress.seconds, 1e-9),
-            }
-        )
-        score = -figures["nll"] if recipe.monitor == "nll" else figures[recipe.monitor]
-        if progress.best is None or score > progress.best:
-            progress.best, progress.waited = score, 0
-            if self.fabric.is_global_zero:
-                save_best(self.job.out, self._scored().state_dict())
-        else:
-            progress.waited += 1
-        progress.finished = epoch == recipe.epochs or 0 < recipe.patience <= progress.waited
-        if self.logbook is not None:
-            self.logbook.epoch()
-        if self.show:
-            self._say_epoch(epoch)
-        self._forget_epoch()
-        self._save(learner)
-
-    def _say_epoch(self, epoch: int) -> None:
-        last, recipe = self.progress.history[-1], self.recipe.training
-        best = "  best so far" if not self.progress.waited else ""
-        console.print(
-            f"Epoch {epoch}/{recipe.epochs}  loss {last['train_loss']:.4f}  valid AUC {last['valid_auc']:.4f}  "
-            f"accuracy {last['valid_accuracy']:.4f}  NLL {last['valid_nll']:.4f}  "
-            f"{last['patches_per_second']:,.0f} patches/s{best}",
-            markup=False,
-        )
-        if self.progress.finished and epoch < recipe.epochs:
-            console.print(f"No better valid {recipe.monitor} for {recipe.patience} epochs: stopping here.")
-
-    def _scored(self) -> nn.Module:
-        """The weights that are scored and kept: the moving average where there is one."""
-        return self.network if self.average is None else cast(nn.Module, self.average.module)
-
-    def _margins(
-        self, network: nn.Module, patches: PatchSet, title: str, *, alone: bool = False
-    ) -> NDArray[np.float32]:
-        """The logit margin of each patch, each process scoring its share; or ``alone``, and exactly, in float32."""
-        world, rank = (1, 0) if alone else (self.fabric.world_size, self.fabric.global_rank)
-        precision = nullcontext() if alone else self.fabric.autocast()
-        share = np.arange(rank, rank + world * -(-len(patches) // world), world).clip(max=len(patches) - 1)
-        rows = [share[i : i + VALID_BATCH] for i in range(0, len(share), VALID_BATCH)]
-        network.eval()
-        found = []
-        with torch.inference_mode(), precision, bar(title, len(share) * world, show=self.show) as shown:
-            for images, _ in batches(patches, rows, self.fabric.device):
-                logits = network(images).float()
-                found.append(logits[:, 1] - logits[:, 0])
-                shown.advance(len(images) * world)
-        mine = torch.cat(found)
-        together = cast(Tensor, self.fabric.all_gather(mine)) if world > 1 else mine[None]
-        return together.T.reshape(-1)[: len(patches)].cpu().numpy()
-
-    # Checkpoints --------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on as if it had never stopped."""
-        return {
-            "recipe": self.recipe.model_dump_json(),
-            "train": self.train.fingerprint(),
-            "valid": self.valid.fingerprint(),
-            "processes": self.fabric.world_size,
-        }
-
-    def _save(self, learner: Learner) -> None:
-        self.saved_at = time.monotonic()
-        if not self.fabric.is_global_zero:
-            return
-        average = None if self.average is None else self.average.state_dict()
-        state = Checkpoint(
-            self.progress, self.identity, self.network.state_dict(), learner.optimizer.state_dict(), average
-        )
-        save_checkpoint(self.job.out, state)
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        for key, value in self.identity.items():
-            if checkpoint.identity.get(key) != value:
-                raise DataError(
-                    f"the run in this folder was begun with other {_IDENTITY_WORDS[key]}; going on would mix the two.",
-                    where=self.job.out,
-                    hint="Resume with what it was begun with, or train into another folder.",
-                )
-        self.progress = checkpoint.progress
-        self.network.load_state_dict(checkpoint.network)
-        if self.average is not None and checkpoint.average is not None:
-            self.average.load_state_dict(checkpoint.average)
-        if self.show:
-            at = self.progress
-            where = "at its end" if at.finished else f"at step {at.step:,} of stage {at.stage + 1}"
-            console.print(f"Going on from the checkpoint in {self.job.out}, {where}.", markup=False)
-
-    def _pause_if_asked(self, learner: Learner) -> None:
-        """Save every few minutes, and stop where Ctrl-C or the system asks for it."""
-        asked = self.stopping.is_set()
-        if self.fabric.world_size > 1:  # all processes must stop at the same step
-            asked = bool(self.fabric.all_reduce(torch.tensor(float(asked)), reduce_op="sum"))
-        due = time.monotonic() - self.saved_at > 60 * self.recipe.training.checkpoint_minutes
-        if asked or due:
-            self._save(learner)
-        if asked:
-            raise Interrupted(
-                "stopped; the work so far is saved.",
-                where=self.job.out,
-                hint="Run the same command with --resume to go on from here.",
-            )
-
-    # The bundle ---------------------------------------------------------------------------------------------------
-
-    def _write_bundle(self) -> None:
-        self.network.load_state_dict(load_best(self.job.out))
-        margins = self._margins(self.network, self.valid, "Operating point", alone=True)
-        labels, recipe = self.valid.labels, self.recipe
-        temperature = fit_temperature(margins, labels)
-        probabilities = calibrated(margins, temperature)
-        rule = recipe.operating_point.rule
-        thresholds = {
-            name: bundles.Threshold(
-                value=choose_threshold(labels, probabilities, name), rule=name, chosen_on="valid", n=len(labels)
-            )
-            for name in dict.fromkeys((*STANDARD_RULES, rule))
-        }
-        scores = measure(labels, probabilities, thresholds[rule].value, groups=self.valid.slides)
-        card = bundles.Card(
-            name=self.job.out.resolve().name,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            versions=bundles.versions(),
-            architecture=self._architecture(),
-            temperature=temperature,
-            thresholds=thresholds,
-            threshold_rule=rule,
-            prior=float(self.train.labels.mean()),
-            metrics={"valid": bundles.plain(scores.as_dict())},
-            data=self._describe_data(),
-            recipe=recipe.model_dump(mode="json"),
-            seed=recipe.training.seed,
-            toy=self.train.toy,
-            initial_weights=self.origin,
-            history=bundles.plain(self.progress.history),
-        )
-        bundles.save(
-            self.job.out / "bundle",
-            self.network,
-            card,
-            assignment=None if self.data.own_splits else self.data.assignment(),
-        )
-
-    def _architecture(self) -> bundles.Architecture:
-        count = sum(parameter.numel() for parameter in self.network.parameters())
-        if self.job.module is not None:
-            name, source = bundles.describe_custom(self.network)
-            return bundles.Architecture(kind="custom", parameters=count, class_name=name, source=source)
-        model = self.recipe.model
-        return bundles.Architecture(
-            backbone=model.backbone,
-            pooling=model.pooling,
-            hidden=model.hidden,
-            dropout=model.dropout,
-            parameters=count,
-        )
-
-    def _describe_data(self) -> dict[str, Any]:
-        sets = {"train": self.train, "valid": self.valid}
-        return {
-            "kind": self.data.kind,
-            "name": self.data.path.resolve().name,
-            "own_splits": self.data.own_splits,
-            "toy": self.train.toy,
-            "warnings": list(self.data.warnings),
-            "fingerprint": {split: self.identity[split] for split in sets},
-            "counts": {
-                split: {"normal": int((part.labels == 0).sum()), "tumour": int((part.labels == 1).sum())}
-                for split, part in sets.items()
-            },
-        }
-
-
-class Learner:
-    """One stage's optimiser, and its steps."""
-
-    def __init__(self, run: Run, stage: Stage) -> None:
-        self.run, self.stage, self.recipe = run, stage, run.recipe
-        self.rate = 0.0
-        part = run.network.head if stage.head_only and isinstance(run.network, Classifier) else run.network
-        self.parameters = list(part.parameters())
-        optimizer = make_optimizer(part, self.recipe.optimizer, head_only=stage.head_only)
-        compiled = torch.compile(part) if self.recipe.training.compile else part
-        self.learning, self.optimizer = run.fabric.setup(compiled, optimizer)
-        self.part = part
-
-    def set_mode(self) -> None:
-        """Training mode for what learns; a frozen backbone keeps its batch norms' statistics."""
-        self.run.network.eval()
-        self.part.train()
-
-    def step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,). Returns the mean loss."""
-        self._set_rate(step)
-        rng = self._seed(step)
-        images, targets = self.run.augment(images, rng), functional.one_hot(labels, 2).float()
-        images, targets = self.run.augment.mix(images, targets, rng)
-        while True:
-            try:
-                loss = self._gradients(images, targets)
-                break
-            except RuntimeError as error:
-                self._compute_in_smaller_parts(error, len(images))
-        if self.recipe.optimizer.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.run.average is not None:
-            self.run.average.update_parameters(self.run.network)
-        return loss
-
-    def _set_rate(self, step: int) -> None:
-        optimizer = self.recipe.optimizer
-        peak = optimizer.head_lr if self.stage.head_only else optimizer.lr
-        self.rate = peak * learning_rate_factor(step, self.stage.steps, optimizer)
-        set_learning_rate(self.optimizer, self.rate)
-
-    def _seed(self, step: int) -> torch.Generator:
-        """Random numbers that follow from the step alone, so that a resumed run draws what it would have drawn."""
-        numbers = (self.recipe.training.seed, self.stage.index, step, self.run.fabric.global_rank)
-        seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        torch.manual_seed(seed)  # dropout draws from the global generator
-        return torch.Generator().manual_seed(seed)
-
-    def _gradients(self, images: Tensor, targets: Tensor) -> Tensor:
-        fabric, total = self.run.fabric, torch.zeros((), device=images.device)
-        smoothing = self.recipe.training.label_smoothing
-        parts = list(zip(images.chunk(self.run.progress.parts), targets.chunk(self.run.progress.parts), strict=True))
-        for number, (inputs, wanted) in enumerate(parts, 1):
-            with fabric.no_backward_sync(self.learning, enabled=number < len(parts) and fabric.world_size > 1):
-                logits = self.learning(self._inputs(inputs)).float()
-                loss = functional.cross_entropy(logits, wanted, label_smoothing=smoothing)
-                loss = loss * (len(inputs) / len(images))
-                fabric.backward(loss)
-            total += loss.detach()
-        return total
-
-    def _inputs(self, images: Tensor) -> Tensor:
-        network = self.run.network
-        if not (self.stage.head_only and isinstance(network, Classifier)):
-            return images
-        with torch.no_grad(), self.run.fabric.autocast():
-            return network.features(images)
-
-    def _compute_in_smaller_parts(self, error: RuntimeError, size: int) -> None:
-        """Out of memory: compute the same batch in twice as many parts. Anything else is raised again."""
-        text = str(error)
-        memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
-        if not memory or self.run.fabric.world_size > 1 or self.run.progress.parts >= size:
-            raise error
-        self.run.progress.parts *= 2
-        self.optimizer.zero_grad()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        console.print(
-            f"Out of memory: computing each batch of {size} in {self.run.progress.parts} parts from here on.",
-            markup=False,
-        )
-
-
-def _quick_figures(margins: NDArray[np.float32], labels: NDArray[np.uint8]) -> dict[str, float]:
-    signed = np.where(labels == 1, margins, -margins).astype(np.float64)
-    return {
-        "auc": float(auc(labels, margins)),
-        "accuracy": float((signed > 0).mean()),
-        "nll": float(np.logaddexp(0, -signed).mean()),
-    }
-
-
-_IDENTITY_WORDS = {
-    "recipe": "hyperparameters",
-    "train": "training patches",
-    "valid": "validation patches",
-    "processes": "numbers of processes",
-}
 
 
 def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
@@ -596,7 +121,7 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
 
 def _open_run(recipe: Recipe, out: Path, resume: bool) -> None:
     """Make the folder and write the recipe, unless the folder holds a run that was not meant."""
-    if not resume and ((out / "checkpoint.pt").exists() or (out / "bundle").exists()):
+    if not resume and ((out / CHECKPOINT).exists() or (out / "bundle").exists()):
         raise OutputError(
             "this folder holds a run already.",
             where=out,
@@ -605,30 +130,6 @@ def _open_run(recipe: Recipe, out: Path, resume: bool) -> None:
     make_folder(out)
     if not resume or not (out / RECIPE).exists():
         write_text(out / RECIPE, recipe.to_toml())
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and the system's wish to end the process set; a second one ends it at once."""
-    asked = threading.Event()
-
-    def ask(number: int, _: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        console.print("Finishing this step and saving; press Ctrl-C again to stop at once.")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -37,7 +37,10 @@ class Logbook:
             if name not in ("epoch", "step"):
                 self._events.add_scalar(f"epoch/{name}", value, int(last["step"]))
         self._events.flush()
-        with whole_file(self._folder / LOG) as staged, staged.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            whole_file(self._folder / LOG) as staged,
+            staged.open("w", newline="", encoding="utf-8") as stream,
+        ):
             table = csv.DictWriter(stream, last.keys(), lineterminator="\n")
             table.writeheader()
             table.writerows(self._history)
@@ -69,7 +72,9 @@ def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:
     best = max(range(len(scores)), key=scores.__getitem__)
     right.plot(epochs, scores, "o-", color="#3d5a98")
     right.plot(epochs[best], scores[best], "o", markersize=12, markerfacecolor="none", color="#3d5a98")
-    right.annotate(f"{scores[best]:.4f}", (epochs[best], scores[best]), (0, -18), textcoords="offset points", ha="center")
+    right.annotate(
+        f"{scores[best]:.4f}", (epochs[best], scores[best]), (0, -18), textcoords="offset points", ha="center"
+    )
     right.set(title="AUC on valid", xlabel="epoch")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

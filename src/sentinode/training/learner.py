@@ -1,0 +1,146 @@
+"""One stage's optimiser, and the step that it takes on each batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from sentinode.augment import Augment
+from sentinode.classifier import Classifier
+from sentinode.errors import DeviceError
+from sentinode.progress import console
+from sentinode.recipes import Recipe
+from sentinode.training.optimisation import learning_rate_factor, make_optimizer, set_learning_rate
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run in which the same layers learn."""
+
+    index: int
+    title: str
+    epochs: int
+    steps: int
+    head_only: bool
+
+
+class Learner:
+    """What learns in a stage, its optimiser, and its steps.
+
+    Args:
+        fabric: the device, the precision and the other processes.
+        recipe: every hyperparameter.
+        stage: which layers learn, and for how many steps.
+        network: uint8 (B, 96, 96, 3) to logits (B, 2).
+        average: the moving average of the network's weights, or None.
+        parts: portions in which a batch is computed; doubled when memory runs out.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        stage: Stage,
+        network: nn.Module,
+        average: AveragedModel | None,
+        parts: int,
+    ) -> None:
+        self.fabric, self.recipe, self.stage = fabric, recipe, stage
+        self.network, self.average, self.parts = network, average, parts
+        self.rate = 0.0
+        self.augment = Augment(**recipe.augment.model_dump())
+        self.learns = network.head if stage.head_only and isinstance(network, Classifier) else network
+        optimizer = make_optimizer(self.learns, recipe.optimizer, head_only=stage.head_only)
+        compiled = cast(nn.Module, torch.compile(self.learns)) if recipe.training.compile else self.learns
+        self.forward, self.optimizer = fabric.setup(compiled, optimizer)
+
+    def set_mode(self) -> None:
+        """Training mode for what learns; a frozen backbone keeps its batch norms' statistics."""
+        self.network.eval()
+        self.learns.train()
+
+    def step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,). Returns the mean loss."""
+        self._set_rate(step)
+        rng = self._seed(step)
+        images, targets = self.augment(images, rng), functional.one_hot(labels, 2).float()
+        images, targets = self.augment.mix(images, targets, rng)
+        loss = self._gradients_within_memory(images, targets)
+        if self.recipe.optimizer.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.learns.parameters(), self.recipe.optimizer.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return loss
+
+    def _set_rate(self, step: int) -> None:
+        optimizer = self.recipe.optimizer
+        peak = optimizer.head_lr if self.stage.head_only else optimizer.lr
+        self.rate = peak * learning_rate_factor(step, self.stage.steps, optimizer)
+        set_learning_rate(self.optimizer, self.rate)
+
+    def _seed(self, step: int) -> torch.Generator:
+        """Random numbers that follow from the step alone, so that a resumed run draws what it would have drawn."""
+        numbers = (self.recipe.training.seed, self.stage.index, step, self.fabric.global_rank)
+        seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        return torch.Generator().manual_seed(seed)
+
+    def _gradients_within_memory(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The gradients of a batch, computed in more parts where memory does not hold it at once."""
+        while True:
+            try:
+                return self._gradients(images, targets)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(len(images), error)
+
+    def _gradients(self, images: Tensor, targets: Tensor) -> Tensor:
+        total = torch.zeros((), device=images.device)
+        portions = list(zip(images.chunk(self.parts), targets.chunk(self.parts), strict=True))
+        for number, (inputs, wanted) in enumerate(portions, 1):
+            more = number < len(portions) and self.fabric.world_size > 1
+            with self.fabric.no_backward_sync(self.forward, enabled=more):
+                logits = self.forward(self._inputs(inputs)).float()
+                loss = functional.cross_entropy(
+                    logits, wanted, label_smoothing=self.recipe.training.label_smoothing
+                ) * (len(inputs) / len(images))
+                self.fabric.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        """What the learning part takes: patches, or the frozen backbone's features of them."""
+        if self.learns is self.network or not isinstance(self.network, Classifier):
+            return images
+        with torch.no_grad(), self.fabric.autocast():
+            return self.network.features(images)
+
+    def _halve(self, size: int, error: RuntimeError) -> None:
+        if self.fabric.world_size > 1 or self.parts >= size:
+            raise DeviceError(
+                f"memory runs out even with {size // self.parts} patches at a time.",
+                where=str(self.fabric.device),
+                hint="Set training.accumulate higher, or choose a smaller backbone.",
+            ) from error
+        self.parts *= 2
+        self.optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        console.print(
+            f"Out of memory: computing each batch of {size} in {self.parts} parts from here on.", markup=False
+        )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text

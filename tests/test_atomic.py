@@ -1,0 +1,68 @@
+"""A file or folder appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from sentinode.atomic import make_folder, whole_file, whole_folder, write_text
+from sentinode.errors import OutputError
+
+
+def full_disk(path: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "deep" / "a.csv") as staged:
+        staged.write_text("1")
+        assert not (tmp_path / "deep" / "a.csv").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.csv"]
+
+
+def test_a_file_that_stood_there_survives_a_failure(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.csv", "old")
+    with pytest.raises(ValueError, match="half way"), whole_file(tmp_path / "a.csv") as staged:
+        staged.write_text("new")
+        raise ValueError("half way")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "old")]
+
+
+def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "a.csv") as staged:
+        staged.write_text("half")
+        full_disk(staged)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_replaces_the_one_before_it_or_leaves_it_alone(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as staged:
+        (staged / "a").write_text("old")
+    with pytest.raises(OutputError, match="disk is full"), whole_folder(tmp_path / "out") as staged:
+        (staged / "a").write_text("half")
+        full_disk(staged / "a")
+    assert (tmp_path / "out" / "a").read_text() == "old"
+    with whole_folder(tmp_path / "out") as staged:
+        (staged / "b").write_text("new")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["out", "out/b"]
+
+
+def test_a_missing_input_is_not_taken_for_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out" / "a.csv"):
+        (tmp_path / "elsewhere" / "input.csv").read_text()
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("I am a file")
+    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+        make_folder(tmp_path / "out")
+    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+        write_text(tmp_path / "out" / "a.csv", "x")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a place that even root cannot write")
+def test_a_place_that_nobody_can_write_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"cannot be written|folder is needed"):
+        make_folder(Path("/proc/sentinode"))

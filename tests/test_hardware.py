@@ -1,0 +1,34 @@
+"""The device and the precision are found, or refused in words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sentinode import hardware
+from sentinode.errors import DeviceError
+
+
+def test_auto_finds_a_device_and_a_precision_that_work() -> None:
+    device = hardware.choose_device("auto")
+    dtype = hardware.choose_precision("auto", device)
+    assert torch.zeros(2, device=device, dtype=dtype).sum() == 0
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:3"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match=name):
+        hardware.choose_device(name)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(DeviceError, match="float16"):
+        hardware.choose_precision("float16", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_taken_only_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(hardware, "native_bfloat16", lambda device: native)
+    assert hardware.choose_precision("auto", torch.device("cpu")) is dtype
