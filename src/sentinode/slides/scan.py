@@ -8,6 +8,7 @@ scan that was killed goes on with the same batches as if nothing had happened, a
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import math
 import os
@@ -268,8 +269,11 @@ class _Log:
 
     def append(self, scores: NDArray[np.float32]) -> None:
         data = scores.astype("<f4").tobytes()
+        record = data + _crc(data)
         with output_errors(self._path):
-            self._file.write(data + _crc(data))
+            # An unbuffered file takes what fits on the disk, and says so only by how much that was.
+            if self._file.write(record) < len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if time.monotonic() - self._synced > SYNC_S:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
