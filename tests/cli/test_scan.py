@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "slides"))
 from slide_files import tissue_picture, write_tiff
+from typer.testing import CliRunner, Result
 
 from sentinode.bundle import Bundle
 from sentinode.cli import app

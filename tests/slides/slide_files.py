@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 
-def tissue_picture(
-    width: int, height: int, *, seed: int = 0, blobs: int = 3, background: int = 243
-) -> Pixels:
+def tissue_picture(width: int, height: int, *, seed: int = 0, blobs: int = 3, background: int = 243) -> Pixels:
     """uint8 (height, width, 3): purple tissue with dark nuclei on bright glass."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]

@@ -88,20 +88,14 @@ class ProbabilityMap:
     def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """x of each column and y of each row, the windows' centres in level-0 pixels."""
         rows, columns = self.probability.shape
-        x, y = (
-            start + self.stride * np.arange(n) for start, n in zip(self.origin, (columns, rows), strict=True)
-        )
+        x, y = (start + self.stride * np.arange(n) for start, n in zip(self.origin, (columns, rows), strict=True))
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
     def at(self, x: float, y: float) -> float:
         """P(tumour) of the window whose square holds the level-0 point (x, y); NaN where there is none."""
         row, column = int(y // self.stride), int(x // self.stride)
         rows, columns = self.probability.shape
-        return (
-            float(self.probability[row, column])
-            if 0 <= row < rows and 0 <= column < columns
-            else float("nan")
-        )
+        return float(self.probability[row, column]) if 0 <= row < rows and 0 <= column < columns else float("nan")
 
 
 def write_map(folder: Path, map: ProbabilityMap) -> None:

@@ -302,8 +302,7 @@ def _ome_mpp(metadata: str | None) -> tuple[float, float] | None:
         image = tifffile.xml2dict(metadata)["OME"]["Image"]
         pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
         x, y = (
-            float(pixels[f"PhysicalSize{axis}"]) * MICRONS[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
-            for axis in "XY"
+            float(pixels[f"PhysicalSize{axis}"]) * MICRONS[pixels.get(f"PhysicalSize{axis}Unit", "µm")] for axis in "XY"
         )
         return x, y
     return None
