@@ -11,9 +11,9 @@ import pytest
 # The networks of the tests are so small that threads cost more than they give. Commands run by a test inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import sentinode  # noqa: E402
-from sentinode.bundle import Bundle  # noqa: E402
-from sentinode.patches.synthetic import synthesise  # noqa: E402
+import sentinode
+from sentinode.bundle import Bundle
+from sentinode.patches.synthetic import synthesise
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 

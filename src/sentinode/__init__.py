@@ -14,12 +14,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sentinode.api import train
     from sentinode.bundle import load
+    from sentinode.evaluation import evaluate
+    from sentinode.prediction import predict
+    from sentinode.slides.batch import scan
+    from sentinode.slides.probability_map import open_map
 
 _VERBS = {
     "train": "sentinode.api",
+    "evaluate": "sentinode.evaluation",
     "load": "sentinode.bundle",
+    "open_map": "sentinode.slides.probability_map",
+    "predict": "sentinode.prediction",
+    "scan": "sentinode.slides.batch",
 }
-__all__ = ["__version__", "load", "train"]
+__all__ = ["__version__", "evaluate", "load", "open_map", "predict", "scan", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,9 +14,14 @@ from typing import Annotated
 import typer
 
 from sentinode import __version__
+from sentinode.cli import data
+from sentinode.cli import data
 from sentinode.cli import train as training
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
+from sentinode.cli.evaluate import evaluate, explain, predict
+from sentinode.cli.preview import preview
+from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
@@ -27,11 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(training.train)
-app.command()(training.recipe)
-app.command()(scan)
-app.command()(doctor)
-app.command()(demo)
+for command in (training.train, evaluate, predict, explain, scan, demo, doctor, training.recipe):
+    app.command()(command)
+data.app.command()(preview)
+app.add_typer(data.app, name="data")
 
 
 def _print_version(wanted: bool) -> None:

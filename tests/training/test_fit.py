@@ -1,0 +1,284 @@
+"""Training: what a run leaves, how it goes on after a crash, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sentinode
+from sentinode.errors import DataError, DeviceError, OutputError, RecipeError
+from sentinode.patches import PatchData, open_data
+from sentinode.patches.synthetic import synthesise
+from sentinode.recipes import Recipe, load_recipe
+from sentinode.training import fit, learner
+from sentinode.training import run as running
+
+SETTINGS = [
+    "model.backbone=test_resnet",
+    "model.weights=none",
+    "training.epochs=2",
+    "training.batch_size=16",
+    "training.head_epochs=0.5",
+    "model.dropout=0.2",
+    "optimizer.lr=2e-3",
+]
+
+
+def recipe(*settings: str) -> Recipe:
+    return load_recipe("quick", [*SETTINGS, *settings])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PatchData:
+    folder = tmp_path_factory.mktemp("few")
+    synthesise(folder, train=80, valid=32, test=32, slides=4, show=False)
+    return open_data(folder, show=False)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "bundle" / "weights.safetensors")
+
+
+def assert_same(first: Path, second: Path, tolerance: float = 0.0) -> None:
+    ours, theirs = weights(first), weights(second)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=tolerance, rtol=tolerance, msg=name)
+
+
+def test_a_run_leaves_all_that_one_needs_to_read_it(data: PatchData, tmp_path: Path) -> None:
+    bundle = fit(recipe(), data, tmp_path / "run", show=False)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left >= {"bundle", "recipe.toml", "log.csv", "learning_curve.png", "tensorboard", "checkpoint.pt"}
+    assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe()
+    with (tmp_path / "run" / "log.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert bundle.card.history[1]["valid_auc"] == pytest.approx(float(rows[1]["valid_auc"]))
+    assert bundle.card.data["counts"]["train"] == {"normal": 40, "tumour": 40}
+    assert bundle.card.prior == 0.5
+
+
+def test_it_learns(bundle: sentinode.bundle.Bundle) -> None:
+    assert bundle.card.metrics["valid"]["auc"]["value"] > 0.75
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: PatchData, tmp_path: Path) -> None:
+    fit(recipe(), data, tmp_path / "a", show=False)
+    fit(recipe(), data, tmp_path / "b", show=False)
+    assert_same(tmp_path / "a", tmp_path / "b")
+    fit(recipe("training.seed=1"), data, tmp_path / "c", show=False)
+    with pytest.raises(AssertionError):
+        assert_same(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData, tmp_path: Path) -> None:
+    settings = ("training.checkpoint_minutes=0", "training.ema=0.9", "augment.mixup=0.2")
+    fit(recipe(*settings), data, tmp_path / "whole", show=False)
+    command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "cut")]
+    command += ["--recipe", "quick", "--resume"]
+    command += [word for text in (*SETTINGS, *settings) for word in ("--set", text)]
+    for kill_after in (1, 9):  # in the head's stage, and in the second epoch
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_checkpoints(tmp_path / "cut" / "checkpoint.pt", kill_after, process)
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "cut" / "bundle").exists()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "Going on from the checkpoint" in finished.stderr
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def wait_for_checkpoints(path: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the run has written a checkpoint at or after its ``step``-th step of all."""
+    head_steps, ends = 2, time.monotonic() + 120
+    while time.monotonic() < ends and process.poll() is None:
+        if path.exists():
+            try:
+                progress = torch.load(path, weights_only=True)["progress"]
+            except (RuntimeError, EOFError, OSError):
+                continue
+            if progress["step"] + head_steps * progress["stage"] >= step:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no checkpoint at step {step}; exit code {process.poll()}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_saves_and_says_how_to_go_on(data: PatchData, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "run")]
+    command += [word for text in (*SETTINGS, "training.epochs=500") for word in ("--set", text)]
+    process = subprocess.Popen(
+        [*command, "--recipe", "quick"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_checkpoints(tmp_path / "run" / "checkpoint.pt", 5, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+
+
+def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) -> None:
+    # Batch norm sees one process's share alone, and each process draws its own augmentation: leave both out.
+    alone = recipe(
+        "model.backbone=test_convnext", "augment.symmetries=false", "augment.stain=0", "augment.brightness=0",
+        "augment.contrast=0", "augment.saturation=0", "augment.hue=0", "model.dropout=0", "training.ema=0",
+    )  # fmt: skip
+    fit(alone, data, tmp_path / "one", show=False)
+    fit(alone, data, tmp_path / "two", device="cpu", devices=2, show=False)
+    assert_same(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
+
+
+def test_accumulated_parts_of_a_batch_give_its_gradient(data: PatchData, tmp_path: Path) -> None:
+    plain = recipe("model.backbone=test_convnext", "model.dropout=0", "training.ema=0")
+    fit(plain, data, tmp_path / "whole", show=False)
+    fit(
+        recipe("model.backbone=test_convnext", "model.dropout=0", "training.ema=0", "training.accumulate=4"),
+        data,
+        tmp_path / "parts",
+        show=False,
+    )
+    assert_same(tmp_path / "whole", tmp_path / "parts", tolerance=2e-4)
+
+
+def test_it_stops_when_valid_no_longer_gains(
+    data: PatchData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stuck = recipe("optimizer.lr=1e-9", "training.epochs=50", "training.patience=2", "training.ema=0.999999")
+    bundle = fit(stuck, data, tmp_path / "run")
+    assert len(bundle.card.history) < 50
+    assert "stopping here" in capsys.readouterr().err
+
+
+def test_out_of_memory_halves_what_is_computed_at_once(
+    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compute = learner.Learner._gradients
+
+    def small_memory(self: learner.Learner, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if len(images) // self.parts > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return compute(self, images, targets)
+
+    monkeypatch.setattr(learner.Learner, "_gradients", small_memory)
+    fit(recipe(), data, tmp_path / "run", show=False)
+    assert "computing each batch of 16 in 4 parts" in capsys.readouterr().err
+    monkeypatch.setattr(learner.Learner, "_gradients", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    with pytest.raises(DeviceError, match="memory runs out"):
+        fit(recipe(), data, tmp_path / "none", show=False)
+
+
+def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Path) -> None:
+    bundle = fit(recipe("training.head_epochs=0"), data, tmp_path / "run", module=Own, show=False)
+    assert bundle.card.architecture.kind == "custom"
+    assert (bundle.card.architecture.class_name or "").endswith("test_fit.Own")
+    assert "class Own" in (bundle.card.architecture.source or "")
+    assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
+
+
+class Own(torch.nn.Module):
+    """The smallest network that learns something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(108, 2))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(images.permute(0, 3, 1, 2).float() / 255)
+        return logits
+
+
+def test_splits_that_were_drawn_are_kept_for_ever(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("normal", "tumour"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    drawn = open_data(tmp_path / "data", seed=5, show=False)
+    bundle = fit(recipe("training.batch_size=8"), drawn, tmp_path / "run", show=False)
+    again = open_data(tmp_path / "data", seed=99, assignment=bundle.assignment(), show=False)
+    assert again["test"].ids.tolist() == drawn["test"].ids.tolist()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner.Learner, "_gradients", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(RecipeError, match="no longer a number") as caught:
+        fit(recipe(), data, tmp_path / "run", show=False)
+    assert "optimizer.lr" in (caught.value.hint or "")
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_a_full_disk_is_said_in_words_and_the_run_can_go_on(
+    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full.", where=tmp_path)
+
+    monkeypatch.setattr(running.bundles, "save", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        fit(recipe(), data, tmp_path / "run", show=False)
+    monkeypatch.undo()
+    assert fit(recipe(), data, tmp_path / "run", resume=True, show=False).path.is_dir()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData) -> None:
+    with pytest.raises(OutputError, match="holds a run already") as caught:
+        fit(recipe(), data, run, show=False)
+    assert "--resume" in (caught.value.hint or "")
+
+
+def test_resuming_with_something_else_is_refused(data: PatchData, generated: Path, tmp_path: Path) -> None:
+    fit(recipe(), data, tmp_path / "run", show=False)
+    with pytest.raises(DataError, match="other hyperparameters"):
+        fit(recipe("optimizer.lr=1e-3"), data, tmp_path / "run", resume=True, show=False)
+    with pytest.raises(DataError, match="other training patches"):
+        fit(recipe(), open_data(generated, show=False), tmp_path / "run", resume=True, show=False)
+
+
+def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -> None:
+    synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
+    with h5py.File(tmp_path / "data" / "camelyonpatch_level_2_split_train_y.h5", "r+") as file:
+        file["y"][:] = 0
+    with pytest.raises(DataError, match="normal patches only"):
+        fit(recipe(), open_data(tmp_path / "data", show=False), tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_rule_is_refused_before_anything_is_written(data: PatchData, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="acuracy"):
+        fit(recipe("operating_point.rule=acuracy"), data, tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(data: PatchData, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be shared equally"):
+        fit(recipe("training.batch_size=15"), data, tmp_path / "run", devices=2, show=False)
+
+
+def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "run"), "--json"]
+    command += [word for text in SETTINGS for word in ("--set", text)]
+    done = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["toy"] is True
+    again = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "holds a run already" in again.stderr
+    assert "Traceback" not in again.stderr
