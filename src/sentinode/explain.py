@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchcam.methods import GradCAM
 
-from sentinode.atomic import make_folder, whole_file
+from sentinode.atomic import whole_file
 from sentinode.bundle import Bundle
 from sentinode.classifier import Classifier, as_map
 from sentinode.errors import BundleError, DataError, RecipeError
@@ -29,8 +28,7 @@ from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import bar, console
 from sentinode.scoring import calibrated
 
-Target = Literal["called", "tumour", "normal"]
-TARGETS: tuple[Target, ...] = ("called", "tumour", "normal")
+TARGETS = ("called", "tumour", "normal")
 
 COLOURS = "inferno"
 """Perceptually even, and as readable in grey: the colours of the evidence."""
@@ -96,7 +94,7 @@ class Explainer:
         self.path = bundle.path
         self._layer = self._last_feature_map()
 
-    def evidence(self, images: NDArray[np.uint8], target: Target = "called") -> list[Evidence]:
+    def evidence(self, images: NDArray[np.uint8], target: str = "called") -> list[Evidence]:
         """Look at uint8 (B, 96, 96, 3).
 
         Args:
@@ -104,7 +102,7 @@ class Explainer:
             target: the class whose evidence is wanted; ``called`` for the class that each patch was given at
                 the bundle's threshold.
         """
-        batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        batch = torch.from_numpy(np.array(images)).to(self.device)
         camera = GradCAM(self.network, self._layer, reshape_transform=self._as_map)
         with torch.enable_grad(), camera:
             logits = self.network(batch)
@@ -123,7 +121,7 @@ class Explainer:
         cells: NDArray[np.float32] = (maps / strongest).float().cpu().numpy()
         return [Evidence(float(p), name, cell) for p, name, cell in zip(said, names, cells, strict=True)]
 
-    def _name(self, probability: float, target: Target) -> str:
+    def _name(self, probability: float, target: str) -> str:
         if target != "called":
             return target
         return "tumour" if probability >= self.threshold else "normal"
@@ -171,7 +169,7 @@ def explain(
     paths: Sequence[str | Path],
     out: str | Path,
     *,
-    target: Target = "called",
+    target: str = "called",
     mpp: float | None = None,
     device: str = "auto",
     show: bool = True,
@@ -196,7 +194,6 @@ def explain(
     if target not in TARGETS:
         raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(TARGETS)}.")
     explainer = Explainer(bundle, device=device)
-    folder = make_folder(Path(out))
     pictures: list[Path] = []
     failures: list[tuple[str, str]] = []
     with bar("Explaining", unit="images", show=show) as shown:
@@ -205,7 +202,7 @@ def explain(
                 failures.append((patch.id, patch.pixels.what))
                 console.print(f"{patch.id}: {patch.pixels.what}", markup=False)
             else:
-                picture = _free_path(folder, short_name(patch.id), pictures)
+                picture = _free_path(Path(out), short_name(patch.id), pictures)
                 (evidence,) = explainer.evidence(patch.pixels[None], target)
                 with whole_file(picture) as staged:
                     staged.write_bytes(draw(patch, evidence, explainer.threshold))
@@ -230,7 +227,7 @@ def draw(patch: Patch, evidence: Evidence, threshold: float) -> bytes:
         square.set_path_effects([Stroke(linewidth=3, foreground="black"), Normal()])
         axes.add_patch(square)
         axes.set_axis_off()
-    over = right.imshow(evidence.pixels, cmap=COLOURS, vmin=0, vmax=1, alpha=0.25 + 0.35 * evidence.pixels)
+    over = right.imshow(evidence.pixels, cmap=COLOURS, vmin=0, vmax=1, alpha=0.15 + 0.4 * evidence.pixels)
     rows, columns = evidence.cells.shape
     left.set_title("patch; the square is what the label speaks of", fontsize=8)
     right.set_title(f"evidence for {evidence.target}, {rows} x {columns} cells", fontsize=8)

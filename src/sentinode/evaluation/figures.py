@@ -15,7 +15,7 @@ from sentinode.scoring import Curve, Reliability, Scores
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 360, 330
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 44
 
 STYLE = """
 .chart { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; --ink: #22222a; --soft: #6c6c78;
@@ -85,28 +85,23 @@ class Chart:
                 f'<circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius}"><title>{escape(tip)}</title></circle>'
             )
 
-    def upright(self, x: float, label: str) -> None:
-        """A dashed line at ``x`` over the whole height, with its label."""
-        across, _ = self.place(x, 0)
-        at = float(across)
-        side, anchor = (4, "start") if at < WIDTH * 0.62 else (-4, "end")
+    def upright(self, x: float) -> None:
+        """A dashed line at ``x`` over the whole height."""
+        at = float(self.place(x, 0)[0])
         self._marks.append(f'<line class="dash" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        self._marks.append(
-            f'<text class="soft" x="{at + side:.1f}" y="{TOP + 12}" text-anchor="{anchor}">{escape(label)}</text>'
-        )
 
     def legend(self, kind: str, words: str) -> None:
         """A line of the legend: the fill class of its mark and what it means."""
         self._words.append((kind, words))
 
-    def svg(self, corner: str = "bottom") -> str:
-        """The drawing, with its legend in the ``top`` or ``bottom`` right corner."""
+    def svg(self, legend: str = "corner") -> str:
+        """The drawing, with its legend in the lower right ``corner`` or at the ``top`` in the middle."""
         parts = [
             f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
             f'role="img" aria-label="{escape(self.title)}"><title>{escape(self.title)}</title>',
             *self._axes(),
             *self._marks,
-            *self._legend(corner),
+            *self._legend(legend),
             "</svg>",
         ]
         return "".join(parts)
@@ -130,13 +125,15 @@ class Chart:
             f"{escape(self.y)}</text>"
         )
 
-    def _legend(self, corner: str) -> Iterable[str]:
+    def _legend(self, where: str) -> Iterable[str]:
         high = 17 * len(self._words)
-        top = TOP + 6 if corner == "top" else HEIGHT - BOTTOM - high - 6
+        top, right = HEIGHT - BOTTOM - high - 6, WIDTH - RIGHT
+        if where == "top":
+            top, right = TOP, (LEFT + WIDTH - RIGHT) // 2 + 70
         for row, (kind, words) in enumerate(self._words):
             y = top + 17 * row + 12
-            yield f'<text x="{WIDTH - RIGHT - 22}" y="{y}" text-anchor="end">{escape(words)}</text>'
-            yield f'<rect class="{kind}" x="{WIDTH - RIGHT - 16}" y="{y - 9}" width="10" height="10" rx="5"/>'
+            yield f'<text x="{right - 22}" y="{y}" text-anchor="end">{escape(words)}</text>'
+            yield f'<rect class="{kind}" x="{right - 16}" y="{y - 9}" width="10" height="10" rx="5"/>'
 
 
 def standalone(svg: str) -> str:
@@ -213,9 +210,10 @@ def histogram_figure(labels: NDArray[np.uint8], probabilities: NDArray[np.float3
         heights = np.repeat(count, 2)
         sides = np.repeat(edges, 2)[1:-1]
         chart.area(sides, np.zeros_like(heights), heights, f"area f-{name}")
-    chart.upright(threshold, f"threshold {threshold:.3f}")
+    chart.upright(threshold)
     for name, count in counts.items():
         chart.legend(f"f-{name}", f"{name}, {count.sum():,}")
+    chart.legend("f-soft", f"threshold {threshold:.3f}")
     return chart.svg("top")
 
 
@@ -292,4 +290,4 @@ def _ticks(low: float, high: float, whole: bool = False) -> Floats:
     if whole:
         step = max(np.ceil(step), 1.0)
     first = np.ceil(low / step - 1e-9) * step
-    return np.arange(first, high + step * 1e-6, step).round(10)
+    return np.arange(first, high + step * 1e-6, step).round(10) + 0.0  # never a negative zero

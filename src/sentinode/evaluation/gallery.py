@@ -103,7 +103,7 @@ def _veil(evidence: Evidence) -> NDArray[np.uint8]:
     """The evidence in colour, uint8 (96, 96, 4): the stronger, the less transparent."""
     shares = evidence.pixels
     colours = matplotlib.colormaps[COLOURS](shares)
-    colours[..., 3] = 0.25 + 0.35 * shares
+    colours[..., 3] = 0.15 + 0.4 * shares
     return (255 * colours).round().astype(np.uint8)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -112,8 +113,8 @@ def evaluate(
     if not isinstance(data, PatchData):
         data = open_data(data, slide_map=slide_map, assignment=bundle.assignment(), show=show)
     patches = data[split]
-    folder = make_folder(Path(out))
     engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    folder = make_folder(Path(out))
     margins = _margins(engine, patches, f"Evaluating {split}", show)
 
     temperature = bundle.card.temperature
@@ -134,7 +135,7 @@ def evaluate(
         ids=patches.ids,
         about={
             "split": split,
-            "out": str(folder),
+            "command": _command(bundle, data, split, folder, rule, slide_map, tta, seed),
             "bundle": {"name": bundle.card.name, "path": str(bundle.path), "fingerprint": bundle.fingerprint},
             "data": {
                 "path": str(data.path),
@@ -187,6 +188,25 @@ def _threshold(bundle: Bundle, rule: str | None) -> Threshold:
             hint=(f"Did you mean '{guess}'? " if guess else "") + f"It stores {', '.join(stored)}.",
         )
     return stored[rule]
+
+
+def _command(
+    bundle: Bundle,
+    data: PatchData,
+    split: str,
+    out: Path,
+    rule: str | None,
+    slide_map: Path | None,
+    tta: bool,
+    seed: int,
+) -> str:
+    """The command that makes this evaluation again."""
+    words: list[str | Path] = ["sentinode", "evaluate", bundle.path, data.path, "--split", split, "--out", out]
+    words += ["--rule", rule] if rule else []
+    words += ["--slides", slide_map] if slide_map else []
+    words += ["--tta"] if tta else []
+    words += ["--seed", str(seed)] if seed else []
+    return shlex.join(map(str, words))
 
 
 def _carried(threshold: float, temperature: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -63,14 +62,14 @@ def render(report: Report) -> str:
         tumour=confusion["tp"] + confusion["fn"],
         normal=confusion["tn"] + confusion["fp"],
         verdict=verdict(metrics),
-        command=command(metrics),
         yardsticks=_yardsticks(metrics, card),
     )
 
 
 def verdict(metrics: dict[str, Any]) -> str:
     """The result in one plain sentence, with its intervals."""
-    n, split, auc, accuracy = metrics["n"], metrics["split"], metrics["auc"], metrics["accuracy"]
+    n, auc, accuracy = metrics["n"], metrics["auc"], metrics["accuracy"]
+    split = f"generated {metrics['split']}" if metrics["data"]["toy"] else metrics["split"]
     right = (
         f"at its threshold of {metrics['threshold']:.3f} it is right about {_percent(accuracy)} of them"
         f"{_interval(accuracy)}"
@@ -81,15 +80,6 @@ def verdict(metrics: dict[str, Any]) -> str:
         f"On {n:,} {split} patches the model ranks a tumour patch above a normal one {_percent(auc)} of the "
         f"time{_interval(auc)}, and {right}."
     )
-
-
-def command(metrics: dict[str, Any]) -> str:
-    """The command that makes this evaluation again."""
-    words = ["sentinode", "evaluate", metrics["bundle"]["path"], metrics["data"]["path"]]
-    words += ["--split", metrics["split"], "--out", metrics["out"]]
-    words += ["--threshold", metrics["threshold_rule"]] + (["--tta"] if metrics["tta"] else [])
-    words += ["--seed", str(metrics["seed"])] if metrics["seed"] else []
-    return shlex.join(words)
 
 
 def _percent(figure: dict[str, float]) -> str:

@@ -136,10 +136,7 @@ def measure(
     counts = _counts(cell, len(scores))
     value = _figures(scores, counts, threshold)
     drawn = np.array(
-        [
-            _figures(scores, counted, threshold)
-            for counted in _resampled(cell, len(scores), slides, resamples, seed)
-        ]
+        [_figures(scores, counted, threshold) for counted in _resampled(cell, len(scores), slides, resamples, seed)]
     ).reshape(resamples, len(FIGURES))
     ece = FIGURES.index("ece")
     if resamples:

@@ -1,0 +1,178 @@
+"""``sentinode evaluate``, ``predict`` and ``explain``: a bundle at work on patches."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentinode.errors import EXIT_PARTIAL
+from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sentinode.bundle import Card
+    from sentinode.evaluation import Evaluation
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Average the logits over the eight symmetries; 8 x slower.")]
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        metavar="UM",
+        help="Microns per pixel of the images: they are resampled to the model's, and their centre is taken.",
+    ),
+]
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Images, folders, HDF5 or Parquet files.")]
+
+
+def evaluate(
+    bundle: BundleArgument,
+    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    rule: Annotated[
+        str | None, typer.Option(help="Use the stored threshold of this rule [default: the recipe's].")
+    ] = None,
+    slides: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide): intervals by slide."),
+    ] = None,
+    tta: Tta = False,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "float32",
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap behind the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
+) -> None:
+    """Score a bundle on labelled patches it has not seen, with intervals, curves and a report.
+
+    Leaves metrics.json, predictions.parquet, roc.svg, pr.svg, reliability.svg and report.html in DIR.
+
+    Example: sentinode evaluate runs/first/bundle pcam --split test --out runs/first/test
+    """
+    from sentinode.bundle import load
+    from sentinode.evaluation import evaluate as run
+
+    model = load(bundle)
+    evaluation = run(
+        model,
+        data,
+        split,
+        out,
+        rule=rule,
+        slide_map=slides,
+        tta=tta,
+        device=device,
+        precision=precision,
+        resamples=resamples,
+        seed=seed,
+    )
+    if as_json:
+        typer.echo(json.dumps(evaluation.as_dict(), indent=2, allow_nan=False))
+    else:
+        _print_table(_figures(evaluation, model.card))
+    console.print(f"Report: {evaluation.report}", markup=False)
+
+
+def predict(
+    bundle: BundleArgument,
+    paths: Paths,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A table [default: CSV on standard output].")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="csv|kaggle|parquet|jsonl", help="Kaggle: id,label [default: by FILE's ending]."),
+    ] = None,
+    mpp: Mpp = None,
+    tta: Tta = False,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
+) -> None:
+    """Predict P(tumour) of patches without labels: one row each, with the reason where there is none.
+
+    Exit code 3 where some could not be read; the rest is done.
+
+    Example: sentinode predict runs/first/bundle patches/ --out predictions.csv
+    """
+    from sentinode.bundle import load
+    from sentinode.prediction import predict as run
+
+    done = run(
+        load(bundle),
+        paths,
+        out=sys.stdout if out is None else out,
+        format="jsonl" if as_json and format is None else format,
+        mpp=mpp,
+        tta=tta,
+        device=device,
+        precision=precision,
+    )
+    told = f"{done.done:,} patches predicted" + (f", {len(done.failures):,} failed" if done.failures else "")
+    console.print(f"{told}: {done.out}" if done.out else f"{told}.", markup=False)
+    if done.failures:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def explain(
+    bundle: BundleArgument,
+    images: Paths,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for the pictures.")] = Path(
+        "explained"
+    ),
+    target: Annotated[
+        str, typer.Option(help="Evidence for which class: called (what each patch was called), tumour, normal.")
+    ] = "called",
+    mpp: Mpp = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made and what failed as JSON.")] = False,
+) -> None:
+    """Draw where in each patch the evidence is: Grad-CAM beside the patch, with the centre square.
+
+    Exit code 3 where some images could not be read; the rest is done.
+
+    Example: sentinode explain runs/first/bundle patch.png --out explained
+    """
+    from sentinode.bundle import load
+    from sentinode.explain import explain as run
+
+    done = run(load(bundle), images, out, target=target, mpp=mpp, device=device)
+    pictures = [str(picture) for picture in done.pictures]
+    failed = [{"id": name, "error": why} for name, why in done.failures]
+    typer.echo(json.dumps({"pictures": pictures, "failed": failed}, indent=2) if as_json else "\n".join(pictures))
+    if failed:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _figures(evaluation: Evaluation, card: Card) -> Table:
+    from rich.table import Table
+
+    from sentinode.scoring import FIGURES
+
+    split, valid, scores = evaluation.about["split"], card.metrics.get("valid", {}), evaluation.scores
+    table = Table(title=f"{card.name}, {scores.n:,} {split} patches", caption="95 % intervals")
+    for head, side in (
+        ("figure", "left"),
+        ("valid", "right"),
+        (f"({split}) at {scores.threshold:.3f}", "left"),
+        (f"({split}) at 0.5", "left"),
+    ):
+        table.add_column(head, justify="left" if side == "left" else "right")
+    for name in FIGURES:
+        known = valid.get(name, {}).get("value")
+        here, half = getattr(scores, name), getattr(evaluation.at_half, name)
+        table.add_row(name, "-" if known is None else f"{known:.3f}", f"({here})", f"({half})")
+    return table
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(table)

@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sentinode.bundle import Bundle
+from sentinode.evaluation import evaluate, measurement
+from sentinode.evaluation.report import verdict
+from sentinode.patches import PatchSet
+from sentinode.scoring import measure
+
+
+def metrics(labels: list[int], **more: Any) -> dict[str, Any]:
+    said = np.linspace(0.1, 0.9, len(labels))
+    scores = measure(labels, said, 0.5, resamples=20).as_dict()
+    return {**scores, "split": "test", "data": {"toy": False}, **more}
+
+
+def test_the_verdict_is_one_plain_sentence_with_both_intervals() -> None:
+    said = verdict(metrics([0, 1, 0, 1, 1, 0] * 4))
+    assert said.startswith("On 24 test patches the model ranks a tumour patch above a normal one ")
+    assert said.count("95 % interval") == 2
+    assert said.endswith(".")
+
+
+def test_the_verdict_on_one_class_says_so() -> None:
+    assert "one class only" in verdict(metrics([1, 1, 1, 1]))
+
+
+def test_the_verdict_on_generated_patches_calls_them_generated() -> None:
+    assert "generated test patches" in verdict(metrics([0, 1] * 5, data={"toy": True}))
+
+
+def test_what_comes_from_outside_is_escaped(
+    bundle: Bundle, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hostile(self: PatchSet, sample: int = 512) -> str:
+        return "<script>alert(1)</script>"
+
+    monkeypatch.setattr(PatchSet, "fingerprint", hostile)
+    page = evaluate(bundle, generated, "test", tmp_path, resamples=2, show=False).report.read_text("utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert measurement.NAMES["auc"][0] in page

@@ -1,0 +1,170 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sentinode.bundle import Architecture, Bundle, Card, Threshold, save
+from sentinode.classifier import build
+from sentinode.errors import BundleError, DataError, OutputError, RecipeError
+from sentinode.explain import Evidence, Explainer, draw, explain
+from sentinode.patches import PatchSet, open_data
+from sentinode.patches.unlabelled import Patch
+
+
+def bundled(network: nn.Module, path: Path, **architecture: object) -> Bundle:
+    card = Card(
+        name="test",
+        created="2026-01-01",
+        versions={},
+        architecture=Architecture.model_validate(architecture),
+        thresholds={"half": Threshold(value=0.5, rule="half", chosen_on="valid", n=1)},
+        threshold_rule="half",
+    )
+    return save(path, network.eval(), card)
+
+
+@pytest.fixture
+def patches(generated: Path) -> PatchSet:
+    return open_data(generated, show=False)["test"]
+
+
+class Bright(nn.Module):
+    """Says tumour where the picture is bright: what it looks at is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light = nn.AvgPool2d(8)
+        self.layer = nn.Conv2d(3, 1, 1)
+        with torch.no_grad():
+            self.layer.weight.fill_(1 / 3)
+            self.layer.bias.fill_(-0.5)  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor) -> Tensor:
+        map_ = self.layer(self.light(images.permute(0, 3, 1, 2).float() / 255))
+        margin = map_.relu().mean((1, 2, 3))
+        return torch.stack([-margin, margin], 1)
+
+
+class Flat(nn.Module):
+    """A network without a feature map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images.float().mean((1, 2)) / 255)
+        return logits
+
+
+def test_the_evidence_lies_where_the_network_looks(tmp_path: Path) -> None:
+    bundle = bundled(Bright(), tmp_path / "bundle", kind="custom", class_name="Bright")
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[:32, 64:] = 255  # the upper right
+    (evidence,) = Explainer(bundle, device="cpu").evidence(image[None], "tumour")
+    assert evidence.cells.shape == (12, 12)
+    lit = np.zeros((12, 12), bool)
+    lit[:4, 8:] = True
+    assert (evidence.cells[lit] == 1).all()
+    assert (evidence.cells[~lit] == 0).all()
+    assert evidence.pixels[10, 86] == 1
+    assert evidence.pixels[86, 10] == 0
+
+
+def test_where_nothing_speaks_for_a_class_its_map_is_empty(tmp_path: Path) -> None:
+    bundle = bundled(Bright(), tmp_path / "bundle", kind="custom", class_name="Bright")
+    image = np.full((1, 96, 96, 3), 255, np.uint8)
+    (evidence,) = Explainer(bundle, device="cpu").evidence(image, "normal")
+    assert not evidence.cells.any()
+
+
+def test_the_probability_beside_the_evidence_is_the_calibrated_one(bundle: Bundle, patches: PatchSet) -> None:
+    images = patches.images[:8]
+    explained = Explainer(bundle, device="cpu").evidence(images)
+    with torch.inference_mode():
+        logits = bundle.classifier()(torch.from_numpy(images))
+    margins = (logits[:, 1] - logits[:, 0]) / bundle.card.temperature
+    said = [evidence.probability for evidence in explained]
+    np.testing.assert_allclose(said, torch.sigmoid(margins).numpy(), rtol=1e-4)
+    for evidence in explained:
+        assert evidence.target == ("tumour" if evidence.probability >= bundle.card.threshold else "normal")
+        assert evidence.cells.min() >= 0
+        assert evidence.cells.max() in (0, 1)
+
+
+def test_a_patch_has_the_same_evidence_alone_and_in_a_batch(bundle: Bundle, patches: PatchSet) -> None:
+    explainer = Explainer(bundle, device="cpu")
+    batch = explainer.evidence(patches.images[:4], "tumour")
+    (alone,) = explainer.evidence(patches.images[2:3], "tumour")
+    np.testing.assert_allclose(batch[2].cells, alone.cells, atol=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_convnext", "test_efficientnet"])
+def test_transformers_and_other_backbones_are_explained_too(backbone: str, tmp_path: Path) -> None:
+    network, _ = build(backbone)
+    bundle = bundled(network, tmp_path / "bundle", backbone=backbone)
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    for evidence in Explainer(bundle, device="cpu").evidence(images):
+        assert evidence.cells.ndim == 2
+        assert min(evidence.cells.shape) > 1
+        assert np.isfinite(evidence.cells).all()
+
+
+def test_a_network_without_a_feature_map_is_refused_in_words(tmp_path: Path) -> None:
+    bundle = bundled(Flat(), tmp_path / "bundle", kind="custom", class_name="Flat")
+    with pytest.raises(BundleError, match="feature map"):
+        Explainer(bundle, device="cpu")
+
+
+def test_the_picture_shows_patch_and_evidence_side_by_side() -> None:
+    pixels = np.full((96, 96, 3), 200, np.uint8)
+    evidence = Evidence(0.8, "tumour", np.eye(3, dtype=np.float32))
+    picture = np.asarray(Image.open(io.BytesIO(draw(Patch("in/patch.png", pixels), evidence, 0.5))))
+    height, width = picture.shape[:2]
+    assert width > 1.5 * height
+    # The centre square is drawn into both halves, the colours of the evidence into the right one alone.
+    left, right = picture[:, : width // 3, :3], picture[:, width // 2 :, :3]
+    colourful = [np.ptp(half.astype(int), axis=2).max() for half in (left, right)]
+    assert colourful[0] < 10 < colourful[1]
+
+
+def test_a_picture_for_each_image_named_after_it(bundle: Bundle, patches: PatchSet, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(patches.images[:1][0]).save(tmp_path / folder / "same.png")
+    done = explain(bundle, [tmp_path / "a", tmp_path / "b"], tmp_path / "out", device="cpu", show=False)
+    assert [picture.name for picture in done.pictures] == ["same.png", "same-2.png"]
+    assert all(Image.open(picture).format == "PNG" for picture in done.pictures)
+
+
+def test_a_broken_image_is_reported_and_the_rest_goes_on(
+    bundle: Bundle, patches: PatchSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.tif").write_text("this is text")
+    Image.fromarray(patches.images[:1][0]).save(tmp_path / "b.png")
+    done = explain(bundle, [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out", device="cpu")
+    assert [picture.name for picture in done.pictures] == ["b.png"]
+    assert done.failures == (((tmp_path / "a.tif").as_posix(), "this is not an image, whatever its name says."),)
+    assert "not an image" in " ".join(capsys.readouterr().err.split())
+
+
+def test_nothing_to_explain_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of the 1 images"):
+        explain(bundle, [tmp_path / "gone.png"], tmp_path / "out", show=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_target_names_those_there_are(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="called, tumour, normal"):
+        explain(bundle, [tmp_path], tmp_path / "out", target="cat", show=False)
+
+
+def test_a_place_below_a_file_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    Image.new("RGB", (96, 96)).save(tmp_path / "patch.png")
+    with pytest.raises(OutputError):
+        explain(bundle, [tmp_path / "patch.png"], tmp_path / "file" / "out", show=False)
