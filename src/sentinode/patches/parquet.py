@@ -70,13 +70,12 @@ def _ids(split: str, paths: list[NDArray[Any]], indices: list[NDArray[Any]]) -> 
     """``split/index`` where the row of the official file is known; else the image's name; else the row."""
     stems = [PurePosixPath(path).stem if path else "" for path in np.concatenate(paths).tolist()]
     index = np.concatenate(indices).tolist()
-    named = len(set(stems)) == len(stems) and all(stems)
-    return np.array(
-        [
-            f"{split or 'all'}/{i:06d}" if i >= 0 else (stem if named else f"{split or 'all'}/{row:06d}")
-            for row, (i, stem) in enumerate(zip(index, stems, strict=True))
-        ]
-    )
+    prefix = f"{split or 'all'}/"
+    if len(set(stems)) < len(stems) or not all(stems):
+        # Where only some rows know their index, the others must not be taken for it.
+        mixed = "row-" if max(index, default=-1) >= 0 else ""
+        stems = [f"{prefix}{mixed}{row:06d}" for row in range(len(stems))]
+    return np.array([f"{prefix}{i:06d}" if i >= 0 else stem for i, stem in zip(index, stems, strict=True)])
 
 
 def _columns(path: Path) -> dict[str, NDArray[Any]]:

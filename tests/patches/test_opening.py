@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from sentinode.errors import DataError
+from sentinode.patches import open_data
+
+LABELS = [0, 1] * 10
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match="there is nothing here"):
+        open_data(tmp_path / "absent")
+
+
+def test_an_empty_folder_says_so_and_what_was_looked_for(tmp_path):
+    with pytest.raises(DataError, match="The folder is empty") as refused:
+        open_data(tmp_path)
+    for known in ("camelyonpatch_level_2_split_", "train_labels.csv", "parquet", "normal/ and tumour/", "data synth"):
+        assert known in refused.value.hint
+
+
+def test_an_unknown_folder_says_what_lies_there(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "slides").mkdir()
+    with pytest.raises(DataError, match=r"There is notes\.txt, slides/"):
+        open_data(tmp_path)
+
+
+def test_a_kaggle_folder_without_its_table_is_recognised(tmp_path, disk):
+    (tmp_path / "train").mkdir()
+    Image.fromarray(disk.patches(1)[0]).save(tmp_path / "train" / "a.tif")
+    with pytest.raises(DataError, match=r"as in the Kaggle set, but no train_labels\.csv"):
+        open_data(tmp_path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(DataError, match="none of those that are read alone"):
+        open_data(tmp_path / "a.txt")
+
+
+def test_generated_patches_are_a_toy(generated):
+    data = open_data(generated)
+    assert data.toy
+    assert data["train"].toy
+
+
+def test_only_the_split_that_is_asked_for_is_unpacked(disk, tmp_path):
+    for split in ("train", "test"):
+        disk.parquet(f"{split}.parquet", disk.patches(4), [0, 1, 0, 1])
+    store = tmp_path / "cache"
+    open_data(disk.folder, cache=store)["test"]
+    assert len(list(store.rglob("pixels.bin"))) == 1
+
+
+class TestAStoredSplit:
+    """An assignment from a bundle means the same patches for ever."""
+
+    def test_is_the_same_whatever_the_seed(self, disk):
+        disk.kaggle(disk.patches(20), LABELS)
+        stored = open_data(disk.folder, seed=5).assignment()
+        again = open_data(disk.folder, seed=0, assignment=stored)
+        assert again.assignment() == stored
+        assert again.warnings == ()
+        for split in again.splits:
+            assert set(again[split].ids) == {name for name, s in stored.items() if s == split}
+
+    def test_leaves_new_patches_out_and_says_so(self, disk):
+        disk.kaggle(disk.patches(20), LABELS)
+        stored = open_data(disk.folder).assignment()
+        first = next(iter(stored))
+        del stored[first]
+        data = open_data(disk.folder, assignment=stored)
+        assert data.warnings == ("1 patches are new since the split was stored, and are left out.",)
+        assert all(first not in data[split].ids for split in data.splits)
+
+    def test_refuses_a_split_of_which_patches_are_gone_and_gives_the_others(self, disk):
+        disk.kaggle(disk.patches(20), LABELS)
+        stored = open_data(disk.folder).assignment() | {"gone": "test"}
+        data = open_data(disk.folder, assignment=stored)
+        assert "1 patches of the split that was stored are not in this data." in data.warnings
+        assert len(data["valid"]) == 2
+        with pytest.raises(DataError, match="1 patches of the test split that was stored are not in this data"):
+            data["test"]
+
+    def test_refuses_other_data(self, disk):
+        disk.kaggle(disk.patches(20), LABELS)
+        with pytest.raises(DataError, match="none of these 20 patches is in the split that was stored"):
+            open_data(disk.folder, assignment={"elsewhere": "train"})
+
+    def test_gives_way_to_splits_that_the_data_names_itself(self, generated):
+        data = open_data(generated, assignment={"elsewhere": "train"})
+        assert data.own_splits
+        assert len(data["test"]) == 128
