@@ -41,7 +41,7 @@ Results go to standard output; progress and messages go to standard error. Every
 `sentinode --install-completion` teaches your shell to complete commands and options; `sentinode --version` prints the
 version.
 
-"""  # noqa: E501
+"""
 
 RECIPE = """\
 # Recipe keys
@@ -51,7 +51,7 @@ change; `sentinode train --recipe FILE.toml` takes it, and `--set section.key=va
 leaves out have the defaults below. An unknown key, a wrong type or a value out of its range is refused, with the
 nearest right one.
 
-"""  # noqa: E501
+"""
 
 
 def pages() -> dict[Path, str]:
@@ -109,9 +109,7 @@ def parameters(function: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
             continue
         switch = _plain(kind) is bool
         flags = _flags(info) or [f"--{name}/--no-{name}" if switch else f"--{name}"]
-        label = (
-            ", ".join(flags) + ("" if switch else f" {metavar}") + (" (repeatable)" if _is_list(kind) else "")
-        )
+        label = ", ".join(flags) + ("" if switch else f" {metavar}") + (" (repeatable)" if _is_list(kind) else "")
         yield _code(label), info, "required" if required else _default(parameter.default)
 
 
@@ -165,10 +163,7 @@ def _recipe() -> Iterator[str]:
         yield from ("| key | default | takes | |", "|---|---|---|---|")
         for key, field in table["properties"].items():
             default = _code(
-                str(field.get("default", []))
-                .replace("'", '"')
-                .replace("True", "true")
-                .replace("False", "false")
+                str(field.get("default", [])).replace("'", '"').replace("True", "true").replace("False", "false")
             )
             yield f"| `{key}` | {default} | {_cell(_takes(field))} | {_cell(field['description'])} |"
         yield ""

@@ -17,9 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
     """docs/generate_reference.py, which no package holds."""
-    spec = importlib.util.spec_from_file_location(
-        "generate_reference", ROOT / "docs" / "generate_reference.py"
-    )
+    spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate_reference.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -55,9 +53,7 @@ def examples() -> list[tuple[str, str]]:
     """Each `sentinode ...` line of each page's code blocks."""
     found = []
     for page in PAGES:
-        for block in re.findall(
-            r"```(?:bash|sh|console|powershell)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
-        ):
+        for block in re.findall(r"```(?:bash|sh|console|powershell)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 if command := re.search(r"(?:^|\s)(sentinode .*)", line.partition(" # ")[0]):
                     found.append((page.name, command.group(1).strip()))

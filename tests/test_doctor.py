@@ -68,9 +68,7 @@ def test_a_version_known_to_be_unsafe_is_broken(find: Find, monkeypatch: pytest.
     assert find("lightning").state == "broken"
 
 
-def test_a_package_that_is_installed_and_does_not_load_is_broken(
-    find: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_is_installed_and_does_not_load_is_broken(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str) -> None:
         if name == "timm":
             raise OSError("a shared library is missing")
@@ -80,9 +78,7 @@ def test_a_package_that_is_installed_and_does_not_load_is_broken(
     assert find("timm").state == "broken"
 
 
-def test_without_the_reader_of_slides_the_main_job_still_runs(
-    find: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_reader_of_slides_the_main_job_still_runs(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = metadata.version
 
     def version(name: str) -> str:
@@ -125,9 +121,7 @@ def test_precision_is_what_training_would_choose(find: Find, monkeypatch: pytest
     assert "float32" in find("precision auto").value
 
 
-def test_a_measurement_that_contradicts_the_choice_says_so(
-    find: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measurement_that_contradicts_the_choice_says_so(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {"float32": 50.0, "bfloat16": 500.0}
     monkeypatch.setattr(doctor, "_patches_per_second", lambda device, precision, seconds: speeds[precision])
     monkeypatch.setattr("sentinode.hardware.native_bfloat16", lambda device: False)
@@ -155,7 +149,7 @@ def test_threads_held_back_by_the_environment_are_a_lack(find: Find, monkeypatch
 def test_a_full_disk_names_the_need_and_another_place(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e9))
     lack = find("cache")
-    assert "SENTINODE_CACHE" in str(lack.remedy) and "16 GB" in str(lack.remedy)
+    assert "SENTINODE_CACHE" in str(lack.remedy) and "20 GB" in str(lack.remedy)
 
 
 def test_a_place_that_cannot_be_written_is_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:

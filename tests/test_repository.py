@@ -22,9 +22,7 @@ def tracked() -> list[Path]:
     """Every file under version control."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout, so nothing says which files belong to the repository")
-    names = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
-    ).stdout
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     return [path for name in names.split("\0") if name and (path := ROOT / name).is_file()]
 
 
@@ -43,9 +41,7 @@ def test_no_file_names_a_path_of_the_machine_that_it_was_written_on() -> None:
 
 
 def test_every_module_has_a_name_of_its_own() -> None:
-    assert not [
-        path for path in tracked() if path.stem in ("utils", "util", "helpers", "helper", "common", "misc")
-    ]
+    assert not [path for path in tracked() if path.stem in ("utils", "util", "helpers", "helper", "common", "misc")]
 
 
 def test_every_benchmark_that_the_pages_name_exists() -> None:
@@ -80,12 +76,8 @@ def test_no_dependency_has_a_licence_that_binds_our_users() -> None:
         about = metadata.metadata(name)
         classifiers = [each for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
         terms = about.get("License-Expression") or "; ".join(classifiers) or (about.get("License") or "")[:80]
-        terms = re.sub(
-            r"\bOR A?GPL[\w.+-]*|\bA?GPL[\w.+-]* OR\b", "", terms
-        )  # where there is a choice, it is ours
-        binding = re.search(
-            r"\bA?GPL|Affero|(?<!Lesser )General Public|non-?commercial", terms, re.IGNORECASE
-        )
+        terms = re.sub(r"\bOR A?GPL[\w.+-]*|\bA?GPL[\w.+-]* OR\b", "", terms)  # where there is a choice, it is ours
+        binding = re.search(r"\bA?GPL|Affero|(?<!Lesser )General Public|non-?commercial", terms, re.IGNORECASE)
         assert not binding, f"{name}: {terms}"
 
 
@@ -95,9 +87,7 @@ def dependencies(name: str, extras: frozenset[str], seen: set[str] | None = None
     for text in metadata.requires(name) or []:
         requirement = Requirement(text)
         key = requirement.name.lower().replace("_", "-")
-        wanted = requirement.marker is None or any(
-            requirement.marker.evaluate({"extra": extra}) for extra in extras
-        )
+        wanted = requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
         if wanted and key not in seen:
             seen.add(key)
             dependencies(key, frozenset({"", *requirement.extras}), seen)

@@ -73,9 +73,8 @@ def run(out: Path, *, patches: int = 2048, show: bool = True) -> Path:
     explain(bundle, [examples], explained, show=show)
 
     if show:
-        auc = evaluation.scores.as_dict()["auc"]
         console.print(
-            f"\nAUC {auc['value']:.3f} on generated patches. This model is a toy: it has never seen tissue.\n"
+            f"\nAUC {evaluation.scores.auc.value:.3f} on generated patches. This model is a toy: it has never seen tissue.\n"
             f"Open the report in a browser:",
             markup=False,
         )

@@ -9,9 +9,7 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for all of it.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for all of it.")] = Path("demo"),
     patches: Annotated[int, typer.Option(min=32, help="Generated for training; fewer are quicker.")] = 2048,
 ) -> None:
     """Run the main job on generated patches: train, evaluate, predict, explain.

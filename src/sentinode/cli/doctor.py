@@ -11,12 +11,8 @@ from sentinode.errors import EXIT_REFUSED
 
 
 def doctor(
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Also time ResNet-50, about ten seconds.")
-    ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Do not ask the hub if it can be reached.")
-    ] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Also time ResNet-50, about ten seconds.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub if it can be reached.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Say what this machine can do, what it lacks, and what to do about each lack.
