@@ -145,9 +145,7 @@ def test_any_settings_on_any_pixels_give_patches(
 class TestSymmetry:
     def test_the_eight_are_all_different(self) -> None:
         images = tissue(1)
-        assert (
-            len(torch.stack([symmetry(images, k) for k in range(SYMMETRIES)]).flatten(1).unique(dim=0)) == 8
-        )
+        assert len(torch.stack([symmetry(images, k) for k in range(SYMMETRIES)]).flatten(1).unique(dim=0)) == 8
 
     def test_the_first_changes_nothing_and_the_next_is_a_turn_to_the_left(self) -> None:
         image = torch.arange(4).view(2, 2, 1)
@@ -259,8 +257,7 @@ class TestColour:
         images = tissue()
         luma = torch.tensor((0.299, 0.587, 0.114))
         before, after = (
-            (patches.float() @ luma).mean((1, 2))
-            for patches in (images, Augment(contrast=0.2)(images, seeded()))
+            (patches.float() @ luma).mean((1, 2)) for patches in (images, Augment(contrast=0.2)(images, seeded()))
         )
         assert torch.allclose(before, after, atol=1)
 

@@ -1,9 +1,9 @@
 """Random changes of a batch of patches that leave its labels true, made where the batch lies.
 
-Whatever :class:`Augment` does is, per patch, one of four cheap things: a symmetry of the square; a matrix
-along rows and columns (zoom, shift, blur, and the cosine transform of JPEG); a 3 x 3 matrix with an offset,
-on optical densities (stain) or on colours; or an addition (noise). So a batch costs a few dozen passes over
-its pixels, and no loop over patches.
+Whatever :class:`Augment` does is, per patch, one of four cheap things: a choice of which pixel goes where
+(symmetries, shift); a matrix along rows and columns (zoom, blur, and the cosine transform of JPEG); a 3 x 3 matrix with
+an offset, on optical densities (stain) or on colours; or an addition (noise). So a batch costs a few passes over its
+pixels for each, and no loop over patches.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ class Augment:
 
     Attributes:
         symmetries: draw one of the eight symmetries of the square.
-        scale: zoom about the centre by a factor between 1 / (1 + scale) and 1 + scale, log-uniform.
         shift: move by up to this many whole pixels each way, at most half the side of the square that the
             label speaks of: 16.
+        scale: zoom about the centre by a factor between 1 / (1 + scale) and 1 + scale, log-uniform.
         blur: probability of a Gaussian blur.
         blur_sigma: its largest standard deviation, in pixels; drawn uniformly from 0.
         stain: each stain's density is multiplied by a factor in 1 +- stain and moved by +- stain, uniformly
@@ -109,8 +109,8 @@ class Augment:
     """
 
     symmetries: bool = False
-    scale: float = 0.0
     shift: int = 0
+    scale: float = 0.0
     blur: float = 0.0
     blur_sigma: float = 1.0
     stain: float = 0.0
@@ -156,15 +156,16 @@ class Augment:
             raise ValueError(f"expected uint8 (B, 96, 96, 3), got {images.dtype} {tuple(images.shape)}")
         # Mixed precision would round colours to 8 bits between the steps.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            if self.symmetries:
-                images = _random_symmetries(images, generator)
+            if self.symmetries or self.shift:
+                images = self._place(images, generator)
             steps = self._steps()
             if not steps:
                 return images
             planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
             for step in steps:
                 planes = step(planes, generator)
-            return planes.clamp_(0, 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+            changed = torch.empty_like(images, memory_format=torch.contiguous_format)
+            return changed.copy_(planes.clamp_(0, 255).round_().permute(0, 2, 3, 1))
 
     def mix(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """:func:`mixup` with this object's alpha; the arguments themselves where it is 0."""
@@ -174,7 +175,7 @@ class Augment:
         """What is switched on: float planes (B, 3, H, W) in, the same out; they may be changed in place."""
         colour = self.brightness > 0 or self.contrast > 0 or self.saturation > 0 or self.hue > 0
         switched = (
-            (self.scale > 0 or self.shift > 0, self._move),
+            (self.scale > 0, self._zoom),
             (self.blur > 0 and self.blur_sigma > 0, self._blur),
             (self.stain > 0, self._stain),
             (colour, self._colour),
@@ -183,33 +184,33 @@ class Augment:
         )
         return [step for on, step in switched if on]
 
-    def _move(self, planes: Tensor, generator: torch.Generator) -> Tensor:
-        count, size = len(planes), planes.shape[-1]
-        zoom = _uniform(count, math.log1p(self.scale), generator).exp_().view(-1, 1, 1)
-        moved = torch.randint(-self.shift, self.shift + 1, (2, count, 1, 1), generator=generator)
-        centre, pixels = (size - 1) / 2, torch.arange(size).view(-1, 1)
-        down, across = ((pixels - centre - shift) / zoom + centre for shift in moved)
-        # A reduced patch takes the mean of more than a pixel, or it would show aliases that no scanner makes.
-        width = zoom.reciprocal().clamp_(min=1)
-        rows, columns = (
-            _reflected(source.to(planes.device), width.to(planes.device), _triangle)
-            for source in (down, across)
-        )
-        return _along_both(planes, rows, columns)
+    def _place(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Symmetries and shifts: which pixel goes where, for bytes as they are."""
+        count, size = images.shape[:2]
+        drawn = torch.randint(SYMMETRIES if self.symmetries else 1, (count,), generator=generator)
+        taken = _pixels_taken(size, images.device)[drawn.to(images.device)]
+        if self.shift:
+            for axis, shape in ((1, (count, size, 1)), (2, (count, 1, size))):
+                moved = torch.randint(-self.shift, self.shift + 1, (count, 1), generator=generator)
+                source = (torch.arange(size) - moved).abs()
+                source = size - 1 - (size - 1 - source).abs()  # reflected at both ends
+                taken = taken.gather(axis, source.view(shape).expand_as(taken).to(images.device))
+        taken += size * size * torch.arange(count, device=images.device).view(-1, 1, 1)
+        return images.reshape(-1, 3).index_select(0, taken.flatten()).view(images.shape)
+
+    def _zoom(self, planes: Tensor, generator: torch.Generator) -> Tensor:
+        zoom = _uniform(len(planes), math.log1p(self.scale), generator).exp_().to(planes.device)
+        return _along_both(planes, _zoom_matrix(zoom, planes.shape[-1]))
 
     def _blur(self, planes: Tensor, generator: torch.Generator) -> Tensor:
         rows = _some(len(planes), self.blur, generator).to(planes.device)
-        sigma = torch.rand(len(planes), generator=generator).mul_(self.blur_sigma).to(planes.device)[rows]
-        pixels = torch.arange(planes.shape[-1], device=planes.device).view(-1, 1)
-        kernel = _reflected(pixels, sigma.clamp_(min=1e-3).view(-1, 1, 1), _gaussian)
-        planes[rows] = _along_both(planes[rows], kernel, kernel)
+        sigma = torch.rand(len(planes), generator=generator).mul_(self.blur_sigma).to(planes.device)
+        planes[rows] = _along_both(planes[rows], _blur_matrix(sigma[rows], planes.shape[-1]))
         return planes
 
     def _stain(self, planes: Tensor, generator: torch.Generator) -> Tensor:
-        factor, offset = (
-            _uniform((len(planes), 3), self.stain, generator).to(planes.device) for _ in range(2)
-        )
-        light = planes.log1p_()
+        factor, offset = (_uniform((len(planes), 3), self.stain, generator).to(planes.device) for _ in range(2))
+        light = planes.add_(1).log_()
         if self.stain_space == "hed":
             vectors = torch.tensor(_HED, device=planes.device).T.expand(len(planes), 3, 3)
         else:
@@ -218,12 +219,10 @@ class Augment:
         # density' = density + V diag(factor) V^+ density + V offset; what V cannot explain stays as it is.
         matrix = torch.eye(3, device=planes.device) + (vectors * factor[:, None]) @ _pseudo_inverse(vectors)
         density = (vectors @ offset[:, :, None]) + _WHITE_DENSITY * (matrix.sum(2, keepdim=True) - 1)
-        return _colour_transform(light, matrix, -density).expm1_()
+        return _colour_transform(light, matrix, -density).exp_().sub_(1)
 
     def _colour(self, planes: Tensor, generator: torch.Generator) -> Tensor:
-        draw = (
-            _uniform(len(planes), s, generator) for s in (self.brightness, self.contrast, self.saturation)
-        )
+        draw = (_uniform(len(planes), s, generator) for s in (self.brightness, self.contrast, self.saturation))
         brightness, contrast, saturation = ((1 + jitter).to(planes.device).view(-1, 1, 1) for jitter in draw)
         turn = _uniform(len(planes), 2 * math.pi * self.hue, generator).to(planes.device)
         luma = torch.tensor(_LUMA, device=planes.device)
@@ -258,36 +257,42 @@ def _some(count: int, probability: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=generator) < probability).nonzero()[:, 0]
 
 
-def _random_symmetries(images: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(SYMMETRIES, (len(images),), generator=generator)
-    turned = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for k in range(SYMMETRIES):
-        rows = (drawn == k).nonzero()[:, 0].to(images.device)
-        turned[rows] = symmetry(images[rows], k)
-    return turned
+@cache
+def _pixels_taken(size: int, device: torch.device) -> Tensor:
+    """(8, N, N): the number of the pixel that comes to each place under each symmetry."""
+    numbers = torch.arange(size * size).view(size, size, 1)
+    return torch.stack([symmetry(numbers, k)[..., 0] for k in range(SYMMETRIES)]).to(device)
 
 
-def _along_both(planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply ``rows`` (..., H', H) down and ``columns`` (..., W', W) across each plane of (B, C, H, W)."""
-    return (rows.unsqueeze(-3) @ planes) @ columns.mT.unsqueeze(-3)
+def _along_both(planes: Tensor, matrix: Tensor) -> Tensor:
+    """Apply ``matrix`` (B, N, N) down the columns and along the rows of each plane of (B, C, N, N)."""
+    across = (planes.flatten(1, 2) @ matrix.mT).view_as(planes)
+    down = matrix @ across.transpose(1, 2).flatten(2)
+    return down.view(across.transpose(1, 2).shape).transpose(1, 2)
 
 
-def _triangle(distance: Tensor, width: Tensor) -> Tensor:
-    return (1 - distance.abs() / width).clamp_(min=0)
+def _zoom_matrix(zoom: Tensor, size: int) -> Tensor:
+    """(B, N, N) that enlarges N pixels about their middle by ``zoom`` (B,), linearly, reflected at both ends."""
+    middle, last, pixels = (size - 1) / 2, size - 1, torch.arange(size, device=zoom.device)
+    source = (pixels[:, None] - middle) / zoom.view(-1, 1, 1) + middle
+    # A reduced patch takes the mean of more than a pixel, or it would show aliases that no scanner makes.
+    steepness = zoom.view(-1, 1, 1).clamp(max=1)
+    weights = (1 - (source - pixels).abs_().mul_(steepness)).clamp_(min=0)
+    weights[..., 1:] += (1 - (source + pixels[1:]).abs_().mul_(steepness)).clamp_(min=0)
+    weights[..., :-1] += (1 - (source - 2 * last + pixels[:-1]).abs_().mul_(steepness)).clamp_(min=0)
+    return weights / weights.sum(-1, keepdim=True)
 
 
-def _gaussian(distance: Tensor, sigma: Tensor) -> Tensor:
+def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """(B, N, N) that blurs N pixels, reflected at both ends, by Gaussians of ``sigma`` (B,) pixels."""
+    last, pixels = size - 1, torch.arange(size, device=sigma.device)
+    width = sigma.clamp(min=1e-3).view(-1, 1)
+    distance = torch.arange(2 * size - 1, device=sigma.device)
     # Cut where it is invisible: the tail beyond is denormal numbers, which are slow to multiply.
-    return torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() < 5 * sigma)
-
-
-def _reflected(source: Tensor, width: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The matrix (B, N, N) that reads N pixels, reflected at both ends, at ``source`` (B or 1, N, 1)."""
-    last = source.shape[-2] - 1
-    pixels = torch.arange(last + 1, device=source.device)
-    weights = kernel(source - pixels, width)
-    weights[..., 1:] += kernel(source + pixels[1:], width)
-    weights[..., :-1] += kernel(source - (2 * last - pixels[:-1]), width)
+    share = torch.exp(-0.5 * (distance / width) ** 2) * (distance < 5 * width)
+    weights = share[:, (pixels[:, None] - pixels).abs()]
+    weights[..., 1:] += share[:, pixels[:, None] + pixels[1:]]
+    weights[..., :-1] += share[:, 2 * last - pixels[:, None] - pixels[:-1]]
     return weights / weights.sum(-1, keepdim=True)
 
 
@@ -337,9 +342,7 @@ def _macenko_vectors(density: Tensor) -> tuple[Tensor, Tensor]:
     plane = plane * torch.where(plane.sum(1, keepdim=True) < 0, -1.0, 1.0)
     first, second = (plane.mT @ density).unbind(1)
     angle = torch.atan2(second, first).masked_fill(~seen, torch.inf).sort(1).values
-    ends = (
-        ((count - 1).clamp(min=0)[:, None] * torch.tensor((0.01, 0.99), device=density.device)).round().long()
-    )
+    ends = ((count - 1).clamp(min=0)[:, None] * torch.tensor((0.01, 0.99), device=density.device)).round().long()
     extreme = angle.gather(1, ends)
     vectors = plane @ torch.stack((extreme.cos(), extreme.sin()), 1)
     apart = (extreme[:, 1] - extreme[:, 0]).nan_to_num(0, 0, 0)
@@ -401,17 +404,15 @@ def _quantised(planes: Tensor, quality: Tensor, steps: str) -> Tensor:
     size = planes.shape[-1]
     table = _tiled(steps, size, planes.device)
     step = ((table * percent + 50) // 100).clamp_(1, 255).float()
-    cosines = _block_cosines(size, planes.device)
-    frequencies = _along_both(planes, cosines, cosines)
+    cosines = _block_cosines(size, planes.device).expand(len(planes), size, size)
+    frequencies = _along_both(planes, cosines)
     frequencies = frequencies.div_(step).round_().mul_(step)
-    return _along_both(frequencies, cosines.mT, cosines.mT).round_()
+    return _along_both(frequencies, cosines.mT).round_()
 
 
 @cache
 def _tiled(steps: str, size: int, device: torch.device) -> Tensor:
-    return (
-        torch.tensor([int(step) for step in steps.split()]).view(8, 8).tile(size // 8, size // 8).to(device)
-    )
+    return torch.tensor([int(step) for step in steps.split()]).view(8, 8).tile(size // 8, size // 8).to(device)
 
 
 @cache

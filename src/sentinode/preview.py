@@ -22,8 +22,8 @@ TOGETHER = 3
 
 _TITLES = {
     "symmetries": "symmetries",
-    "scale": "zoom\n\N{PLUS-MINUS SIGN}{scale:.0%}",
     "shift": "shift\n\N{PLUS-MINUS SIGN}{shift} pixels",
+    "scale": "zoom\n\N{PLUS-MINUS SIGN}{scale:.0%}",
     "blur": "blur, \N{GREEK SMALL LETTER SIGMA} to {blur_sigma:g}\n{blur:.0%} of patches",
     "stain": "stain ({stain_space})\n\N{PLUS-MINUS SIGN}{stain:g}",
     "brightness": "brightness\n\N{PLUS-MINUS SIGN}{brightness:.0%}",

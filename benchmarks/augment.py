@@ -1,0 +1,94 @@
+"""What each augmentation costs, for a batch of 64 patches: `python benchmarks/augment.py [--data DATA] [--threads 2]`.
+
+Prints a Markdown table, or JSON with --json. Without --data it times generated patches. No weights are involved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sentinode.augment import Augment
+from sentinode.hardware import processor
+from sentinode.patches import open_data
+from sentinode.patches.synthetic import synthesise
+from sentinode.recipes import load_recipe
+
+SINGLE = {
+    "symmetries": Augment(symmetries=True),
+    "scale": Augment(scale=0.1),
+    "shift": Augment(shift=8),
+    "blur, on a quarter of the patches": Augment(blur=0.25),
+    "stain, HED": Augment(stain=0.1),
+    "stain, Macenko": Augment(stain=0.1, stain_space="macenko"),
+    "brightness, contrast, saturation and hue": Augment(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
+    "noise": Augment(noise=6.0),
+    "JPEG, on a quarter of the patches": Augment(jpeg=0.25),
+    "mixup": Augment(mixup=0.2),
+}
+
+
+def main() -> None:
+    arguments = _parse()
+    torch.set_num_threads(arguments.threads)
+    images = _patches(arguments.data, arguments.batch)
+    shipped = Augment(**load_recipe("resnet50").augment.model_dump())
+    cost = {name: _milliseconds(augment, images) for name, augment in SINGLE.items()}
+    cost["all that the recipe resnet50 switches on"] = _milliseconds(shipped, images)
+    if arguments.json:
+        about = {"processor": processor(), "threads": arguments.threads, "batch": len(images)}
+        print(json.dumps({**about, "milliseconds": cost}, indent=2))
+        return
+    print(f"{processor()}, {arguments.threads} threads, {len(images)} patches:\n")
+    print("| transform | ms |\n|---|---|")
+    for name, milliseconds in cost.items():
+        print(f"| {name} | {milliseconds:.1f} |")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="labelled patches; generated ones where it is left out")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _patches(data: Path | None, count: int) -> Tensor:
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            data = Path(folder)
+            synthesise(data, train=count, valid=2, test=2, show=False)
+        patches = open_data(data, cache=Path(folder, "cache"))
+        images = patches[patches.splits[0]].images[:count]
+        return torch.from_numpy(np.array(images))
+
+
+def _milliseconds(augment: Augment, images: Tensor) -> float:
+    """The median of 40 batches, after 5 that warm up."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.eye(2)[torch.arange(len(images)) % 2]
+
+    def once() -> None:
+        augment.mix(augment(images, generator), targets, generator)
+
+    return 1000 * statistics.median([_seconds(once) for _ in range(45)][5:])
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
