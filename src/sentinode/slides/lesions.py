@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.special import expit, logit
 from shapely.geometry import MultiPolygon
@@ -137,9 +137,7 @@ def find_lesions(map: ProbabilityMap, *, sigma_um: float = SIGMA_UM) -> Lesions:
     measured.sort(key=lambda lesion: (-lesion.diameter_um, -lesion.windows, lesion.number))
     rank = np.zeros(count + 1, np.int32)
     rank[[lesion.number for lesion in measured]] = np.arange(1, count + 1)
-    found = tuple(
-        Lesion(**{**vars(lesion), "number": number}) for number, lesion in enumerate(measured, start=1)
-    )
+    found = tuple(Lesion(**{**vars(lesion), "number": number}) for number, lesion in enumerate(measured, start=1))
     score = float(np.nanmax(smoothed)) if map.tissue.any() else math.nan
     return Lesions(found, rank[labels], score, sigma_um, map.threshold, map)
 
@@ -170,19 +168,31 @@ def smooth(map: ProbabilityMap, *, sigma_um: float = SIGMA_UM) -> NDArray[np.flo
         return map.probability
     sigma = sigma_um / (map.stride * map.slide_mpp)
     tissue = map.tissue
-    shift = logit(np.clip(map.threshold, _CERTAIN, 1 - _CERTAIN))
-    level = np.where(tissue, map.probability, 0.5).astype(np.float64)
-    balanced = expit(logit(np.clip(level, _CERTAIN, 1 - _CERTAIN)) - shift)
+    even = np.where(tissue, balanced(map.probability, map.threshold), 0.0)
     weight = ndimage.gaussian_filter(tissue.astype(np.float64), sigma, mode="constant")
-    total = ndimage.gaussian_filter(np.where(tissue, balanced, 0.0), sigma, mode="constant")
-    mean = np.divide(total, weight, out=np.full_like(total, 0.5), where=tissue)
-    back = expit(logit(np.clip(mean, _CERTAIN, 1 - _CERTAIN)) + shift)
-    return np.where(tissue, back, np.nan).astype(np.float32)
+    total = ndimage.gaussian_filter(even, sigma, mode="constant")
+    mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=tissue)
+    return unbalanced(mean, map.threshold).astype(np.float32)
+
+
+def balanced(probability: ArrayLike, threshold: float) -> NDArray[np.float64]:
+    """Probabilities moved along the scale of log-odds until the threshold is one half; NaN stays NaN."""
+    return np.asarray(expit(_logit(probability) - _logit(threshold)), np.float64)
+
+
+def unbalanced(level: ArrayLike, threshold: float) -> NDArray[np.float64]:
+    """What :func:`balanced` made, moved back."""
+    return np.asarray(expit(_logit(level) + _logit(threshold)), np.float64)
 
 
 def named(diameter_um: float) -> str:
     """What a lesion of this longest diameter is called: up to 0.2 mm, up to 2 mm, or above."""
     return ITC if diameter_um <= ITC_UM else MICRO if diameter_um <= MICRO_UM else MACRO
+
+
+def _logit(probability: ArrayLike) -> NDArray[np.float64]:
+    even = np.clip(np.asarray(probability, np.float64), _CERTAIN, 1 - _CERTAIN)
+    return np.asarray(logit(even), np.float64)
 
 
 def _diameter(region: NDArray[np.bool_]) -> float:
