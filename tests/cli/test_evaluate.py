@@ -55,7 +55,7 @@ def test_evaluate_prints_a_table_and_names_the_report(
     code, table, told = sentinode("evaluate", bundle.path, generated, "--out", out, "--resamples", "20")
     assert code == 0
     assert "auc" in table
-    assert "valid" in table
+    assert "valid (test)" in table
     assert f"Report: {out / 'report.html'}" in told
     assert (out / "metrics.json").exists()
 
@@ -100,7 +100,7 @@ def test_a_broken_file_among_good_ones_ends_with_three(
     assert code == EXIT_PARTIAL
     assert len(out.splitlines()) == 3
     assert "text.tif: this is not an image" in told
-    assert "1 patches predicted, 1 failed" in told
+    assert "1 patch predicted, 1 failed" in told
     code, out, told = sentinode("explain", bundle.path, image, broken, "--out", tmp_path / "out", "--json")
     assert code == EXIT_PARTIAL
     assert json.loads(out)["failed"][0]["id"] == broken.as_posix()

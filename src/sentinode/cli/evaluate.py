@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +38,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     rule: Annotated[
-        str | None, typer.Option(help="Use the stored threshold of this rule [default: the recipe's].")
+        str | None, typer.Option(help="Use the stored threshold of this rule, not of the recipe's.")
     ] = None,
     slides: Annotated[
         Path | None,
@@ -84,11 +85,11 @@ def predict(
     bundle: BundleArgument,
     paths: Paths,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A table [default: CSV on standard output].")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A table; without it, CSV on standard output.")
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="csv|kaggle|parquet|jsonl", help="Kaggle: id,label [default: by FILE's ending]."),
+        typer.Option(metavar="csv|kaggle|parquet|jsonl", help="Kaggle: id,label. Without it, by FILE's ending."),
     ] = None,
     mpp: Mpp = None,
     tta: Tta = False,
@@ -115,7 +116,8 @@ def predict(
         device=device,
         precision=precision,
     )
-    told = f"{done.done:,} patches predicted" + (f", {len(done.failures):,} failed" if done.failures else "")
+    many = "1 patch" if done.done == 1 else f"{done.done:,} patches"
+    told = f"{many} predicted" + (f", {len(done.failures):,} failed" if done.failures else "")
     console.print(f"{told}: {done.out}" if done.out else f"{told}.", markup=False)
     if done.failures:
         raise typer.Exit(EXIT_PARTIAL)
@@ -152,24 +154,36 @@ def explain(
 
 
 def _figures(evaluation: Evaluation, card: Card) -> Table:
+    """The figures as ``valid (test)``, with the interval on the patches of this evaluation."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from sentinode.scoring import FIGURES
 
-    split, valid, scores = evaluation.about["split"], card.metrics.get("valid", {}), evaluation.scores
-    table = Table(title=f"{card.name}, {scores.n:,} {split} patches", caption="95 % intervals")
-    for head, side in (
-        ("figure", "left"),
-        ("valid", "right"),
-        (f"({split}) at {scores.threshold:.3f}", "left"),
-        (f"({split}) at 0.5", "left"),
-    ):
-        table.add_column(head, justify="left" if side == "left" else "right")
+    split, scores, raw = evaluation.about["split"], evaluation.scores, evaluation.uncalibrated
+    valid = card.metrics.get("valid", {})
+    table = Table(
+        title=f"{card.name}: {scores.n:,} {split} patches, threshold {scores.threshold:.3f}",
+        caption=f"ECE by chance {scores.ece_floor}; before temperature scaling NLL {raw.nll.value:.3f}, "
+        f"Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("figure")
+    for head in (f"valid ({split})", "95 % interval", "at 0.5"):
+        table.add_column(head, justify="right")
     for name in FIGURES:
-        known = valid.get(name, {}).get("value")
-        here, half = getattr(scores, name), getattr(evaluation.at_half, name)
-        table.add_row(name, "-" if known is None else f"{known:.3f}", f"({here})", f"({half})")
+        here, half, known = getattr(scores, name), getattr(evaluation.at_half, name), valid.get(name, {})
+        table.add_row(
+            name,
+            f"{_number(known.get('value'))} ({_number(here.value)})",
+            f"{_number(here.low)} to {_number(here.high)}",
+            _number(half.value),
+        )
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _print_table(table: Table) -> None:
