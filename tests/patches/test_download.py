@@ -157,7 +157,7 @@ def test_a_cut_line_is_resumed_from_where_it_broke(server, out):
 
 def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server, out):
     server.faults[X] = ["cut"] + ["busy"] * 10
-    with pytest.raises(DownloadError, match="could not be fetched in 6 tries .*busy") as refused:
+    with pytest.raises(DownloadError, match=r"could not be fetched in 6 tries .*busy") as refused:
         fetch(server, out)
     for way_on in ("same command again", "--url", "by hand from https://zenodo.org/records/2546921"):
         assert way_on in refused.value.hint
