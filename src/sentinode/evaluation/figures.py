@@ -33,6 +33,7 @@ STYLE = """
 .chart .halo { stroke: var(--paper); stroke-width: 1.5; }
 .chart .hollow { fill: var(--paper); stroke-width: 2; }
 .chart .area { opacity: .55; }
+.chart .legend { paint-order: stroke; stroke: var(--paper); stroke-width: 4; stroke-linejoin: round; }
 @media print { .chart { --ink: #000; --soft: #555; --grid: #ddd; --tumour: #b5338a; --normal: #3f6fb5;
   --paper: #fff; } }
 """
@@ -132,7 +133,7 @@ class Chart:
             top, right = TOP, (LEFT + WIDTH - RIGHT) // 2 + 70
         for row, (kind, words) in enumerate(self._words):
             y = top + 17 * row + 12
-            yield f'<text x="{right - 22}" y="{y}" text-anchor="end">{escape(words)}</text>'
+            yield f'<text class="legend" x="{right - 22}" y="{y}" text-anchor="end">{escape(words)}</text>'
             yield f'<rect class="{kind}" x="{right - 16}" y="{y - 9}" width="10" height="10" rx="5"/>'
 
 
