@@ -123,6 +123,13 @@ def test_split_folders_above_the_classes_are_kept(disk):
     assert data.assignment() == {}
 
 
+def test_two_folders_for_one_split_are_refused(disk):
+    for split in ("val", "validation"):
+        disk.classes(disk.patches(20), LABELS, ("normal", "tumour"), below=split)
+    with pytest.raises(DataError, match="val and validation are both the valid split"):
+        open_data(disk.folder)
+
+
 def test_one_class_only_is_read(disk):
     disk.classes(disk.patches(20), [1] * 20, ("normal", "tumour"))
     assert open_data(disk.folder)["train"].labels.min() == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sentinode.errors import DataError
+from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
 from sentinode.patches.source import SPLIT_NAMES, Part, Source, checked_labels, read_head
 from sentinode.progress import Bar
@@ -126,9 +127,15 @@ def find_folder(path: Path) -> Source | None:
     """
     if not path.is_dir():
         return None
-    splits = {SPLIT_NAMES[f.name.lower()]: f for f in _folders(path) if f.name.lower() in SPLIT_NAMES}
-    splits = {split: folder for split, folder in splits.items() if _classes(folder)}
-    roots = splits or ({"": path} if _classes(path) else {})
+    roots: dict[str, Path] = {}
+    for split in SPLITS:
+        named = [f for f in _folders(path) if SPLIT_NAMES.get(f.name.lower()) == split and _classes(f)]
+        if len(named) > 1:
+            raise DataError(f"{' and '.join(f.name for f in named)} are both the {split} split.", where=path)
+        if named:
+            roots[split] = named[0]
+    if not roots and _classes(path):
+        roots = {"": path}
     if not roots:
         return None
     parts = {split: _folder_part(folder, path) for split, folder in roots.items()}

@@ -62,7 +62,9 @@ def find(path: Path, cache: Path) -> Source | None:
     Raises:
         DataError: a file is damaged, missing its partner, or not what its name says.
     """
-    splits = [path.name[len(STEM) :].split("_")[0]] if path.is_file() else list(SPLITS)
+    splits = list(SPLITS)
+    if path.is_file():
+        splits = [split for split in SPLITS if path.name.startswith(f"{STEM}{split}_")]
     folder = path.parent if path.is_file() else path
     found = {split: (_named(folder, split, "x"), _named(folder, split, "y")) for split in splits}
     parts = {split: _read(split, x, y, cache) for split, (x, y) in found.items() if x or y}

@@ -73,7 +73,8 @@ class PatchData:
             images=self._unpacked(name, part),
             labels=part.labels,
             ids=part.ids,
-            slides=part.slides,
+            # A patch of unknown slide is taken for a slide of its own.
+            slides=None if part.slides is None else np.where(part.slides == "", part.ids, part.slides),
             split=split,
             source=self.path,
             kind=self.kind,

@@ -112,6 +112,8 @@ def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
 
 def in_threads(work: Callable[[T], Decoded], items: Iterable[T]) -> Iterator[Decoded]:
     """Apply ``work`` to items in threads, in order, with at most a batch of them in memory."""
+    # Pillow loads its readers when it first needs them, and threads that open images meanwhile miss some.
+    Image.init()
     waiting = iter(items)
     with ThreadPoolExecutor(THREADS) as pool:
         while batch := list(islice(waiting, BATCH)):
