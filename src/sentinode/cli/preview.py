@@ -9,18 +9,14 @@ import typer
 
 
 def preview(
-    data: Annotated[
-        Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")
-    ],
+    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="SHEET.png", help="The picture to write.")],
     recipe: Annotated[
         str, typer.Option(metavar="NAME|FILE.toml", help="Whose [augment] section is shown.")
     ] = "resnet50",
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as augment.jpeg=0.3."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as augment.jpeg=0.3."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
     count: Annotated[int, typer.Option(min=1, max=64, help="How many patches, a row each.")] = 6,
