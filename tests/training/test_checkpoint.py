@@ -15,7 +15,9 @@ from sentinode.training.checkpoint import CHECKPOINT, Checkpoint, Progress, load
 
 def state(step: int = 3) -> Checkpoint:
     progress = Progress(stage=1, step=step, best=0.9, history=[{"epoch": 1, "valid_auc": 0.9}])
-    return Checkpoint(progress, {"recipe": "{}"}, {"w": torch.ones(2)}, {"state": {}, "param_groups": []}, None)
+    return Checkpoint(
+        progress, {"recipe": "{}"}, "nothing", {"w": torch.ones(2)}, {"state": {}, "param_groups": []}, None
+    )
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:

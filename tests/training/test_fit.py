@@ -100,6 +100,24 @@ def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData,
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_killed_before_an_epoch_was_scored_scores_it(
+    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_step = recipe("training.checkpoint_minutes=0")
+    fit(each_step, data, tmp_path / "whole", show=False)
+
+    def killed(*_: object) -> None:
+        raise OutputError("the power is gone.")
+
+    monkeypatch.setattr(running.Run, "_close_epoch", killed)
+    with pytest.raises(OutputError, match="power"):
+        fit(each_step, data, tmp_path / "cut", show=False)
+    monkeypatch.undo()
+    bundle = fit(each_step, data, tmp_path / "cut", resume=True, show=False)
+    assert [entry["epoch"] for entry in bundle.card.history] == [1, 2]
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
 def wait_for_checkpoints(path: Path, step: int, process: subprocess.Popen[bytes]) -> None:
     """Until the run has written a checkpoint at or after its ``step``-th step of all."""
     head_steps, ends = 2, time.monotonic() + 120

@@ -49,12 +49,22 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """A run's progress with the tensors that belong to it, and what it must be resumed with."""
+    """A run's progress with the tensors that belong to it.
+
+    Attributes:
+        progress: how far it has come.
+        identity: what it must be resumed with.
+        origin: where its initial weights came from.
+        network: the weights.
+        optimizer: the optimiser's state.
+        average: the moving average's state, where there is one.
+    """
 
     progress: Progress
     identity: dict[str, Any]
+    origin: str
     network: dict[str, Tensor]
-    optimizer: dict[str, Any] | None
+    optimizer: dict[str, Any]
     average: dict[str, Tensor] | None
 
 

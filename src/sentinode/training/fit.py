@@ -49,7 +49,8 @@ def fit(
         recipe: every hyperparameter.
         data: labelled patches with a train and a valid split.
         out: the run's folder.
-        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, 96, 96, 3) to logits (B, 2).
+        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, 96, 96, 3) to logits
+            (B, 2).
         resume: go on from the last checkpoint in ``out``; begin where there is none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         devices: processes that train together (DDP), one for each GPU, or so many on the CPU.

@@ -75,20 +75,9 @@ class Run:
         self.fabric, self.job, self.data, self.recipe = fabric, job, data, job.recipe
         self.train, self.valid = data["train"], data["valid"]
         self.show = job.show and fabric.is_global_zero
+        self.checkpoint = load_checkpoint(job.out) if job.resume else None
         torch.manual_seed(self.recipe.training.seed)
-        if job.module is None:
-            model = self.recipe.model
-            self.network: nn.Module
-            self.network, self.origin = build(
-                model.backbone,
-                weights=model.weights,
-                pooling=model.pooling,
-                hidden=model.hidden,
-                dropout=model.dropout,
-            )
-        else:
-            self.network = job.module if isinstance(job.module, nn.Module) else job.module()
-            self.origin = "as the module came"
+        self.network, self.origin = self._build()
         self.network.to(fabric.device).to(memory_format=torch.channels_last)
         decay = self.recipe.training.ema
         self.average = moving_average(self.network, decay) if decay else None
@@ -96,18 +85,32 @@ class Run:
         self.progress = Progress(parts=self.recipe.training.accumulate)
         self.saved_at = time.monotonic()
 
+    def _build(self) -> tuple[nn.Module, str]:
+        """The network to train, and where its initial weights come from."""
+        if self.job.module is not None:
+            module = self.job.module
+            return (module if isinstance(module, nn.Module) else module()), "as the module came"
+        model = self.recipe.model
+        # A run that goes on needs no initial weights; the file, or the network to fetch it, may be gone.
+        network, origin = build(
+            model.backbone,
+            weights="none" if self.checkpoint else model.weights,
+            pooling=model.pooling,
+            hidden=model.hidden,
+            dropout=model.dropout,
+        )
+        return network, self.checkpoint.origin if self.checkpoint else origin
+
     def go(self) -> None:
         """Train, choose the operating point on valid, and write the bundle."""
-        checkpoint = load_checkpoint(self.job.out) if self.job.resume else None
-        if checkpoint is not None:
-            self._restore(checkpoint)
+        if self.checkpoint is not None:
+            self._restore(self.checkpoint)
         self.logbook = Logbook(self.job.out, self.progress.history) if self.fabric.is_global_zero else None
         with _stop_signals() as stopping:
             self.stopping = stopping
-            for stage in self._stages()[self.progress.stage :]:
-                if not self.progress.finished:
-                    self._run_stage(stage, checkpoint)
-                    checkpoint = None
+            for stage in self._stages():
+                if stage.steps and stage.index >= self.progress.stage and not self.progress.finished:
+                    self._run_stage(stage)
         if self.logbook is not None:
             self.logbook.close()
         if self.fabric.is_global_zero:
@@ -130,10 +133,17 @@ class Run:
             Stage(1, "all layers", training.epochs, training.epochs * per_epoch, head_only=False),
         ]
 
-    def _run_stage(self, stage: Stage, checkpoint: Checkpoint | None) -> None:
+    def _run_stage(self, stage: Stage) -> None:
         progress, per_epoch = self.progress, self.steps_per_epoch
-        learner = self._learner(stage, checkpoint)
-        for epoch in range(progress.step // per_epoch, stage.epochs):
+        if stage.index > progress.stage:
+            progress.stage, progress.step = stage.index, 0
+        learner = Learner(self.fabric, self.recipe, stage, self.network, self.average, progress.parts)
+        if self.checkpoint is not None:
+            learner.optimizer.load_state_dict(self.checkpoint.optimizer)
+            self.checkpoint = None
+        # An epoch is over when it has been scored: a run killed between its last step and its score goes on there.
+        begun = progress.step // per_epoch if stage.head_only else len(progress.history)
+        for epoch in range(begun, stage.epochs):
             last = min((epoch + 1) * per_epoch, stage.steps)
             title = f"Epoch {epoch + 1}/{stage.epochs}" if not stage.head_only else "Head alone"
             learner.set_mode()
@@ -150,14 +160,7 @@ class Run:
                 self._close_epoch(epoch + 1, learner)
                 if progress.finished:
                     break
-        progress.stage, progress.step = stage.index + 1, 0
         self._forget_epoch()
-
-    def _learner(self, stage: Stage, checkpoint: Checkpoint | None) -> Learner:
-        learner = Learner(self.fabric, self.recipe, stage, self.network, self.average, self.progress.parts)
-        if checkpoint is not None and checkpoint.optimizer is not None:
-            learner.optimizer.load_state_dict(checkpoint.optimizer)
-        return learner
 
     def _feed(self, stage: Stage, epoch: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of each batch that is left of the epoch."""
@@ -280,10 +283,10 @@ class Run:
         if not self.fabric.is_global_zero:
             return
         average = None if self.average is None else self.average.state_dict()
-        state = Checkpoint(
-            self.progress, self.identity, self.network.state_dict(), learner.optimizer.state_dict(), average
+        network, optimizer = self.network.state_dict(), learner.optimizer.state_dict()
+        save_checkpoint(
+            self.job.out, Checkpoint(self.progress, self.identity, self.origin, network, optimizer, average)
         )
-        save_checkpoint(self.job.out, state)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         for key, value in self.identity.items():

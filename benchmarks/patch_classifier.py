@@ -1,0 +1,85 @@
+"""Train a recipe and test it: the figures of README.md and docs/how-to/training.md, as valid (test).
+
+python benchmarks/patch_classifier.py --data pcam --weights imagenet --out runs/benchmark [--recipe resnet50]
+    [--seeds 0 1 2] [--set KEY=VALUE]...
+
+DATA is any set of labelled patches with a train, a valid and a test split; the sample that our figures come from is
+rebuilt from the official files by benchmarks/rebuild_sample.py. A run that was interrupted goes on. Prints a Markdown
+table: a row for each seed, with and without the eight symmetries averaged, then mean and spread over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FIGURES = ("auc", "accuracy", "nll", "ece")
+
+
+def sentinode(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "sentinode", *words], check=True)
+
+
+def train(options: argparse.Namespace, seed: int) -> Path:
+    run = options.out / f"{options.recipe}-{seed}"
+    settings = [f"training.seed={seed}", *options.settings]
+    if not (run / "bundle").exists():
+        began = time.monotonic()
+        words = ["train", str(options.data), "--out", str(run), "--recipe", options.recipe, "--resume"]
+        words += ["--weights", options.weights]
+        sentinode(*words, *(word for text in settings for word in ("--set", text)))
+        print(f"{run.name}: trained in {(time.monotonic() - began) / 60:.1f} minutes (this call)")
+    return run
+
+
+def evaluate(run: Path, data: Path, split: str, tta: bool) -> dict[str, dict[str, float]]:
+    out = run / f"{split}{'-tta' if tta else ''}"
+    if not (out / "metrics.json").exists():
+        words = ["evaluate", str(run / "bundle"), str(data), "--split", split, "--out", str(out)]
+        sentinode(*words, *(["--tta"] if tta else []))
+    metrics: dict[str, dict[str, float]] = json.loads((out / "metrics.json").read_text("utf-8"))
+    return metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", default="resnet50")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    rows: dict[bool, list[list[tuple[float, float]]]] = {False: [], True: []}
+    lines = [f"| {options.recipe}, valid (test) | {' | '.join(FIGURES)} |", "|---|" + "---|" * len(FIGURES)]
+    for seed in options.seeds:
+        run = train(options, seed)
+        for tta in (False, True):
+            valid, test = (evaluate(run, options.data, split, tta) for split in ("valid", "test"))
+            rows[tta].append([(valid[name]["value"], test[name]["value"]) for name in FIGURES])
+            cells = [
+                f"{valid[name]['value']:.3f} ({test[name]['value']:.3f}, {test[name]['low']:.3f} to "
+                f"{test[name]['high']:.3f})"
+                for name in FIGURES
+            ]
+            lines.append(f"| seed {seed}{', eight symmetries' if tta else ''} | {' | '.join(cells)} |")
+    if len(options.seeds) > 1:
+        for tta, found in rows.items():
+            cells = []
+            for column in zip(*found, strict=True):
+                valids, tests = zip(*column, strict=True)
+                cells.append(
+                    f"{statistics.mean(valids):.3f} ± {statistics.stdev(valids):.3f} "
+                    f"({statistics.mean(tests):.3f} ± {statistics.stdev(tests):.3f})"
+                )
+            lines.append(f"| mean{', eight symmetries' if tta else ''} | {' | '.join(cells)} |")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
