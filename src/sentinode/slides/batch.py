@@ -28,6 +28,7 @@ from sentinode.bundle import Bundle
 from sentinode.engines import Engine, open_engine
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.progress import console
+from sentinode.slides.outputs import write_outputs
 from sentinode.slides.probability_map import RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.reader import SLIDE_SUFFIXES, Slide, fingerprint, open_slide
 from sentinode.slides.scan import PRIOR, STRIDE, lay_grid, scan_slide
@@ -37,7 +38,7 @@ MANIFEST, LOG, TISSUE, LOCKS = "manifest.json", "scores.part", "tissue.png", ".l
 
 DONE, FAILED, RUNNING = "done", "failed", "running"
 
-WriteOutputs = Callable[[Path, Slide, ProbabilityMap, Tissue], None]
+WriteOutputs = Callable[[Path, Slide, ProbabilityMap, Tissue], object]
 """What is made of a finished map: its folder, the slide, the map and the tissue."""
 
 
@@ -103,7 +104,7 @@ def scan(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
-    write_outputs: WriteOutputs | None = None,
+    make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
     """Scan slides into ``out``, one folder each, and go on where an earlier call of the same settings
@@ -120,7 +121,7 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
-        write_outputs: called with each finished map, before the slide counts as done.
+        make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
     Returns:
@@ -138,7 +139,7 @@ def scan(
     settings = Settings(bundle.fingerprint, stride, prior, mpp, icc, engine="")
     settings, engine = _join_batch(out, settings, bundle, device, precision, tta)
     names = name_slides(found)
-    work = _Work(bundle, engine, settings, out, write_outputs, show)
+    work = _Work(bundle, engine, settings, out, make, show)
     taken = [(name, path) for name, path in names.items() if not work.attempt(name, path, wait=False)]
     if taken:
         console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
@@ -295,11 +296,11 @@ class _Work:
         engine: Engine,
         settings: Settings,
         out: Path,
-        write_outputs: WriteOutputs | None,
+        make: WriteOutputs | None,
         show: bool,
     ) -> None:
         self._bundle, self._engine, self._settings, self._out = bundle, engine, settings, out
-        self._write_outputs, self._show, self._began = write_outputs, show, _now()
+        self._make, self._show, self._began = make, show, _now()
 
     def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
         """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``."""
@@ -363,8 +364,8 @@ class _Work:
                 show=self._show,
             )
             write_map(folder, map)
-            if self._write_outputs is not None:
-                self._write_outputs(folder, slide, map, tissue)
+            if self._make is not None:
+                self._make(folder, slide, map, tissue)
         return replace(state, state=DONE, windows=int(map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3))
 
     def _write_state(self, state: SlideState) -> None:
