@@ -42,12 +42,12 @@ def scan(
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
+    from sentinode.bundle import load
     from sentinode.slides.batch import DONE
     from sentinode.slides.batch import scan as run
+    from sentinode.slides.summary import write_summary
 
     bundle, slides = _bundle_and_slides(paths)
-    from sentinode.bundle import load
-
     states = run(
         load(bundle),
         slides,
@@ -60,11 +60,12 @@ def scan(
         precision=precision,
         tta=tta,
     )
+    page = write_summary(out)
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)
     console.print(
-        f"{len(states) - failed} of {len(states)} slides done, in {out}. Probabilities assume that "
-        f"{prior:.1%} of the tissue's windows show tumour (--prior).",
+        f"{len(states) - failed} of {len(states)} slides done. Probabilities assume that {prior:.1%} of the "
+        f"tissue's windows show tumour (--prior).\nLook at {page}",
         markup=False,
     )
     if failed:
