@@ -41,9 +41,7 @@ def test_calibrating_keeps_the_order_and_the_side_of_one_half() -> None:
 
 
 @pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0]])
-def test_one_class_leaves_the_temperature_at_one_and_warns(
-    labels: list[int], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_class_leaves_the_temperature_at_one_and_warns(labels: list[int], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert fit_temperature([1.0, -2.0, 3.0], labels) == 1.0
     assert "one class" in caplog.text

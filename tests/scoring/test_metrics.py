@@ -65,8 +65,8 @@ def test_the_bootstrap_by_counting_is_the_bootstrap_by_copying() -> None:
     labels, said = patches(120)
     said = said.round(1)
     rng = np.random.default_rng(7)
-    draws = [rng.integers(120, size=120) for _ in range(300)]
-    scores = measure(labels, said, 0.4, resamples=300, seed=7)
+    draws = [rng.integers(120, size=120) for _ in range(100)]
+    scores = measure(labels, said, 0.4, resamples=100, seed=7)
 
     for name, figure in (
         ("auc", sklearn.roc_auc_score),
@@ -81,12 +81,12 @@ def test_the_bootstrap_by_counting_is_the_bootstrap_by_copying() -> None:
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    truth = auc(*patches(400_000, seed=99))
+    truth = auc(*patches(200_000, seed=99))
     hits = 0
-    for seed in range(60):
+    for seed in range(40):
         interval = measure(*patches(200, seed=seed), 0.5, resamples=100, seed=seed).auc
         hits += interval.low <= truth <= interval.high
-    assert hits / 60 > 0.8
+    assert hits / 40 > 0.75  # by chance alone about 0.84 to 0.99
 
 
 def test_drawing_slides_gives_wider_intervals_than_drawing_patches_that_are_copies() -> None:

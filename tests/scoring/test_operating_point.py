@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from sentinode.errors import DataError, RecipeError
 from sentinode.scoring import RULES, choose_threshold, measure
 
-rows = st.lists(
-    st.tuples(st.booleans(), st.sampled_from([0.0, 0.02, 0.3, 0.31, 0.5, 0.7, 1.0])), min_size=2
-).filter(lambda some: len({label for label, _ in some}) == 2)
+rows = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.02, 0.3, 0.31, 0.5, 0.7, 1.0])), min_size=2).filter(
+    lambda some: len({label for label, _ in some}) == 2
+)
 
 
 def columns(some: list[tuple[bool, float]]) -> tuple[np.ndarray, np.ndarray]:

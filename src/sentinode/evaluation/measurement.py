@@ -95,7 +95,7 @@ def evaluate(
         split: ``train``, ``valid`` or ``test``.
         out: the folder to write to.
         rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
-        slide_map: a CSV that names the slide of each patch, for intervals by slide.
+        slide_map: a CSV that names the slide of each patch, for intervals by slide, where ``data`` is a path.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
