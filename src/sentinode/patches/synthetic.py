@@ -151,7 +151,7 @@ def synthesise(
 
 def draw_tissue(slides: int, rng: np.random.Generator) -> Tissue:
     """Draw how ``slides`` slides are stained, and the nuclei and textures that all of them share."""
-    stains = np.array([HAEMATOXYLIN, EOSIN]) * rng.normal(1, 0.08, (slides, 2, 3))
+    stains = np.array([HAEMATOXYLIN, EOSIN]) * rng.normal(1, 0.05, (slides, 2, 3))
     strength = rng.uniform([0.9, 0.6], [1.4, 1.2], (slides, 2))[..., None]
     return Tissue(
         stains=(stains * strength / np.linalg.norm(stains, axis=2, keepdims=True)).astype(np.float32),
