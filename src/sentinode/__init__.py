@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sentinode.api import train
     from sentinode.bundle import load
     from sentinode.evaluation import evaluate
+    from sentinode.explanation import explain
     from sentinode.prediction import predict
     from sentinode.slides.batch import scan
     from sentinode.slides.probability_map import open_map
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 _VERBS = {
     "train": "sentinode.api",
     "evaluate": "sentinode.evaluation",
+    "explain": "sentinode.explanation",
     "load": "sentinode.bundle",
     "open_map": "sentinode.slides.probability_map",
     "predict": "sentinode.prediction",
     "scan": "sentinode.slides.batch",
 }
-__all__ = ["__version__", "evaluate", "load", "open_map", "predict", "scan", "train"]
+__all__ = ["__version__", "evaluate", "explain", "load", "open_map", "predict", "scan", "train"]
 
 
 def __getattr__(name: str) -> Any:

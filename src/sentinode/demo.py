@@ -14,7 +14,7 @@ from PIL import Image
 from sentinode.api import train
 from sentinode.atomic import make_folder, whole_file
 from sentinode.evaluation import evaluate
-from sentinode.explain import explain
+from sentinode.explanation import explain
 from sentinode.patches import CLASS_NAMES, PatchSet, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.prediction import predict

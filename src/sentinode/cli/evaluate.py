@@ -143,7 +143,7 @@ def explain(
     Example: sentinode explain runs/first/bundle patch.png --out explained
     """
     from sentinode.bundle import load
-    from sentinode.explain import explain as run
+    from sentinode.explanation import explain as run
 
     done = run(load(bundle), images, out, target=target, mpp=mpp, device=device)
     pictures = [str(picture) for picture in done.pictures]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sentinode.bundle import Bundle
 from sentinode.errors import BundleError
-from sentinode.explain import COLOURS, Evidence, Explainer
+from sentinode.explanation import COLOURS, Evidence, Explainer
 from sentinode.patches import PatchSet
 
 SHOWN = 6

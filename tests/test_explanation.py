@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sentinode.bundle import Architecture, Bundle, Card, Threshold, save
 from sentinode.classifier import build
 from sentinode.errors import BundleError, DataError, OutputError, RecipeError
-from sentinode.explain import Evidence, Explainer, draw, explain
+from sentinode.explanation import Evidence, Explainer, draw, explain
 from sentinode.patches import PatchSet, open_data
 from sentinode.patches.unlabelled import Patch
 
