@@ -31,6 +31,9 @@ TEST_SLIDE = "camelyon16_test_"
 SYNTHETIC = "SYNTHETIC.json"
 """The file that says, beside official files, that their patches are generated."""
 
+EXTRACTED = "EXTRACTED.json"
+"""The file that says, beside official files, that `sentinode extract` cut them from slides of any name."""
+
 # PCam's README prints the sums of valid and test exchanged (its issues 1 and 4). These go with Zenodo's
 # names, which are right: they are what people get who run md5sum on the files, what torchvision corrected its
 # own table to (its pull request 6644), and, for the unpacked files, what two projects recorded independently.
@@ -79,7 +82,7 @@ def swap(source: Source) -> str | None:
     Known by the slides of the meta CSV (Camelyon16's own test slides are PCam's test split), and, where there
     is none, by the published checksums of the small label files.
     """
-    if source.kind != "official":
+    if source.kind != "official" or any((part.where.parent / EXTRACTED).is_file() for part in source.parts.values()):
         return None
     for split, part in source.parts.items():
         if part.slides is not None:

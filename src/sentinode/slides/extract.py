@@ -1,0 +1,403 @@
+"""From annotated slides to a patch set like PatchCamelyon's.
+
+A patch is 96 x 96 pixels of 0.972 um, and its label speaks of the centre: tumour if at least one pixel of the centre
+32 x 32 lies in annotated tumour. Patches are drawn from the tissue so that
+
+- each slide goes to one split as a whole, and the slide of every patch is written down, so no split can leak;
+- each split has as many patches of tumour as of the other class;
+- within a class, slides give evenly, as far as they can;
+- patches of a slide lie apart, so that no two show the same tissue.
+
+On request a part of the training split's normal patches are those that a bundle is most sure are tumour.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.atomic import whole_folder, write_text
+from sentinode.engines import Engine
+from sentinode.errors import AnnotationError, DataError, OutputError
+from sentinode.patches.official import EXTRACTED, STEM
+from sentinode.patches.patch_set import LABEL_REGION, MPP, PATCH_SIZE, SPLITS
+from sentinode.patches.splits import deal
+from sentinode.progress import Bar, bar, console, track
+from sentinode.slides.annotations import Annotations, find_annotations, rasterise, read_annotations
+from sentinode.slides.batch import find_slides, name_slides
+from sentinode.slides.reader import Slide, open_slide
+from sentinode.slides.scan import Grid, lay_grid
+from sentinode.slides.tissue import find_tissue
+
+PER_SLIDE = 200
+"""Patches of each class that a slide gives at most, unless told otherwise."""
+
+SPACING = PATCH_SIZE
+"""Pixels between the centres of two patches of a slide at least, along x or y, unless told otherwise."""
+
+HARD_SHARE = 0.5
+"""Share of the training split's normal patches that are mined where a bundle is given."""
+
+POOL = 8
+"""Normal patches that are looked at for each one that is mined."""
+
+BAND = 32 * LABEL_REGION
+READ_AT_ONCE = 256
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Where patches of one slide could be: windows of tissue wholly on the slide, in random order, apart.
+
+    Attributes:
+        name: the slide.
+        path: its file.
+        fingerprint: of its content.
+        grid: of windows ``LABEL_REGION`` pixels apart.
+        tumour: int64 (P, 2), row and column of windows whose centre square holds tumour.
+        normal: int64 (N, 2), of those whose centre square holds none.
+        mixed: row and column of those normal windows whose patch holds tumour outside its centre.
+    """
+
+    name: str
+    path: Path
+    fingerprint: str
+    grid: Grid
+    tumour: Places
+    normal: Places
+    mixed: frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The patches that one slide gives to its split."""
+
+    source: Candidates
+    tumour: Places
+    normal: Places
+
+    @property
+    def places(self) -> Places:
+        """int64 (n, 2), tumour first."""
+        return np.concatenate([self.tumour, self.normal])
+
+
+def extract(
+    slides: Iterable[Path],
+    annotations: Path,
+    out: Path,
+    *,
+    per_slide: int = PER_SLIDE,
+    spacing: int = SPACING,
+    splits: Mapping[str, str] | None = None,
+    absent_is_normal: bool = False,
+    scale: float = 1.0,
+    mpp: float | None = None,
+    engine: Engine | None = None,
+    hard_share: float = HARD_SHARE,
+    seed: int = 0,
+    show: bool = True,
+) -> dict[str, dict[str, int]]:
+    """Write a patch set in PatchCamelyon's official format, with the slide of each patch.
+
+    ``slides.csv`` maps patches to slides, the meta CSVs give places in level-0 pixels, and ``EXTRACTED.json`` says
+    how all was made. The same slides, annotations and seed give the same patches.
+
+    Args:
+        slides: files, and folders that are searched.
+        annotations: a folder of annotations named like the slides.
+        out: a folder that is new, empty, or holds an earlier extraction (which is replaced).
+        per_slide: patches of each class that a slide gives at most.
+        spacing: pixels between the centres of a slide's patches at least, in x or in y.
+        splits: the split of each slide; where None, whole slides are dealt 80/10/10.
+        absent_is_normal: take a slide without annotations for one without tumour.
+        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
+        mpp: microns per level-0 pixel, in place of what the slides state.
+        engine: of the bundle that mines hard normal patches for the training split, or None for none.
+        hard_share: share of them that are mined.
+        seed: of the draw and of the deal.
+        show: whether to show progress.
+
+    Returns:
+        For each split, how many ``slides``, ``tumour`` and ``normal`` patches it has.
+
+    Raises:
+        SlideError: a slide cannot be read, or is too coarse.
+        AnnotationError: annotations are missing, unreadable or of another slide.
+        DataError: a slide is there twice, or a split lacks a class, or an argument makes no sense.
+        OutputError: ``out`` holds other files, or cannot be written.
+    """
+    if per_slide < 1 or spacing < 1 or not 0 <= hard_share <= 1:
+        raise DataError(
+            f"{per_slide} patches a slide, {spacing} pixels apart, {hard_share:g} of them mined: that is no data.",
+            hint="Give positive numbers, and a share from 0 to 1.",
+        )
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / EXTRACTED).is_file())):
+        raise OutputError("this place holds other files.", where=out, hint="Name a new folder for the patches.")
+    named = name_slides(find_slides(slides))
+    files = {name: find_annotations(annotations, name) for name in named}
+    absent = [name for name, file in files.items() if file is None]
+    if absent and not absent_is_normal:
+        raise AnnotationError(
+            f"{len(absent)} of {len(named)} slides have no annotations: {', '.join(absent[:5])}"
+            f"{', ...' if len(absent) > 5 else ''}.",
+            where=annotations,
+            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
+        )
+    found = []
+    for number, (name, path) in enumerate(track(named.items(), "Looking", len(named), unit="slides", show=show)):
+        file = files[name]
+        drawn = Annotations(annotations, ()) if file is None else read_annotations(file, scale=scale)
+        with open_slide(path, mpp=mpp) as slide:
+            rng = np.random.default_rng([seed, number])
+            found.append(candidates(name, slide, drawn, spacing=spacing, limit=per_slide, rng=rng))
+    _refuse_copies(found)
+    dealt = _deal(found, per_slide, splits, seed)
+    counts: dict[str, dict[str, int]] = {}
+    with whole_folder(out) as staged:
+        for split in (split for split in SPLITS if split in dealt.values()):
+            drawn_of = draw([c for c in found if dealt[c.name] == split], per_slide, split)
+            if engine is not None and split == "train":
+                drawn_of = [_mine(one, engine, hard_share, mpp, show) for one in drawn_of]
+            rng = np.random.default_rng([seed, len(named) + SPLITS.index(split)])
+            _write(staged, split, drawn_of, mpp, rng, show)
+            counts[split] = {
+                "slides": sum(len(one.places) > 0 for one in drawn_of),
+                "tumour": sum(len(one.tumour) for one in drawn_of),
+                "normal": sum(len(one.normal) for one in drawn_of),
+            }
+        _write_map(staged, counts)
+        about = {
+            "seed": seed,
+            "per_slide": per_slide,
+            "spacing": spacing,
+            "hard_share": hard_share if engine is not None else 0.0,
+            "mpp": MPP,
+            "counts": counts,
+            "slides": {c.name: {"split": dealt[c.name], "fingerprint": c.fingerprint} for c in found},
+        }
+        write_text(staged / EXTRACTED, json.dumps(about, indent=1) + "\n")
+    return counts
+
+
+def candidates(
+    name: str, slide: Slide, drawn: Annotations, *, spacing: int, limit: int, rng: np.random.Generator
+) -> Candidates:
+    """Where patches of a slide could be.
+
+    Args:
+        name: what the slide is called.
+        slide: the slide.
+        drawn: its annotations.
+        spacing: pixels between the centres of patches at least, in x or in y.
+        limit: patches of each class that will be drawn at most; there are more normal candidates, to mine from.
+        rng: decides the order, and which of two windows that are too close stays.
+
+    Raises:
+        SlideError: the slide is too coarse or cannot be read.
+        AnnotationError: the annotations lie outside the slide.
+    """
+    drawn = drawn.on(slide.width, slide.height)
+    for warning in drawn.warnings:
+        console.print(f"{name}: {warning}", markup=False)
+    grid = lay_grid(slide, MPP, LABEL_REGION)
+    labels = label_squares(drawn, grid)
+    around = np.pad(labels, 1)
+    anywhere = np.logical_or.reduce(
+        [around[r : r + grid.rows, c : c + grid.columns] for r in range(3) for c in range(3)]
+    )
+    usable = find_tissue(slide).cells(grid.rows, grid.columns, grid.stride) | labels
+    # A patch spans three squares: those at the border would show what lies beyond the slide.
+    usable[[0, -1]] = usable[:, [0, -1]] = False
+    usable[(np.arange(grid.rows) + 2) * grid.stride > slide.height + 1e-6] = False
+    usable[:, (np.arange(grid.columns) + 2) * grid.stride > slide.width + 1e-6] = False
+    tumour = _apart(np.argwhere(usable & labels), spacing, rng)[:limit]
+    normal = _apart(np.argwhere(usable & ~labels), spacing, rng, keep_away=tumour)[: limit * (1 + POOL)]
+    mixed = frozenset((r, c) for r, c in normal.tolist() if anywhere[r, c])
+    return Candidates(name, slide.path, slide.fingerprint, grid, tumour, normal, mixed)
+
+
+def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
+    """bool (rows, columns): which squares of the grid hold at least one pixel of tumour, at the grid's resolution."""
+    labels = np.zeros((grid.rows, grid.columns), np.bool_)
+    if drawn.area.is_empty:
+        return labels
+    for first in range(0, grid.rows, BAND // grid.step):
+        rows = min(BAND // grid.step, grid.rows - first)
+        size = (rows * grid.step, grid.columns * grid.step)
+        mask = rasterise(drawn.area, size, grid.scale, origin=(0.0, first * grid.stride))
+        labels[first : first + rows] = mask.reshape(rows, grid.step, grid.columns, grid.step).any(axis=(1, 3))
+    return labels
+
+
+def draw(found: Sequence[Candidates], per_slide: int, split: str) -> list[Draw]:
+    """Choose as many patches of tumour as of the other class, each class evenly from its slides.
+
+    Args:
+        found: the split's slides.
+        per_slide: patches of each class that a slide gives at most.
+        split: its name, for the message.
+
+    Raises:
+        DataError: the split lacks a class.
+    """
+    limits = [[min(per_slide, len(places)) for places in (c.tumour, c.normal)] for c in found]
+    count = min(sum(limit[0] for limit in limits), sum(limit[1] for limit in limits))
+    if count == 0:
+        lacks = "tumour" if not any(limit[0] for limit in limits) else "normal"
+        raise DataError(
+            f"the {split} split would have no {lacks} patch: its slides are {', '.join(c.name for c in found)}.",
+            hint="Deal the slides by hand with --splits, or give more of them.",
+        )
+    tumour, normal = (evenly(count, [limit[k] for limit in limits]) for k in (0, 1))
+    return [Draw(c, c.tumour[:t], c.normal[:n]) for c, t, n in zip(found, tumour, normal, strict=True)]
+
+
+def evenly(total: int, limits: Sequence[int]) -> list[int]:
+    """Share out ``total`` so that none gets more than its limit and the shares differ as little as they can."""
+    shares = [0] * len(limits)
+    left = total
+    for rank, i in enumerate(sorted(range(len(limits)), key=lambda i: (limits[i], i))):
+        shares[i] = min(limits[i], left // (len(limits) - rank))
+        left -= shares[i]
+    return shares
+
+
+def _apart(places: Places, spacing: int, rng: np.random.Generator, *, keep_away: Places | None = None) -> Places:
+    """The places in random order, without those that are too close to an earlier one or to ``keep_away``."""
+    reach = -(-spacing // LABEL_REGION) - 1
+    taken = np.zeros(places.max(axis=0, initial=0) + 1, np.bool_)
+    kept = []
+
+    def block(row: int, column: int) -> tuple[slice, slice]:
+        return slice(max(0, row - reach), row + reach + 1), slice(max(0, column - reach), column + reach + 1)
+
+    for row, column in (keep_away if keep_away is not None else np.empty((0, 2), np.int64)).tolist():
+        taken[block(row, column)] = True
+    for row, column in rng.permutation(places).tolist():
+        if not taken[row, column]:
+            taken[block(row, column)] = True
+            kept.append((row, column))
+    return np.array(kept, np.int64).reshape(-1, 2)
+
+
+def _refuse_copies(found: Sequence[Candidates]) -> None:
+    seen: dict[str, str] = {}
+    for one in found:
+        other = seen.setdefault(one.fingerprint, one.name)
+        if other != one.name:
+            raise DataError(
+                f"'{other}' and '{one.name}' are the same slide, and could end in two splits.",
+                where=one.path,
+                hint="Leave one of them out.",
+            )
+
+
+def _deal(found: Sequence[Candidates], per_slide: int, splits: Mapping[str, str] | None, seed: int) -> dict[str, str]:
+    """The split of each slide."""
+    if splits is not None:
+        unknown = [c.name for c in found if splits.get(c.name) not in SPLITS]
+        if unknown:
+            raise DataError(
+                f"{len(unknown)} slides have no split, or none of {', '.join(SPLITS)}: {', '.join(unknown[:5])}.",
+                hint="Give each slide a line in the CSV of --splits.",
+            )
+        return {c.name: splits[c.name] for c in found}
+    slides, labels = [], []
+    for c in found:
+        for label, places in ((1, c.tumour), (0, c.normal)):
+            count = min(per_slide, len(places))
+            slides += [c.name] * count
+            labels += [label] * count
+    ids = np.array([f"{i:08d}" for i in range(len(slides))])
+    dealt = deal(ids, np.array(labels, np.uint8), np.array(slides, dtype=np.str_), seed)
+    return {c.name: "train" for c in found} | dict(zip(slides, dealt.tolist(), strict=True))
+
+
+def _mine(one: Draw, engine: Engine, share: float, mpp: float | None, show: bool) -> Draw:
+    """Replace a share of the normal patches by those of a larger pool that look most like tumour."""
+    wanted = round(share * len(one.normal))
+    easy, pool = np.split(one.source.normal, [len(one.normal) - wanted])
+    pool = pool[: POOL * wanted]
+    if not wanted or len(pool) <= wanted:
+        return one
+    margins = np.empty(len(pool), np.float32)
+    with open_slide(one.source.path, mpp=mpp) as slide, bar("Mining", len(pool), show=show) as shown:
+        for rows, patches in _read(slide, one.source.grid, pool, shown):
+            margins[rows] = engine.margins(patches)
+    hard = pool[np.argsort(-margins, kind="stable")[:wanted]]
+    return Draw(one.source, one.tumour, np.concatenate([easy, hard]))
+
+
+def _read(slide: Slide, grid: Grid, places: Places, shown: Bar) -> Iterator[tuple[Places, NDArray[np.uint8]]]:
+    """The patches at some places, a batch at a time, with their rows in ``places``: in the order of the slide."""
+    order = np.lexsort((places[:, 1], places[:, 0] // (BAND // LABEL_REGION)))
+    boxes = [grid.box(slice(r, r + 1), slice(c, c + 1), PATCH_SIZE) for r, c in places[order].tolist()]
+    batch: list[NDArray[np.uint8]] = []
+    for i, patch in enumerate(slide.regions(boxes, MPP), start=1):
+        batch.append(patch)
+        shown.advance()
+        if len(batch) == READ_AT_ONCE or i == len(boxes):
+            yield order[i - len(batch) : i], np.stack(batch)
+            batch = []
+
+
+def _write(
+    folder: Path, split: str, drawn: Sequence[Draw], mpp: float | None, rng: np.random.Generator, show: bool
+) -> None:
+    """The official files of a split; slides and classes are mixed, so that any stretch of rows is fair."""
+    total = sum(len(one.places) for one in drawn)
+    rows = rng.permutation(total)
+    meta: list[tuple[object, ...]] = [()] * total
+    with ExitStack() as stack:
+        x_file, y_file = (stack.enter_context(h5py.File(folder / f"{STEM}{split}_{kind}.h5", "w")) for kind in "xy")
+        shown = stack.enter_context(bar(f"Writing {split}", total, show=show))
+        x = x_file.create_dataset("x", (total, PATCH_SIZE, PATCH_SIZE, 3), "uint8")
+        y = np.zeros((total, 1, 1, 1), np.uint8)
+        start = 0
+        for one in drawn:
+            target = rows[start : start + len(one.places)]
+            start += len(one.places)
+            y[target[: len(one.tumour)]] = 1
+            for (r, c), row in zip(one.places.tolist(), target.tolist(), strict=True):
+                left, top, _, _ = one.source.grid.box(slice(r, r + 1), slice(c, c + 1), PATCH_SIZE)
+                is_tumour = bool(y[row])
+                meta[row] = (
+                    round(top),
+                    round(left),
+                    is_tumour or (r, c) in one.source.mixed,
+                    is_tumour,
+                    one.source.name,
+                )
+            if not len(target):
+                continue
+            with open_slide(one.source.path, mpp=mpp) as slide:
+                for of_slide, patches in _read(slide, one.source.grid, one.places, shown):
+                    for row, patch in zip(target[of_slide].tolist(), patches, strict=True):
+                        x[row] = patch
+        y_file["y"] = y
+    with (folder / f"{STEM}{split}_meta.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi"])
+        table.writerows(meta)
+
+
+def _write_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """``slides.csv``: the slide of every patch by its id, as ``--slides`` takes it."""
+    with (folder / "slides.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["id", "slide"])
+        for split in counts:
+            with (folder / f"{STEM}{split}_meta.csv").open(newline="", encoding="utf-8") as meta:
+                for number, row in enumerate(csv.DictReader(meta)):
+                    table.writerow([f"{split}/{number:06d}", row["wsi"]])

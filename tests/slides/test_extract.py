@@ -1,0 +1,247 @@
+"""A patch set like PatchCamelyon's, cut from annotated slides: fair, apart, and without a way to leak."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_maps import asap, square
+from slide_files import write_tiff
+
+from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
+from sentinode.patches import open_data
+from sentinode.patches.official import EXTRACTED
+from sentinode.slides.annotations import read_annotations
+from sentinode.slides.extract import evenly, extract, label_squares
+from sentinode.slides.reader import open_slide
+from sentinode.slides.scan import lay_grid
+
+SIDE = 1280
+TUMOUR = square(500.0, 400.0, 400.0)
+
+
+def a_picture(seed):
+    """Stained tissue on glass, whose red channel says where it is tumour."""
+    rng = np.random.default_rng(seed)
+    picture = np.empty((SIDE, SIDE, 3), np.uint8)
+    picture[:] = 244
+    picture[:, 160:] = (200, 90, 170)
+    picture[400:800, 500:900] = (120, 90, 170)
+    return np.clip(picture.astype(int) + rng.integers(-6, 7, picture.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    """Six slides of 1,280 pixels, each with a square of tumour, and one without."""
+    folder = tmp_path_factory.mktemp("annotated")
+    slides, annotations = folder / "slides", folder / "annotations"
+    slides.mkdir()
+    annotations.mkdir()
+    for i in range(6):
+        write_tiff(slides / f"s{i}.tif", a_picture(i), tile=256)
+        asap(annotations / f"s{i}.xml", TUMOUR)
+    picture = a_picture(9)
+    picture[400:800, 500:900] = picture[:400, 500:900]
+    write_tiff(slides / "clean.tif", picture, tile=256)
+    asap(annotations / "clean.xml")
+    return slides, annotations
+
+
+SPLITS = {"s0": "train", "s1": "train", "clean": "train", "s2": "valid", "s3": "valid", "s4": "test", "s5": "test"}
+
+
+@pytest.fixture(scope="module")
+def extracted(annotated, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "data"
+    counts = extract([annotated[0]], annotated[1], out, per_slide=12, splits=SPLITS, show=False)
+    return out, counts
+
+
+def meta(out, split):
+    with (out / f"camelyonpatch_level_2_split_{split}_meta.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_opens_as_official_data_with_slides(extracted):
+    out, counts = extracted
+    data = open_data(out, show=False)
+    assert (data.kind, data.splits, data.toy) == ("official", ("train", "valid", "test"), False)
+    for split in data.splits:
+        patches = data[split]
+        assert patches.images[:4].shape == (4, 96, 96, 3)
+        assert len(patches) == counts[split]["tumour"] + counts[split]["normal"]
+        assert set(patches.slides) <= {slide for slide, of in SPLITS.items() if of == split}
+
+
+def test_classes_are_balanced_and_slides_give_evenly(extracted):
+    out, counts = extracted
+    for split in counts:
+        assert counts[split]["tumour"] == counts[split]["normal"] == 24
+        rows = meta(out, split)
+        for is_tumour in ("True", "False"):
+            given = [sum(r["wsi"] == s and r["center_tumor_patch"] == is_tumour for r in rows) for s in SPLITS]
+            of_split = [n for n, slide in zip(given, SPLITS, strict=True) if SPLITS[slide] == split]
+            assert max(of_split) - min(n for n in of_split if n) <= 1
+    assert {row["wsi"] for row in meta(out, "train")} == {"s0", "s1", "clean"}
+
+
+def test_the_label_speaks_of_the_centre(extracted):
+    """Positive if and only if the centre 32 x 32 holds tumour; the pictures agree with the places."""
+    out, counts = extracted
+    for split in counts:
+        with h5py.File(out / f"camelyonpatch_level_2_split_{split}_x.h5") as file:
+            images = file["x"][()].astype(int)
+        labels = open_data(out, show=False)[split].labels
+        for row, image, label in zip(meta(out, split), images, labels, strict=True):
+            shown = image[..., 0] < 160
+            assert label == (row["center_tumor_patch"] == "True") == shown[32:64, 32:64].any()
+            assert shown.any() == (row["tumor_patch"] == "True")
+
+
+def test_patches_of_a_slide_do_not_overlap_and_lie_on_it(extracted):
+    out, counts = extracted
+    for split in counts:
+        places = {}
+        for row in meta(out, split):
+            places.setdefault(row["wsi"], []).append((int(row["coord_x"]), int(row["coord_y"])))
+        for of_slide in places.values():
+            xy = np.array(of_slide)
+            apart = np.abs(xy[:, None] - xy[None]).max(axis=2)
+            assert apart[~np.eye(len(xy), dtype=bool)].min() >= 96
+            assert xy.min() >= 0
+            assert xy.max() <= SIDE - 96
+
+
+def test_the_slide_map_names_the_slide_of_every_patch(extracted):
+    out, counts = extracted
+    with (out / "slides.csv").open() as file:
+        slide_of = {row["id"]: row["slide"] for row in csv.DictReader(file)}
+    data = open_data(out, show=False)
+    for split in counts:
+        patches = data[split]
+        assert [slide_of[name] for name in patches.ids] == patches.slides.tolist()
+    assert len(slide_of) == sum(len(data[split]) for split in counts)
+
+
+def test_the_same_seed_gives_the_same_patches_and_another_does_not(annotated, extracted, tmp_path):
+    out, _ = extracted
+    for name, seed in (("again", 0), ("other", 1)):
+        extract([annotated[0]], annotated[1], tmp_path / name, per_slide=12, splits=SPLITS, seed=seed, show=False)
+    first, again, other = (open_data(p, show=False)["test"] for p in (out, tmp_path / "again", tmp_path / "other"))
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert (out / EXTRACTED).read_bytes() == (tmp_path / "again" / EXTRACTED).read_bytes()
+
+
+def test_whole_slides_are_dealt_where_no_splits_are_given(annotated, tmp_path):
+    extract([annotated[0]], annotated[1], tmp_path / "data", per_slide=4, show=False)
+    data = open_data(tmp_path / "data", show=False)
+    of_split = [set(data[split].slides) for split in data.splits]
+    assert len(of_split) == 3
+    assert sum(map(len, of_split)) == len(set.union(*of_split))
+
+
+class Greenness:
+    """An engine that takes the brightest green for tumour."""
+
+    name, batch = "greenness", 64
+
+    def margins(self, images):
+        return images[..., 1].mean((1, 2))
+
+
+def test_hard_normal_patches_are_mined_for_train_alone(annotated, extracted, tmp_path):
+    plain, _ = extracted
+    counts = extract(
+        [annotated[0]], annotated[1], tmp_path / "hard", per_slide=12, splits=SPLITS, engine=Greenness(), show=False
+    )
+    assert counts["train"]["normal"] == 24
+
+    def green(out, split):
+        data = open_data(out, show=False)[split]
+        return data.images[:][data.labels == 0][..., 1].mean()
+
+    assert green(tmp_path / "hard", "train") > green(plain, "train")
+    assert green(tmp_path / "hard", "valid") == green(plain, "valid")
+
+
+def test_squares_are_tumour_from_the_first_pixel(annotated, tmp_path):
+    with open_slide(annotated[0] / "s0.tif") as slide:
+        grid = lay_grid(slide, 0.972, 32)
+        drawn = read_annotations(asap(tmp_path / "a.xml", [(63.4, 0), (70, 0), (70, 32.4), (63.4, 32.4)]))
+        labels = label_squares(drawn, grid)
+    assert np.argwhere(labels).tolist() == [[0, 1], [0, 2]]
+
+
+@given(st.integers(0, 60), st.lists(st.integers(0, 20), min_size=1, max_size=6))
+def test_shares_are_even_within_their_limits(total, limits):
+    total = min(total, sum(limits))
+    shares = evenly(total, limits)
+    assert sum(shares) == total
+    assert all(share <= limit for share, limit in zip(shares, limits, strict=True))
+    free = [share for share, limit in zip(shares, limits, strict=True) if share < limit]
+    assert not free or max(shares) - min(free) <= 1
+
+
+def test_the_same_slide_under_two_names_is_refused(annotated, tmp_path):
+    """normal_086 of Camelyon16 is tumor_111: it could end in train and in test."""
+    slides, annotations = tmp_path / "slides", tmp_path / "annotations"
+    slides.mkdir()
+    annotations.mkdir()
+    for name in ("normal_086", "tumor_111"):
+        (slides / f"{name}.tif").write_bytes((annotated[0] / "s0.tif").read_bytes())
+        asap(annotations / f"{name}.xml", TUMOUR)
+    with pytest.raises(DataError, match="'normal_086' and 'tumor_111' are the same slide"):
+        extract([slides], annotations, tmp_path / "data", show=False)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_split_without_tumour_is_refused(annotated, tmp_path):
+    splits = SPLITS | {"s2": "train", "s3": "train", "clean": "valid"}
+    with pytest.raises(DataError, match="valid split would have no tumour patch: its slides are clean"):
+        extract([annotated[0]], annotated[1], tmp_path / "data", per_slide=4, splits=splits, show=False)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_slide_without_a_split_is_refused(annotated, tmp_path):
+    with pytest.raises(DataError, match="1 slides have no split"):
+        extract([annotated[0]], annotated[1], tmp_path / "d", splits=SPLITS | {"s5": "tset"}, show=False)
+
+
+def test_missing_annotations_are_refused(annotated, tmp_path):
+    with pytest.raises(AnnotationError, match=r"7 of 7 slides have no annotations(.|\n)*--absent-is-normal"):
+        extract([annotated[0]], tmp_path, tmp_path / "data", show=False)
+
+
+def test_annotations_of_another_slide_are_refused(annotated, tmp_path):
+    for i in range(6):
+        asap(tmp_path / f"s{i}.xml", square(90_000, 0, 100))
+    with pytest.raises(AnnotationError, match="outside the slide"):
+        extract([annotated[0]], tmp_path, tmp_path / "data", absent_is_normal=True, show=False)
+
+
+def test_a_slide_too_coarse_is_refused(annotated, tmp_path):
+    with pytest.raises(SlideError, match="too coarse"):
+        extract([annotated[0]], annotated[1], tmp_path / "data", mpp=7.8, show=False)
+
+
+def test_a_folder_with_other_files_is_left_alone(annotated, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="holds other files"):
+        extract([annotated[0]], annotated[1], tmp_path, show=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("wrong", [{"per_slide": 0}, {"spacing": 0}, {"hard_share": 1.5}])
+def test_arguments_that_make_no_sense_are_refused(annotated, tmp_path, wrong):
+    with pytest.raises(DataError, match="that is no data"):
+        extract([annotated[0]], annotated[1], tmp_path / "data", show=False, **wrong)
+
+
+def test_how_it_was_made_is_written_down(extracted):
+    out, counts = extracted
+    about = json.loads((out / EXTRACTED).read_text())
+    assert about["counts"] == counts
+    assert {name: of["split"] for name, of in about["slides"].items()} == SPLITS
