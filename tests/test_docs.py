@@ -60,22 +60,29 @@ def examples() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("page", "line"), examples())
-def test_every_command_that_the_pages_show_exists(reference: ModuleType, page: str, line: str) -> None:
-    words = shlex.split(re.split(r"[|>;&]", line)[0])
-    known = {
+@pytest.fixture(scope="module")
+def options(reference: ModuleType) -> dict[tuple[str, ...], set[str]]:
+    """The options of each command, as in ``("sentinode", "data", "audit"): {"--json"}``."""
+    return {
         tuple(name.split()): {
             flag for label, *_ in reference.parameters(function) for flag in re.findall(r"--?[\w-]+", label)
         }
         for name, function in reference.callbacks()
     }
-    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
-    if len(words) > 1 and words[1].startswith("-"):
-        assert set(flags) <= {"--help", "--version", "--install-completion", "--show-completion"}
+
+
+@pytest.mark.parametrize(("page", "line"), examples())
+def test_every_command_that_the_pages_show_exists(
+    options: dict[tuple[str, ...], set[str]], page: str, line: str
+) -> None:
+    words = shlex.split(re.split(r"[|>;&]", line)[0])
+    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+    if words[1].startswith("-"):
+        assert flags <= {"--help", "--version", "--install-completion", "--show-completion"}
         return
-    command = next((tuple(words[:size]) for size in (3, 2) if tuple(words[:size]) in known), None)
+    command = next((tuple(words[:size]) for size in (3, 2) if tuple(words[:size]) in options), None)
     assert command is not None, f"{page}: there is no such command: {line}"
-    assert set(flags) <= known[command] | {"--help"}, f"{page}: unknown option in: {line}"
+    assert flags <= options[command] | {"--help"}, f"{page}: unknown option in: {line}"
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
