@@ -15,13 +15,10 @@ import csv
 import json
 import subprocess
 import sys
-import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
+from measure import measure
 from shapely.geometry import shape
 
 from sentinode.bundle import load
@@ -36,14 +33,6 @@ MOSAICS = {
     "large": ["--grow", "2"],
 }
 CELL = 96
-
-
-@dataclass(frozen=True)
-class Run:
-    """How long a command took, and the most memory that its processes held together."""
-
-    seconds: float
-    peak_mib: float
 
 
 def main() -> None:
@@ -123,30 +112,6 @@ def regions(found: Path, truth: Path) -> tuple[int, int, int]:
     touched = sum(any(lesion.intersects(region) for region in detected) for lesion in lesions)
     false = sum(not any(region.intersects(lesion) for lesion in lesions) for region in detected)
     return touched, len(lesions), false
-
-
-def measure(command: list[object]) -> Run:
-    """Run a command to its end and watch the memory of its processes, twenty times a second."""
-    began = time.perf_counter()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
-    peak = [0]
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
-    watcher.start()
-    if process.wait():
-        raise SystemExit(f"failed: {' '.join(map(str, command))}")
-    return Run(time.perf_counter() - began, peak[0] / 2**20)
-
-
-def _watch(pid: int, peak: list[int]) -> None:
-    """Keep the highest sum of the resident memory of a process and its children in ``peak``."""
-    while True:
-        try:
-            root = psutil.Process(pid)
-            tree = [root, *root.children(recursive=True)]
-            peak[0] = max(peak[0], sum(one.memory_info().rss for one in tree))
-        except psutil.NoSuchProcess:
-            return
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":
