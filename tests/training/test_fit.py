@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import sentinode
-from sentinode.errors import DataError, DeviceError, OutputError, RecipeError
+from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
@@ -268,6 +268,18 @@ def test_resuming_with_something_else_is_refused(data: PatchData, generated: Pat
         fit(recipe("optimizer.lr=1e-3"), data, tmp_path / "run", resume=True, show=False)
     with pytest.raises(DataError, match="other training patches"):
         fit(recipe(), open_data(generated, show=False), tmp_path / "run", resume=True, show=False)
+
+
+def test_weights_that_cannot_be_had_leave_nothing_behind(data: PatchData, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such weights file"):
+        fit(recipe("model.weights=gone.pth"), data, tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a place that even root cannot write")
+def test_a_place_that_cannot_be_written_is_refused(data: PatchData) -> None:
+    with pytest.raises(OutputError):
+        fit(recipe(), data, Path("/proc/sentinode/run"), show=False)
 
 
 def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -> None:

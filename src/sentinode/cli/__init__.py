@@ -15,12 +15,10 @@ import typer
 
 from sentinode import __version__
 from sentinode.cli import data
-from sentinode.cli import data
 from sentinode.cli import train as training
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict
-from sentinode.cli.preview import preview
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError

@@ -15,7 +15,6 @@ import torch
 from lightning.fabric import Fabric
 
 from sentinode import bundle as bundles
-from sentinode.atomic import make_folder, write_text
 from sentinode.bundle import Bundle, ModuleSource
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
 from sentinode.hardware import choose_device, choose_precision, describe
@@ -25,8 +24,6 @@ from sentinode.recipes import Recipe
 from sentinode.scoring import choose_threshold
 from sentinode.training.checkpoint import CHECKPOINT
 from sentinode.training.run import Job, Run
-
-RECIPE = "recipe.toml"
 
 
 def fit(
@@ -67,7 +64,7 @@ def fit(
     """
     out = Path(out)
     _check(recipe, data, devices)
-    _open_run(recipe, out, resume)
+    _refuse_to_overwrite(out, resume)
     target = choose_device(device)
     if target.type == "cuda" and devices > torch.cuda.device_count():
         raise DeviceError(f"there are {torch.cuda.device_count()} GPUs here, not {devices}.")
@@ -79,6 +76,9 @@ def fit(
         precision="bf16-mixed" if precision == torch.bfloat16 else "32-true",
     )
     if show:
+        for warning in data.warnings:
+            console.print("Note:", style="yellow", end=" ")
+            console.print(warning, markup=False)
         console.print(f"Training on {describe(target)} in {str(precision).removeprefix('torch.')}.", markup=False)
     assignment = None if data.own_splits else data.assignment()
     job = Job(recipe, data.path, assignment, out, module, resume, show)
@@ -120,17 +120,13 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
     choose_threshold(np.array([0, 1], np.uint8), np.array([0.2, 0.8]), recipe.operating_point.rule)
 
 
-def _open_run(recipe: Recipe, out: Path, resume: bool) -> None:
-    """Make the folder and write the recipe, unless the folder holds a run that was not meant."""
+def _refuse_to_overwrite(out: Path, resume: bool) -> None:
     if not resume and ((out / CHECKPOINT).exists() or (out / "bundle").exists()):
         raise OutputError(
             "this folder holds a run already.",
             where=out,
             hint="Go on with --resume, or choose another folder with --out.",
         )
-    make_folder(out)
-    if not resume or not (out / RECIPE).exists():
-        write_text(out / RECIPE, recipe.to_toml())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentinode import bundle as bundles
+from sentinode.atomic import make_folder, write_text
 from sentinode.bundle import ModuleSource
 from sentinode.classifier import Classifier, build
 from sentinode.errors import DataError, Interrupted, RecipeError
@@ -44,6 +45,7 @@ from sentinode.training.learner import Learner, Stage
 from sentinode.training.logbook import Logbook
 from sentinode.training.optimisation import moving_average
 
+RECIPE = "recipe.toml"
 STANDARD_RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
 VALID_BATCH = 128
 IDENTITY = {
@@ -105,6 +107,9 @@ class Run:
         """Train, choose the operating point on valid, and write the bundle."""
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
+        if self.fabric.is_global_zero:
+            make_folder(self.job.out)
+            write_text(self.job.out / RECIPE, self.recipe.to_toml())
         self.logbook = Logbook(self.job.out, self.progress.history) if self.fabric.is_global_zero else None
         with _stop_signals() as stopping:
             self.stopping = stopping
