@@ -20,7 +20,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder.")],
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE.toml", help="A shipped recipe or your own [resnet50]."),
+        typer.Option(metavar="NAME|FILE.toml", help="A shipped recipe or your own; else resnet50."),
     ] = None,
     weights: Annotated[
         str | None,

@@ -45,7 +45,7 @@ class AugmentRecipe(Section):
     """What is changed at random in each training patch; its label never is."""
 
     symmetries: bool = Field(True, description="One of the eight symmetries of the square.")
-    stain: float = Field(0.05, ge=0, le=1, description="H&E stain jitter: largest change of each stain's gain and offset.")
+    stain: float = Field(0.05, ge=0, le=1, description="Stain jitter: largest change of each stain's gain and offset.")
     stain_space: Literal["hed", "macenko"] = Field("hed", description="Stain vectors: fixed, or found per patch.")
     brightness: float = Field(0.1, ge=0, le=1, description="Largest relative change of brightness.")
     contrast: float = Field(0.1, ge=0, le=1, description="Largest relative change of contrast.")
