@@ -82,11 +82,10 @@ def monais(samples, tmp_path, mask_mpp, box, threshold=0.5, level=0):
                 "pixel_spacing": mask_mpp / 2**level,
             }
         )
-    return LesionFROC(
-        data, nms_box_size=box, nms_prob_threshold=threshold, image_reader_name="OpenSlide"
-    ).evaluate()
+    return LesionFROC(data, nms_box_size=box, nms_prob_threshold=threshold, image_reader_name="OpenSlide").evaluate()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("seed", "mask_mpp", "box", "threshold", "level"),
     [(0, 7.776, 8, 0.5, 0), (1, 7.776, 5, 0.3, 1), (2, 31.104, 3, 0.5, 0), (3, 15.552, 24, 0.7, 2)],
@@ -100,6 +99,7 @@ def test_the_figure_equals_monais(tmp_path, seed, mask_mpp, box, threshold, leve
     assert summarise(results, resamples=2).froc.value == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_folders_of_maps_and_annotations_give_monais_figure_too(tmp_path):
     """The same through polygons on a slide: windows of 8 level-0 pixels, and the mask on their grid."""
     samples = list(slides(tmp_path, seed=5))
@@ -193,6 +193,13 @@ def test_the_curve_by_hand():
     np.testing.assert_allclose(sensitivities(curve), [0, 0.5, 0.5, 0.5, 0.5, 0.5])
 
 
+def test_the_scripts_quirk_is_kept_and_said():
+    """Where nothing is missed or ignored, the lowest probability is a real detection, and yet no threshold."""
+    summary = summarise([result("a", [], [0.9])], resamples=5)
+    assert summary.froc.value == 0
+    assert "follow the script" in summary.warnings[0]
+
+
 def test_figures_that_do_not_exist_are_null_and_said():
     summary = summarise([result("a", [0.9], []), result("b", [], [])], resamples=5)
     content = json.loads(json.dumps(summary.as_dict(), allow_nan=False))
@@ -203,9 +210,7 @@ def test_figures_that_do_not_exist_are_null_and_said():
 
 def test_the_interval_holds_the_figure_and_repeats():
     rng = np.random.default_rng(0)
-    slides = [
-        result(str(i), rng.random(5), rng.random(i % 3), score=rng.random() + (i % 3 > 0)) for i in range(30)
-    ]
+    slides = [result(str(i), rng.random(5), rng.random(i % 3), score=rng.random() + (i % 3 > 0)) for i in range(30)]
     first, again = (summarise(slides, resamples=200, seed=1) for _ in range(2))
     assert first.froc == again.froc
     assert first.froc.low < first.froc.value < first.froc.high

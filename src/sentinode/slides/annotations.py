@@ -195,18 +195,14 @@ def read_annotations(
     drawn = list(_read_asap(path) if path.suffix.lower() == ".xml" else _read_json(path))
     kept: dict[bool, list[Region]] = {True: [], False: []}
     warnings, unknown = [], Counter[str]()
-    tumour_names, excluded_names = (
-        {name.casefold() for name in k} for k in (tumour_classes, excluded_classes)
-    )
+    tumour_names, excluded_names = ({name.casefold() for name in k} for k in (tumour_classes, excluded_classes))
     for name, group, geometry in drawn:
         is_tumour = group.casefold() in tumour_names
         if not is_tumour and group.casefold() not in excluded_names:
             unknown[group or "none"] += 1
             continue
         repaired = (
-            geometry
-            if geometry.is_valid
-            else shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+            geometry if geometry.is_valid else shapely.make_valid(geometry, method="structure", keep_collapsed=False)
         )
         region = _polygons(shapely.transform(repaired, lambda points: points * scale))
         if region.is_empty:
@@ -339,9 +335,7 @@ def _rings_polygon(path: Path, name: str, rings: list[Any]) -> Polygon:
 
 def _polygon(path: Path, name: str, points: list[tuple[float, float]]) -> Polygon:
     if not all(math.isfinite(value) for point in points for value in point):
-        raise AnnotationError(
-            f"region '{name}' has a coordinate that is not a number.", where=path, hint=_AGAIN
-        )
+        raise AnnotationError(f"region '{name}' has a coordinate that is not a number.", where=path, hint=_AGAIN)
     return Polygon(points) if len(points) >= 3 else Polygon()
 
 

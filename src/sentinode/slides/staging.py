@@ -89,13 +89,9 @@ def stage_patients(table: Path, categories: Mapping[str, str]) -> tuple[Patient,
         slide, node, patient = (row[column].strip() for column in COLUMNS)
         stem = slide if slide in categories else Path(slide).stem
         if not (slide and node and patient):
-            raise DataError(
-                f"line {line} leaves a column empty.", where=table, hint="Fill it in, or drop the line."
-            )
+            raise DataError(f"line {line} leaves a column empty.", where=table, hint="Fill it in, or drop the line.")
         if stem in seen:
-            raise DataError(
-                f"line {line} names slide '{slide}' again.", where=table, hint="Keep one line for each."
-            )
+            raise DataError(f"line {line} names slide '{slide}' again.", where=table, hint="Keep one line for each.")
         if stem not in categories:
             raise DataError(
                 f"line {line} names slide '{slide}', which has not been read.",

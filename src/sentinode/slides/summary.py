@@ -88,6 +88,8 @@ def read_rows(folder: Path) -> list[Row]:
     for state in read_states(folder):
         if state.state != DONE:
             rows[state.name] = Row(state.name, reason=state.reason or "not finished")
+        elif state.name not in rows:
+            rows[state.name] = Row(state.name, reason="scanned; 'sentinode lesions' writes its files")
 
     def order(row: Row) -> tuple[bool, float, str]:
         score = row.totals.score if row.totals else None

@@ -1,0 +1,256 @@
+"""``sentinode lesions``, ``froc``, ``annotations`` and ``extract``: what follows from slides and their truth.
+
+``check_annotations`` is the command ``annotations``, whose own name the future import takes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
+from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.engines import Engine
+    from sentinode.slides.froc import Froc, Interval
+
+Scale = Annotated[
+    float, typer.Option(help="Factor from the annotations' coordinates to the slide's level 0, such as 0.03125.")
+]
+AbsentIsNormal = Annotated[
+    bool, typer.Option("--absent-is-normal", help="A slide without annotations has no tumour, as in Camelyon16.")
+]
+Classes = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="A group or class that means tumour; may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def lesions(
+    batch: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scan.")],
+    nodes: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns slide, node, patient: gives the pN stages.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Annotations to draw over the heatmaps, named like the slides.")
+    ] = None,
+    scale: Scale = 1.0,
+    sigma: Annotated[float, typer.Option(metavar="UM", help="Smoothing of the map, in microns.")] = 32.0,
+    as_json: Json = False,
+) -> None:
+    """Find the lesions of scanned slides again, write their files and pages, and stage patients.
+
+    Example: sentinode lesions maps --nodes nodes.csv
+    """
+    from sentinode.slides.findings import write_findings
+
+    found = write_findings(batch, sigma_um=sigma, truth=truth, scale=scale, nodes=nodes)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "slides": {name: asdict(totals) for name, totals in found.slides.items()},
+                    "patients": [asdict(patient) for patient in found.patients],
+                    "failed": found.failed,
+                },
+                indent=2,
+            )
+        )
+    else:
+        for name, totals in found.slides.items():
+            score = "no tissue" if totals.score is None else f"{totals.score:.4f}"
+            typer.echo(f"{name}  {score}  {totals.category}  {totals.largest_um / 1000:.2f} mm")
+        for patient in found.patients:
+            typer.echo(f"{patient.name}  {patient.stage}")
+    console.print(f"The pages begin at {found.page}.", markup=False)
+    if found.failed:
+        raise typer.Exit(EXIT_PARTIAL if found.slides else EXIT_REFUSED)
+
+
+def froc(
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="The --out folder of a scan.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="A folder of annotations named like the slides.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write froc.json, froc.csv and froc.svg here.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Probability that a detection has to exceed.")] = 0.5,
+    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that a detection keeps free.")] = 746.5,
+    mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the truth's mask.")] = 7.776,
+    absent_is_normal: AbsentIsNormal = False,
+    scale: Scale = 1.0,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap draws of slides.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Score maps as Camelyon16 does: mean sensitivity at 1/4 to 8 false positives a slide, and the slides' AUC.
+
+    Example: sentinode froc maps annotations --out froc
+    """
+    from sentinode.slides.froc import evaluate_froc, write_froc
+
+    result = evaluate_froc(
+        maps,
+        truth,
+        threshold=threshold,
+        box_um=box,
+        mask_mpp=mask_mpp,
+        scale=scale,
+        absent_is_normal=absent_is_normal,
+        resamples=resamples,
+        seed=seed,
+    )
+    if out is not None:
+        write_froc(out, result)
+    typer.echo(json.dumps(result.as_dict(), indent=2) if as_json else _froc_table(result))
+    for warning in result.warnings:
+        console.print(warning, markup=False)
+
+
+def check_annotations(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="ASAP .xml, QuPath .geojson or NCRF .json.")],
+    slide: Annotated[
+        Path | None, typer.Option(metavar="SLIDE", help="The slide, to check that they lie on it.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(metavar="TIF", help="Write a mask of 0 and 1 (needs --slide).")] = None,
+    downsample: Annotated[float, typer.Option(help="Pixels of the slide per pixel of the mask.")] = 8.0,
+    scale: Scale = 1.0,
+    tumour_class: Classes = None,
+    excluded_class: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A group or class cut out of the tumour; may be repeated.")
+    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slide.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check annotations, say what is in them, and turn them into a mask.
+
+    Example: sentinode annotations tumor_001.xml --slide tumor_001.tif --mask tumor_001_mask.tif
+    """
+    from sentinode.slides.annotations import EXCLUDED_CLASSES, TUMOUR_CLASSES, read_annotations
+    from sentinode.slides.mask_file import write_mask
+    from sentinode.slides.reader import open_slide
+
+    if mask is not None and (slide is None or not downsample > 0):
+        raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
+    drawn = read_annotations(
+        file,
+        scale=scale,
+        tumour_classes=tumour_class or TUMOUR_CLASSES,
+        excluded_classes=excluded_class or EXCLUDED_CLASSES,
+    )
+    if slide is not None:
+        with open_slide(slide, mpp=mpp) as opened:
+            drawn = drawn.on(opened.width, opened.height)
+            if mask is not None:
+                write_mask(mask, drawn, opened.width, opened.height, opened.mpp, downsample)
+    facts = {
+        "tumour_regions": len(drawn.tumour),
+        "excluded_regions": len(drawn.excluded),
+        "tumour_pixels": round(drawn.area.area, 1),
+        "warnings": list(drawn.warnings),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(
+        f"{len(drawn.tumour)} regions of tumour, {len(drawn.excluded)} exclusions; "
+        f"{drawn.area.area:,.0f} level-0 pixels of tumour"
+    )
+    for warning in drawn.warnings:
+        console.print(warning, markup=False)
+
+
+def extract(
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, or folders of slides.")],
+    annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="The folder for the patches.")],
+    per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
+    spacing: Annotated[int, typer.Option(min=1, help="Pixels between the centres of a slide's patches.")] = 96,
+    splits: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Without it, slides are dealt 80/10/10.")
+    ] = None,
+    hard: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Mine hard normal patches for train with this bundle.")
+    ] = None,
+    hard_share: Annotated[float, typer.Option(help="Share of train's normal patches that are mined.")] = 0.5,
+    absent_is_normal: AbsentIsNormal = False,
+    scale: Scale = 1.0,
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut a patch set like PatchCamelyon's out of annotated slides, with no slide in two splits.
+
+    Example: sentinode extract slides --annotations annotations --out data
+    """
+    from sentinode.slides.extract import extract as run
+
+    counts = run(
+        slides,
+        annotations,
+        out,
+        per_slide=per_slide,
+        spacing=spacing,
+        splits=None if splits is None else _splits(splits),
+        absent_is_normal=absent_is_normal,
+        scale=scale,
+        mpp=mpp,
+        engine=None if hard is None else _engine(hard, device),
+        hard_share=hard_share,
+        seed=seed,
+    )
+    if as_json:
+        typer.echo(json.dumps(counts, indent=2))
+        return
+    for split, count in counts.items():
+        typer.echo(f"{split}: {count['tumour']} tumour, {count['normal']} normal, from {count['slides']} slides")
+
+
+def _engine(bundle: Path, device: str) -> Engine:
+    from sentinode.bundle import load
+    from sentinode.engines import open_engine
+
+    return open_engine(load(bundle), device=device)
+
+
+def _froc_table(result: Froc) -> str:
+    from sentinode.slides.froc import FALSE_POSITIVES
+
+    facts = result.as_dict()
+    lines = [
+        f"FROC       {_interval(result.froc)}",
+        f"slide AUC  {_interval(result.slide_auc)}",
+        "",
+        "false positives per slide  " + "  ".join(f"{value:>5g}" for value in FALSE_POSITIVES),
+        "sensitivity                " + "  ".join(f"{value:5.3f}" for value in result.sensitivity),
+        "",
+        f"{facts['slides']} slides, {facts['tumours']} tumours, {facts['ignored']} too small to count; "
+        f"detections above {result.parameters['nms_threshold']:g}, one to a box of "
+        f"{result.parameters['nms_box_um']:g} um",
+    ]
+    if result.left_out:
+        lines.append(f"left out: {', '.join(result.left_out)}")
+    return "\n".join(lines)
+
+
+def _interval(figure: Interval) -> str:
+    return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
+
+
+def _splits(path: Path) -> dict[str, str]:
+    """The split of each slide, by its name without the file's ending too."""
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        return {name: row["split"] for row in rows for name in (row["slide"], Path(row["slide"]).stem)}
+    except (OSError, UnicodeDecodeError, KeyError) as error:
+        raise DataError(
+            f"no splits can be read from it ({type(error).__name__}: {error}).",
+            where=path,
+            hint="Give a CSV whose first line is: slide,split",
+        ) from error
