@@ -13,7 +13,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
-from slide_files import halved, tissue_picture, write_tiff
+from slide_files import halved, tissue_picture, write_dicom, write_tiff
 
 from sentinode.errors import SlideError
 from sentinode.slides.reader import Slide, open_slide
@@ -166,6 +166,57 @@ def test_an_icc_profile_of_another_colour_space_is_refused(tmp_path: Path) -> No
     Image.fromarray(PICTURE).save(path, icc_profile=lab)
     with pytest.raises(SlideError, match="ICC profile"):
         open_slide(path, mpp=1.0, icc=True)
+
+
+def test_transparent_pixels_are_white(tmp_path: Path) -> None:
+    picture = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
+    picture[:50] = (10, 20, 30, 0)
+    Image.fromarray(picture).save(tmp_path / "cut_out.png")
+    with open_slide(tmp_path / "cut_out.png", mpp=1.0) as slide:
+        read = slide.region(0, 0, 300, 220, 1.0)
+    assert (read[:50] == 255).all()
+    np.testing.assert_array_equal(read[50:], PICTURE[50:])
+
+
+# DICOM that OpenSlide refuses
+
+RAMPS = np.stack(
+    [
+        np.linspace(40, 230, 300)[None].repeat(220, 0),
+        np.linspace(230, 40, 220)[:, None].repeat(300, 1),
+        np.full((220, 300), 120),
+    ],
+    axis=-1,
+).astype(np.uint8)
+
+
+@pytest.mark.parametrize("order", ["TILED_FULL", "TILED_SPARSE", "rows", "columns"])
+def test_the_frames_of_a_dicom_slide_lie_where_they_belong(tmp_path: Path, order: str) -> None:
+    path = write_dicom(tmp_path / "slide.dcm", RAMPS, tile=64, order=order)
+    with open_slide(path) as slide:
+        assert slide.mpp == pytest.approx(0.972)
+        read = slide.region(0, 0, 300, 220, slide.mpp).astype(int)
+    expected = RAMPS.astype(int)
+    if order == "TILED_SPARSE":
+        expected[:64, :64] = 255  # this one is not in the file
+    np.testing.assert_allclose(read, expected, atol=6)
+
+
+def test_a_dicom_slide_whose_jpeg_does_not_name_its_colours_is_read_by_its_header(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "rgb.dcm", RAMPS, tile=64, order="TILED_FULL", colours="RGB")
+    # What marks the colours in the stream is taken out, as by a scanner that stores RGB and says so in the header.
+    data = path.read_bytes().replace(b"Adobe", b"Never")
+    path.write_bytes(data)
+    with open_slide(path) as slide:
+        read = slide.region(0, 0, 300, 220, slide.mpp).astype(int)
+    np.testing.assert_allclose(read, RAMPS, atol=6)
+
+
+def test_a_dicom_slide_that_lacks_frames_is_called_damaged(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "cut.dcm", RAMPS, tile=64, order="TILED_FULL")
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(SlideError, match="damaged"):
+        open_slide(path).thumbnail(0.972)
 
 
 # What cannot be read

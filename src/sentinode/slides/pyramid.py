@@ -207,20 +207,17 @@ class OpenSlidePyramid(Pyramid):
         shape = self.levels[level]
         left, top, width, height = shape.tile_box(column, row)
         corner = round(left * shape.downsample), round(top * shape.downsample)
-        return _on_white(np.asarray(self._slide.read_region(corner, level, (width, height))))
+        return _on_white(self._slide.read_region(corner, level, (width, height)))
 
     def close(self) -> None:
         self._slide.close()
 
 
-def _on_white(rgba: Pixels) -> Pixels:
-    """uint8 (h, w, 3) from (h, w, 4): transparent pixels, which the scanner left out, become white."""
-    alpha = rgba[..., 3:]
-    rgb = np.ascontiguousarray(rgba[..., :3])
-    if alpha.min() == WHITE:
-        return rgb
-    mixed = rgb.astype(np.uint16) * alpha + WHITE * (WHITE - alpha.astype(np.uint16))
-    return ((mixed + WHITE // 2) // WHITE).astype(np.uint8)
+def _on_white(rgba: Image.Image) -> Pixels:
+    """uint8 (h, w, 3): transparent pixels, which the scanner left out, become white."""
+    if rgba.getchannel("A").getextrema() != (WHITE, WHITE):
+        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(rgba.convert("RGB"))
 
 
 class TiffPyramid(Pyramid):
@@ -350,7 +347,7 @@ class FlatPyramid(Pyramid):
         with Image.open(self._path) as image:
             if image.mode in ("RGB", "L", "P"):
                 return np.asarray(image.convert("RGB"))
-            return _on_white(np.asarray(image.convert("RGBA")))
+            return _on_white(image.convert("RGBA"))
 
     def close(self) -> None:
         self._pixels = None
