@@ -19,7 +19,7 @@ help: ## what can be made
 # Installed once, and again when pyproject.toml changes. The source is linked, not copied, so editing it needs nothing.
 $(STAMP): pyproject.toml
 	@$(or $(PYTHON),false) -c '$(ENOUGH)' 2>/dev/null || { \
-		echo "Sentinode needs Python 3.11 or later, and this is: $$(python3 --version 2>&1)."; \
+		echo "Sentinode needs Python 3.11 or later, and this is: $$($(or $(PYTHON),python3) --version 2>&1)."; \
 		echo "Install a newer one, or name it: make PYTHON=/path/to/python3.12 test"; exit 1; } >&2
 	@echo "Setting up $(VENV), once: a few minutes and several gigabytes of packages, PyTorch first among them." >&2
 	$(PYTHON) -m venv $(VENV)

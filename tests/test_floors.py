@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +32,9 @@ def test_the_architecture_page_draws_the_same_floors() -> None:
     drawing = page.partition("```text\n")[2].partition("\n```")[0]
     drawn = [set(re.findall(r"\w+", line.partition("  ")[0])) for line in drawing.splitlines() if line[:1].strip()]
     assert drawn == floors()
+
+
+@pytest.mark.parametrize("module", ["sentinode", "sentinode.cli", "sentinode.patches", "sentinode.scoring"])
+def test_what_needs_no_network_does_not_load_pytorch(module: str) -> None:
+    """So that `--help` answers at once, and scores and readers serve where there is no PyTorch."""
+    subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules"], check=True)

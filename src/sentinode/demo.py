@@ -73,11 +73,9 @@ def run(out: Path, *, patches: int = 2048, show: bool = True) -> Path:
     explain(bundle, [examples], explained, show=show)
 
     if show:
-        console.print(
-            f"\nAUC {evaluation.scores.auc.value:.3f} on generated patches. This model is a toy: it has never seen tissue.\n"
-            f"Open the report in a browser:",
-            markup=False,
-        )
+        auc = evaluation.scores.auc.value
+        toy = "This model is a toy: it has never seen tissue."
+        console.print(f"\nAUC {auc:.3f} on generated patches. {toy}\nOpen the report in a browser:", markup=False)
     return evaluation.report
 
 
