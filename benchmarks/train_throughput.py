@@ -33,7 +33,7 @@ from sentinode.hardware import choose_device, choose_precision, describe
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import AugmentRecipe, Recipe, load_recipe
-from sentinode.training.checkpoint import Checkpoint
+from sentinode.training.checkpoint import Progress
 from sentinode.training.learner import Learner, Stage
 from sentinode.training.logbook import Logbook
 from sentinode.training.optimisation import make_optimizer
@@ -50,19 +50,14 @@ class TimedRun(Run):
     def __init__(self, fabric: Fabric, job: Job, data: PatchData) -> None:
         super().__init__(fabric, job, data)
         self.stopping, self.logbook = threading.Event(), Logbook(job.out, [])
-        self.learner: Learner | None = None
         self.now: Callable[[], float] = time.perf_counter
         self.ends: list[float] = []
 
     def seconds(self, steps: int) -> float:
         """Mean seconds a step, from the end of one to the end of the next."""
-        self.ends = []
-        self._run_stage(Stage(1, "timing", epochs=1, steps=steps + 1, head_only=False), None)
+        self.ends, self.progress = [], Progress(parts=self.recipe.training.accumulate)
+        self._run_stage(Stage(1, "timing", epochs=1, steps=steps + 1, head_only=False))
         return (self.ends[-1] - self.ends[0]) / steps
-
-    def _learner(self, stage: Stage, checkpoint: Checkpoint | None) -> Learner:
-        self.learner = self.learner or super()._learner(stage, checkpoint)
-        return self.learner
 
     def _record(self, stage: Stage, loss: Tensor, began: float, learner: Learner) -> None:
         super()._record(stage, loss, began, learner)
