@@ -103,14 +103,19 @@ def parameters(function: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
         kind, info = _annotation(hints[name])
         required = parameter.default is inspect.Parameter.empty
         metavar = info.metavar or _metavar(name, kind, isinstance(info, ArgumentInfo))
+        metavar = metavar.replace("|", " or ")  # a bar would end the table's cell
         if isinstance(info, ArgumentInfo):
             label = metavar + ("..." if _is_list(kind) and not metavar.endswith("...") else "")
             yield _code(label if required else f"[{label}]"), info, "required" if required else ""
             continue
         switch = _plain(kind) is bool
         flags = _flags(info) or [f"--{name}/--no-{name}" if switch else f"--{name}"]
-        label = ", ".join(flags) + ("" if switch else f" {metavar}") + (" (repeatable)" if _is_list(kind) else "")
-        yield _code(label), info, "required" if required else _default(parameter.default)
+        label = _code(", ".join(flags) + ("" if switch else f" {metavar}"))
+        yield (
+            label + (", repeatable" if _is_list(kind) else ""),
+            info,
+            "required" if required else _default(parameter.default),
+        )
 
 
 def _flags(info: ParameterInfo) -> list[str]:
@@ -201,7 +206,7 @@ def _takes(field: dict[str, Any]) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|")
+    return f"`{text}`"
 
 
 def _cell(text: str) -> str:
