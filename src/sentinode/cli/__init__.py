@@ -21,6 +21,7 @@ from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
+from sentinode.cli.slides import check_annotations, extract, froc, lesions
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
 app = typer.Typer(
@@ -30,8 +31,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (training.train, evaluate, predict, explain, scan, demo, doctor, training.recipe):
+for command in (
+    training.train,
+    evaluate,
+    predict,
+    explain,
+    scan,
+    lesions,
+    froc,
+    extract,
+    demo,
+    doctor,
+    training.recipe,
+):
     app.command()(command)
+app.command("annotations")(check_annotations)
 data.app.command()(preview)
 app.add_typer(data.app, name="data")
 

@@ -159,8 +159,8 @@ def _key(
     score = "no tissue" if math.isnan(lesions.score) else f"score {lesions.score:.3f}"
     largest = f", the largest {lesions.found[0].diameter_um / 1000:.2f} mm" if len(lesions) else ""
     count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}{largest}"
-    name = map.slide.name if len(map.slide.name) <= 30 else map.slide.name[:27] + "..."
-    figure.text(left, down(40), name, fontsize=13, weight="bold", parse_math=False)
+    name = map.slide.name if len(map.slide.name) <= 28 else f"{map.slide.name[:12]}...{map.slide.name[-13:]}"
+    figure.text(left, down(40), name, fontsize=12, weight="bold", parse_math=False)
     figure.text(left, down(66), f"{lesions.category}, {score}", fontsize=11)
     figure.text(left, down(88), count, fontsize=11)
 

@@ -23,7 +23,7 @@ def write_ome_tiff(path: Path, map: ProbabilityMap) -> None:
     """Write P(tumour) as float32, NaN where there is no tissue, with halved levels below.
 
     The physical pixel size is the windows' distance in microns, and the first pixel's corner is the slide's: a
-    viewer that heeds them (QuPath, napari, Fiji) lays the map over the slide.
+    viewer that heeds them, such as napari or Fiji, lays the map over the slide.
 
     Raises:
         OutputError: the file cannot be written or the disk is full.

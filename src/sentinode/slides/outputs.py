@@ -85,7 +85,7 @@ def write_outputs(
     *,
     truth: Annotations | None = None,
     sigma_um: float = SIGMA_UM,
-) -> Lesions:
+) -> None:
     """Find a map's lesions and write every file that is made of it.
 
     Args:
@@ -109,7 +109,6 @@ def write_outputs(
     write_ome_tiff(folder / OME_TIFF, map)
     write_parametric_map(folder / DICOM, slide.path, map)
     write_text(folder / TOTALS, json.dumps(asdict(totals(lesions)), indent=2, allow_nan=False) + "\n")
-    return lesions
 
 
 def totals(lesions: Lesions) -> Totals:
