@@ -58,8 +58,9 @@ def test_every_benchmark_takes_its_data_and_says_what_it_measures() -> None:
             assert "--data" in text, f"{script.name} takes no --data"
 
 
-def test_every_link_between_the_pages_leads_somewhere() -> None:
-    for page in prose():
+def test_every_link_of_the_first_pages_leads_somewhere() -> None:
+    """Those in docs/ are checked where the site is built."""
+    for page in ROOT.glob("*.md"):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
             if "://" not in target and not target.startswith(("#", "mailto:")):
                 assert (page.parent / target.partition("#")[0]).exists(), f"{page.name} links to {target}"
