@@ -97,7 +97,7 @@ def test_a_newer_bundle_asks_for_an_update(copy: Path) -> None:
     (copy / "card.json").write_text(json.dumps(tables), "utf-8")
     with pytest.raises(BundleError, match=f"has format {FORMAT + 1}") as caught:
         load(copy)
-    assert "pip install -U sentinode" in (caught.value.hint or "")
+    assert "Update Sentinode" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "1"}', '{"format": 1}'])

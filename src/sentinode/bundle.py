@@ -228,7 +228,7 @@ def _read_card(path: Path) -> Card:
         raise BundleError(
             f"this bundle has format {version}; this Sentinode ({__version__}) reads up to {FORMAT}.",
             where=path,
-            hint="Update it: pip install -U sentinode",
+            hint="Update Sentinode to a version that reads it.",
         )
     try:
         return Card.model_validate(tables)

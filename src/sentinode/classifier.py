@@ -48,7 +48,10 @@ class Classifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (B, H, W, 3) to float32 (B, 3, H, W), channels last in memory."""
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        mean, std = (each.view(3).repeat(images.shape[2]) for each in (self.mean, self.std))
+        # A whole row of pixels at a time: three values at a time take a processor thrice as long.
+        rows = (images.flatten(2) - mean) / std
+        return rows.view(images.shape).permute(0, 3, 1, 2)
 
     def features(self, images: Tensor) -> Tensor:
         """uint8 (B, 96, 96, 3) to the backbone's last feature map (B, C, h, w)."""

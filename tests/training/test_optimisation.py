@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sentinode.classifier import build
 from sentinode.recipes import OptimizerRecipe
 from sentinode.training.optimisation import (
+    clip_gradients,
     learning_rate_factor,
     make_optimizer,
     moving_average,
@@ -77,3 +78,23 @@ def test_the_average_follows_the_weights_and_the_batch_norms_statistics() -> Non
     assert average.module[0].weight.item() == pytest.approx(10, abs=1e-3)
     assert average.module[1].running_mean.item() == pytest.approx(10, abs=1e-3)
     assert average.module[1].num_batches_tracked.item() == 7
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("largest", [0.5, 1e6])
+def test_clipping_moves_the_weights_as_pytorchs_does(name: str, largest: float) -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(20, 20), torch.nn.Linear(20, 20)
+    theirs.load_state_dict(ours.state_dict())
+    recipe = OptimizerRecipe(name=name, lr=0.01)
+    optimizers = [make_optimizer(network, recipe) for network in (ours, theirs)]
+    for _ in range(3):
+        batch = torch.randn(8, 20)
+        for network in (ours, theirs):
+            network(batch).pow(2).sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), largest)
+        assert clip_gradients(optimizers[0], largest) == pytest.approx(float(norm))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)

@@ -17,7 +17,13 @@ from sentinode.classifier import Classifier
 from sentinode.errors import DeviceError
 from sentinode.progress import console
 from sentinode.recipes import Recipe
-from sentinode.training.optimisation import learning_rate_factor, make_optimizer, set_learning_rate
+from sentinode.training.optimisation import (
+    AVERAGED_EVERY,
+    clip_gradients,
+    learning_rate_factor,
+    make_optimizer,
+    set_learning_rate,
+)
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,10 @@ class Learner:
         images, targets = self.augment.mix(images, targets, rng)
         loss = self._gradients_within_memory(images, targets)
         if self.recipe.optimizer.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.learns.parameters(), self.recipe.optimizer.gradient_clip)
+            clip_gradients(self.optimizer.optimizer, self.recipe.optimizer.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.average is not None:
+        if self.average is not None and ((step + 1) % AVERAGED_EVERY == 0 or step + 1 == self.stage.steps):
             self.average.update_parameters(self.network)
         return loss
 

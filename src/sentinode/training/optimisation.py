@@ -26,19 +26,33 @@ def make_optimizer(network: nn.Module, recipe: OptimizerRecipe, *, head_only: bo
     else:
         backbone, decay = network.backbone, recipe.layer_decay
         groups = param_groups_layer_decay(backbone, recipe.weight_decay, layer_decay=decay)
+        for group in groups:  # timm gives the backbone's last layer 1, which is the head's
+            group["lr_scale"] *= decay
         groups += param_groups_weight_decay(network.head, recipe.weight_decay)
     for group in groups:
         group.setdefault("lr_scale", 1.0)
-    options: dict[str, Any] = {"lr": rate}
+    options: dict[str, Any] = {"lr": rate, "fused": True}
     if recipe.name == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options)
-    return torch.optim.AdamW(groups, fused=True, **options)
+    return torch.optim.AdamW(groups, **options)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give each group its share of ``rate``."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
+    """Limit the norm of all gradients together to ``largest`` in the coming step. Returns their norm.
+
+    The gradients themselves stay as they are: the fused steps divide by ``grad_scale``, as they do for PyTorch's
+    GradScaler, while they read the gradients anyway. Multiplying them before costs a pass of reading and writing.
+    """
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    optimizer.grad_scale = (norm / largest).clamp(min=1)  # type: ignore[attr-defined]
+    return norm
 
 
 def learning_rate_factor(step: int, steps: int, recipe: OptimizerRecipe) -> float:
@@ -60,10 +74,18 @@ def _between(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
+AVERAGED_EVERY = 4
+"""Steps between two updates of the moving average: neighbouring weights differ little, and an update reads them all."""
+
+
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and the batch norms' statistics.
+    """An exponential moving average of the weights and the batch norms' statistics, to update every so many steps.
 
     In the first steps it forgets faster, min(decay, (1 + n) / (10 + n)), so that it is not the initial weights.
+
+    Args:
+        network: whose weights are averaged.
+        decay: per step.
     """
 
     def blend(averaged: Any, current: Any, count: Tensor | int) -> None:
@@ -71,7 +93,8 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
-        n = float(count)
-        torch._foreach_lerp_(averaged, [tensor.detach() for tensor in current], 1 - min(decay, (1 + n) / (10 + n)))
+        n = AVERAGED_EVERY * float(count)
+        kept = min(decay, (1 + n) / (10 + n)) ** AVERAGED_EVERY
+        torch._foreach_lerp_(averaged, [tensor.detach() for tensor in current], 1 - kept)
 
     return AveragedModel(network, multi_avg_fn=blend, use_buffers=True)
