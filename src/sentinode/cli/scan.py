@@ -47,9 +47,12 @@ def scan(
     from sentinode.slides.batch import scan as run
     from sentinode.slides.summary import write_summary
 
-    bundle, slides = _bundle_and_slides(paths)
+    folder, slides = _bundle_and_slides(paths)
+    bundle = load(folder)
+    if bundle.card.toy:
+        console.print("This bundle is a toy: it was trained on generated patches.")
     states = run(
-        load(bundle),
+        bundle,
         slides,
         out,
         stride=stride,

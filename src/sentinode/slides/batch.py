@@ -28,7 +28,7 @@ from sentinode.bundle import Bundle
 from sentinode.engines import Engine, open_engine
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.progress import console
-from sentinode.slides.outputs import write_outputs
+from sentinode.slides.outputs import DICOM, OME_TIFF, write_outputs
 from sentinode.slides.probability_map import RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.reader import SLIDE_SUFFIXES, Slide, fingerprint, open_slide
 from sentinode.slides.scan import PRIOR, STRIDE, lay_grid, scan_slide
@@ -48,6 +48,8 @@ class Settings:
 
     Attributes:
         bundle: fingerprint of the bundle's weights.
+        temperature: the bundle's, by which scores are divided.
+        threshold: the bundle's, before the correction of the prior.
         stride: pixels between windows at the bundle's resolution.
         prior: share of tumour among windows of tissue.
         mpp: microns per level-0 pixel in place of what the slides state, or None.
@@ -56,6 +58,8 @@ class Settings:
     """
 
     bundle: str
+    temperature: float
+    threshold: float
     stride: int
     prior: float
     mpp: float | None
@@ -136,7 +140,8 @@ def scan(
     _require_sense(stride, prior)
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
-    settings = Settings(bundle.fingerprint, stride, prior, mpp, icc, engine="")
+    card = bundle.card
+    settings = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc, engine="")
     settings, engine = _join_batch(out, settings, bundle, device, precision, tta)
     names = name_slides(found)
     work = _Work(bundle, engine, settings, out, make, show)
@@ -157,9 +162,8 @@ def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> 
     found: set[Path] = set()
     for path in map(Path, paths):
         if path.is_dir():
-            inside = (file for file in path.rglob("*") if file.suffix.lower() in SLIDE_SUFFIXES)
-            files = [file for file in inside if exclude is None or not file.is_relative_to(exclude)]
-            found.update(_one_per_series(sorted(files)))
+            inside = sorted(file for file in path.rglob("*") if _is_slide(file, exclude))
+            found.update(_one_per_series(inside))
         elif path.is_file():
             found.add(path)
         else:
@@ -168,6 +172,13 @@ def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> 
         endings = " ".join(sorted(SLIDE_SUFFIXES))
         raise SlideError("no slide was found.", hint=f"In folders, slides are known by these endings: {endings}.")
     return sorted(found)
+
+
+def _is_slide(file: Path, exclude: Path | None) -> bool:
+    """Whether a file in a folder looks like a slide that is not our own output."""
+    if file.suffix.lower() not in SLIDE_SUFFIXES or file.name in (OME_TIFF, DICOM):
+        return False
+    return exclude is None or not file.parent.resolve().is_relative_to(exclude.resolve())
 
 
 def _one_per_series(files: Sequence[Path]) -> Iterator[Path]:
@@ -257,8 +268,8 @@ def _join_batch(
                 hint="Choose another --out, or scan with the settings of this one.",
             )
     _, begun_device, begun_precision, *rest = begun.engine.split()
-    asked = (device.split(":")[0], precision, tta)
-    if asked[0] not in ("auto", begun_device) or precision not in ("auto", begun_precision) or tta != (rest == ["tta"]):
+    same_device = device.split(":")[0] in ("auto", begun_device)
+    if not same_device or precision not in ("auto", begun_precision) or tta != (rest == ["tta"]):
         raise DeviceError(
             f"this batch was begun on '{begun.engine}', and its maps must all come from one engine.",
             where=out,
@@ -382,8 +393,21 @@ def _lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     folder = out / LOCKS
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
-    with FileLock(folder / f"{name}.lock", timeout=-1 if wait else 0):
+    lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, Timeout):
+            raise
+        raise OutputError(
+            f"files cannot be locked on this disk ({error}).",
+            where=folder,
+            hint="Choose an --out on a disk that locks files, such as a local one.",
+        ) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _sweep(folder: Path) -> None:
