@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -76,6 +77,11 @@ def test_froc_prints_the_figures_and_writes_them(batch):
     assert "one to a box of 100 um" in result.stdout
     assert json.loads((batch / "out" / "froc.json").read_text())["froc"]["value"] == 1
     assert json.loads(run(*words, "--json").stdout) == json.loads((batch / "out" / "froc.json").read_text())
+
+
+def test_froc_says_undefined_where_there_is_no_such_figure(batch):
+    shutil.rmtree(batch / "maps" / "well")
+    assert "slide AUC  undefined" in run("froc", batch / "maps", batch / "truth", "--resamples", 5).stdout
 
 
 def test_froc_refuses_missing_truth_unless_told(batch):

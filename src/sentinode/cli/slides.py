@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -240,6 +241,8 @@ def _froc_table(result: Froc) -> str:
 
 
 def _interval(figure: Interval) -> str:
+    if math.isnan(figure.value):
+        return "undefined"
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 
