@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import inspect
 import json
 import shutil
 
@@ -135,3 +136,22 @@ def test_extract_refuses_splits_it_cannot_read(batch):
         "--splits", batch / "splits.csv",
     )  # fmt: skip
     assert isinstance(result.exception, DataError)
+
+
+def test_the_defaults_are_those_of_the_modules():
+    """They stand as numbers in the commands, so that asking for help need not import what scans."""
+    from sentinode.slides import extract as extraction
+    from sentinode.slides import froc as scoring
+    from sentinode.slides import lesions as finding
+
+    def default(command, name):
+        return inspect.signature(command).parameters[name].default
+
+    assert default(lesions, "sigma") == finding.SIGMA_UM
+    assert default(froc, "threshold") == scoring.THRESHOLD
+    assert default(froc, "box") == scoring.BOX_UM
+    assert default(froc, "mask_mpp") == pytest.approx(scoring.MASK_MPP)
+    assert default(froc, "resamples") == scoring.RESAMPLES
+    assert default(extract, "per_slide") == extraction.PER_SLIDE
+    assert default(extract, "spacing") == extraction.SPACING
+    assert default(extract, "hard_share") == extraction.HARD_SHARE

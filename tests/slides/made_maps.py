@@ -23,9 +23,7 @@ def made_map(
 ) -> ProbabilityMap:
     """A map of these probabilities on a slide that its windows just cover."""
     array = np.asarray(probability, np.float32)
-    slide = SlideRecord(
-        name, round(array.shape[1] * stride), round(array.shape[0] * stride), mpp, fingerprint="5" * 64
-    )
+    slide = SlideRecord(name, round(array.shape[1] * stride), round(array.shape[0] * stride), mpp, fingerprint="5" * 64)
     return ProbabilityMap(
         array, stride, (stride / 2, stride / 2), MPP, threshold, prior, slide, bundle="b" * 64, engine="made"
     )

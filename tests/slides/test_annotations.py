@@ -91,9 +91,7 @@ def test_a_polygon_that_crosses_itself_is_repaired_and_said(tmp_path):
     drawn = read_annotations(asap(tmp_path / "a.xml", bow))
     assert drawn.area.is_valid
     assert drawn.area.area == 50
-    assert drawn.warnings == (
-        "region 'Annotation 0' is not a simple polygon (self-intersection) and was repaired.",
-    )
+    assert drawn.warnings == ("region 'Annotation 0' is not a simple polygon (self-intersection) and was repaired.",)
 
 
 def test_a_loop_of_the_pen_stays_filled(tmp_path):

@@ -27,9 +27,7 @@ def test_a_square_is_measured_in_microns():
 
 
 def test_microns_come_from_the_slides_own_resolution():
-    coarse, fine = (
-        find_lesions(made_map(blob(20, 20, (5, 5, 9, 9)), mpp=mpp), sigma_um=0) for mpp in (0.5, 0.25)
-    )
+    coarse, fine = (find_lesions(made_map(blob(20, 20, (5, 5, 9, 9)), mpp=mpp), sigma_um=0) for mpp in (0.5, 0.25))
     assert coarse.found[0].diameter_um == pytest.approx(2 * fine.found[0].diameter_um)
     assert coarse.found[0].area_mm2 == pytest.approx(4 * fine.found[0].area_mm2)
 
