@@ -37,9 +37,7 @@ class SentinodeError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.hint)
 
 
-def _rebuild(
-    kind: type[SentinodeError], what: str, where: str | Path | None, hint: str | None
-) -> SentinodeError:
+def _rebuild(kind: type[SentinodeError], what: str, where: str | Path | None, hint: str | None) -> SentinodeError:
     return kind(what, where=where, hint=hint)
 
 
