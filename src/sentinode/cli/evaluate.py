@@ -162,10 +162,11 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
 
     split, scores, raw = evaluation.about["split"], evaluation.scores, evaluation.uncalibrated
     valid = card.metrics.get("valid", {})
+    without = "; valid is without the symmetries averaged" if evaluation.about["tta"] else ""
     table = Table(
         title=f"{card.name}: {scores.n:,} {split} patches, threshold {scores.threshold:.3f}",
         caption=f"ECE by chance {scores.ece_floor}; before temperature scaling NLL {raw.nll.value:.3f}, "
-        f"Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}",
+        f"Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}{without}",
         box=SIMPLE_HEAD,
     )
     table.add_column("figure")
