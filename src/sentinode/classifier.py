@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sentinode.errors import RecipeError, WeightsError, nearest
+from sentinode.progress import console
 
 PATCH = 96
 CENTRE = 32
@@ -197,6 +201,7 @@ def _channels(classifier: Classifier) -> int:
 
 def _from_hub(name: str) -> tuple[nn.Module, str]:
     """ImageNet weights from timm's hub, else from torchvision's where it has the same network."""
+    console.print(f"Fetching ImageNet weights for {name}, unless they are in the cache.", markup=False)
     try:
         net = _create(name, pretrained=True)
     except Exception as from_timm:  # the hub's client raises whatever its transport does
@@ -219,13 +224,16 @@ def _from_torchvision(net: nn.Module, name: str) -> str:
     from torchvision.models import get_model_weights
 
     chosen = get_model_weights(name).DEFAULT
-    _fill(net, chosen.get_state_dict(progress=False, check_hash=True), where=str(chosen))
+    with contextlib.redirect_stdout(sys.stderr):  # it says there where it downloads from; ours is for results
+        tensors = chosen.get_state_dict(progress=False, check_hash=True)
+    _fill(net, tensors, where=str(chosen))
     return f"imagenet, torchvision {chosen} (BSD-3-Clause)"
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:160].rstrip('.')}" if text else type(error).__name__
+    first = next(iter(str(error).strip().splitlines()), "")
+    short = textwrap.shorten(first.rstrip("."), 160, placeholder=" ...")
+    return f"{type(error).__name__}: {short}" if short else type(error).__name__
 
 
 def load_backbone(net: nn.Module, path: Path) -> str:

@@ -96,12 +96,5 @@ def main() -> None:
 def _hush_libraries() -> None:
     """Keep the libraries' chatter off the screen; what the user must know, Sentinode says itself."""
     warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
-    for name in (
-        "lightning",
-        "lightning.fabric",
-        "lightning.pytorch",
-        "timm",
-        "pydicom",
-        "torch.distributed",
-    ):
+    for name in ("lightning.fabric", "lightning.pytorch", "timm", "huggingface_hub", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
