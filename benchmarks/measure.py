@@ -1,7 +1,8 @@
-"""Run a command and measure it from outside: how long it took, and the most memory that it held."""
+"""Run a command and measure it from outside: time, processor time, and the most memory that it held."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 import time
@@ -13,9 +14,10 @@ import psutil
 
 @dataclass(frozen=True)
 class Run:
-    """How long a command took, and the most resident memory that its processes held together."""
+    """How long a command took, the processor time of its processes, and the most memory that they held together."""
 
     seconds: float
+    processor_seconds: float
     peak_mib: float
 
 
@@ -26,29 +28,35 @@ def measure(command: Sequence[object], *, environment: Mapping[str, str] | None 
     """
     began = time.perf_counter()
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, env=environment)
-    peak = [0]
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
-    watcher.start()
+    watch = _Watch(process.pid)
     if process.wait():
         raise SystemExit(f"failed: {' '.join(map(str, command))}")
-    return Run(time.perf_counter() - began, peak[0] / 2**20)
+    return Run(time.perf_counter() - began, sum(watch.processor.values()), watch.peak / 2**20)
 
 
-def _watch(pid: int, peak: list[int]) -> None:
-    """Keep the highest sum over a process and its descendants in ``peak`` until it ends."""
-    while True:
-        try:
+class _Watch:
+    """Follows a process and its descendants until it ends: ``peak`` bytes together, ``processor`` seconds of each."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak, self.processor = 0, dict[int, float]()
+        threading.Thread(target=self._follow, args=(pid,), daemon=True).start()
+
+    def _follow(self, pid: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(pid)
-            tree = [root, *root.children(recursive=True)]
-            peak[0] = max(peak[0], sum(map(_memory, tree)))
-        except psutil.NoSuchProcess:
-            return
-        time.sleep(0.05)
+            while True:
+                tree = [root, *root.children(recursive=True)]
+                self.peak = max(self.peak, sum(map(_memory, tree)))
+                for process in tree:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        times = process.cpu_times()
+                        self.processor[process.pid] = times.user + times.system
+                time.sleep(0.05)
 
 
 def _memory(process: psutil.Process) -> int:
     try:
         full = process.memory_full_info()
-    except (psutil.AccessDenied, psutil.ZombieProcess):
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
         return 0
     return int(getattr(full, "pss", full.rss))

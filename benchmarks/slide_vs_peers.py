@@ -2,12 +2,13 @@
 
     python benchmarks/slide_vs_peers.py --data SHARED/data --weights BUNDLE [--slide SLIDE] [--work DIR] [--rounds 3]
 
-BUNDLE is a ResNet-50 with a linear head; the peers get its weights. Without --slide the mosaic of 8000 x 8000 pixels is
-built (see benchmarks/mosaic.py). TIAToolbox and WSInfer each get a virtual environment of their own below --work;
-WSInfer fetches its registry of models when it starts, and that call is stubbed. Every program finds the tissue by its
-own method, so that each counts its own tiles; windows are 96 x 96 at 0.972 microns per pixel, 96 apart. Start-up is the
-time of the whole program on a slide of a few tiles; the time of a tile is what the large slide takes longer, by the
-tiles that it has more. Prints a Markdown table with the medians of the rounds.
+BUNDLE is a ResNet-50; the peers get the same network with the same weights as TorchScript. Without --slide the mosaic
+of 8000 x 8000 pixels is built (see benchmarks/mosaic.py). TIAToolbox and WSInfer each get a virtual environment of
+their own below --work; WSInfer fetches its registry of models when it starts, and that call is stubbed. Every program
+finds the tissue by its own method, so that each counts its own tiles; windows are 96 x 96 at 0.972 microns per pixel,
+96 apart. Start-up is the time of the whole program on a slide of a few tiles; the time of a tile is what the large
+slide takes longer, by the tiles that it has more. Prints a Markdown table with the medians of the rounds so far,
+after each. On a machine that is busy with other things the processor time with --threads 1 is what to compare.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ import numpy as np
 import torch
 from measure import Run, measure
 from mosaic import MOSAICS, build
-from torchvision.models import resnet50
 
 from sentinode.bundle import Bundle, load
 from sentinode.classifier import MEAN, STD
@@ -47,12 +47,18 @@ import numpy as np, torch, zarr
 from tiatoolbox.models.architecture.vanilla import CNNModel
 from tiatoolbox.models.engine.io_config import IOPatchPredictorConfig
 from tiatoolbox.models.engine.patch_predictor import PatchPredictor
+from tiatoolbox.models.models_abc import ModelABC
 
-slide, out, weights, device, workers, batch, mean, std = json.loads(sys.argv[1])
-model = CNNModel("resnet50", num_classes=2)
-trained = torch.load(weights, weights_only=True)
-own = [key for key in model.state_dict()]
-model.load_state_dict(dict(zip(own, trained.values(), strict=True)))
+class Traced(CNNModel):
+    def __init__(self, path):
+        ModelABC.__init__(self)
+        self.num_classes, self.network = 2, torch.jit.load(path)
+
+    def forward(self, images):
+        return torch.softmax(self.network(images), -1)
+
+slide, out, path, device, workers, batch, mean, std = json.loads(sys.argv[1])
+model = Traced(path)
 mean, std = (np.array(values, "float32") for values in (mean, std))
 model.preproc_func = lambda image: (image.astype("float32") / 255 - mean) / std
 config = IOPatchPredictorConfig(
@@ -64,7 +70,7 @@ output = predictor.run(
     return_probabilities=True,
 )
 store = zarr.open(next(iter(output.values())), mode="r")
-Path(out, "tiles.json").write_text(json.dumps(len(store["coordinates"])))
+Path(out, "tiles.json").write_text(json.dumps(store["coordinates"].shape[0]))
 """
 
 WSINFER = """
@@ -98,26 +104,27 @@ def main() -> None:
     export(load(arguments.weights), work)
     slide = (arguments.slide or build("small", arguments.data, work)).resolve()
     few = build("few", arguments.data, work)
-    for name in PACKAGES:
-        create_environment(work / name)
     programs = arguments.programs
+    for name in PACKAGES.keys() & set(programs):
+        create_environment(work / name)
     results: dict[str, list[tuple[Result, Result]]] = {name: [] for name in programs}
     for turn in range(arguments.rounds):
         for name in programs:
             pair = tuple(run(name, path, work, arguments) for path in (few, slide))
             results[name].append(pair)  # type: ignore[arg-type]
             print(f"round {turn + 1}: {name}: {pair[1].run.seconds:.0f} s, {pair[1].tiles} tiles", file=sys.stderr)
-    print(table(results))
+        print(table(results), flush=True)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds pcam/ and slides/")
-    parser.add_argument("--weights", type=Path, required=True, help="a bundle with a ResNet-50 and a linear head")
+    parser.add_argument("--weights", type=Path, required=True, help="a bundle with a ResNet-50")
     parser.add_argument("--slide", type=Path, help="a slide in place of the mosaic")
     parser.add_argument("--work", type=Path, default=Path("runs/peers"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read, for the peers")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read, for the peers; >= 1")
+    parser.add_argument("--threads", type=int, help="threads that compute, for all")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", default="float32", help="Sentinode's; the peers compute in float32")
     parser.add_argument("--programs", nargs="+", choices=[*PACKAGES, "Sentinode"], default=[*PACKAGES, "Sentinode"])
@@ -141,15 +148,10 @@ def _python(folder: Path) -> Path:
 
 
 def export(bundle: Bundle, work: Path) -> None:
-    """The bundle's weights in the forms that the peers read: a state dict, and TorchScript with its description."""
-    network = resnet50(num_classes=2)
-    weights = {}
-    for key, value in bundle.classifier().state_dict().items():
-        part, _, rest = key.partition(".")
-        weights[rest if part == "backbone" else f"fc.{rest.rpartition('.')[2]}"] = value
-    network.load_state_dict({key: weights[key] for key in network.state_dict()})
-    torch.save(network.state_dict(), work / "weights.pt")
-    torch.jit.trace(network.eval(), torch.rand(1, 3, 96, 96)).save(work / "model.pt")
+    """The bundle's network in the form that the peers read: TorchScript, and WSInfer's description of it."""
+    network = bundle.classifier()
+    normalised = torch.rand(1, 3, 96, 96)
+    torch.jit.trace(torch.nn.Sequential(network.backbone, network.head), normalised).save(work / "model.pt")
     description = {
         "spec_version": "1.0",
         "architecture": "resnet50",
@@ -172,10 +174,12 @@ def run(name: str, slide: Path, work: Path, arguments: argparse.Namespace) -> Re
     out = work / f"out-{name}"
     shutil.rmtree(out, ignore_errors=True)
     environment = {**os.environ, "WSINFER_FORCE_CPU": "1" if arguments.device == "cpu" else "0"}
+    if arguments.threads:
+        environment["OMP_NUM_THREADS"] = str(arguments.threads)
     python = _python(work / name)
     match name:
         case "TIAToolbox":
-            options = [slide, out, work / "weights.pt", arguments.device, arguments.workers, BATCH, MEAN, STD]
+            options = [slide, out, work / "model.pt", arguments.device, arguments.workers, BATCH, MEAN, STD]
             done = measure([python, "-c", TIATOOLBOX, _json(options)], environment=environment)
         case "WSInfer":
             alone = work / f"only-{slide.stem}"  # it reads a folder that may hold nothing but slides
@@ -198,24 +202,30 @@ def _json(options: list[object]) -> str:
 
 def table(results: dict[str, list[tuple[Result, Result]]]) -> str:
     """Medians over the rounds, and each program's time per tile as a multiple of Sentinode's."""
-    lines = [
-        "| | tiles | ms per tile | tiles/s | of Sentinode's time | start-up, s | peak MiB |",
-        "|---|---|---|---|---|---|---|",
+    heads = ("", "tiles", "ms per tile", "tiles/s", "of Sentinode's", "processor ms per tile", "of Sentinode's")
+    heads = (*heads, "start-up, s", "peak MiB")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    clocks = [
+        {name: _cost(pairs, clock) for name, pairs in results.items()} for clock in ("seconds", "processor_seconds")
     ]
-    cost = {name: statistics.median(_per_tile(*pair) for pair in pairs) for name, pairs in results.items()}
     for name, pairs in results.items():
+        cells = [name, f"{pairs[0][1].tiles:,}"]
+        for clock in clocks:
+            cells.append(f"{1000 * clock[name]:.1f}")
+            if clock is clocks[0]:
+                cells.append(f"{1 / clock[name]:.0f}")
+            cells.append(f"{clock[name] / clock.get('Sentinode', np.nan):.2f}")
         startup = statistics.median(few.run.seconds for few, _ in pairs)
         peak = max(slide.run.peak_mib for _, slide in pairs)
-        ratio = cost[name] / cost.get("Sentinode", np.nan)
-        lines.append(
-            f"| {name} | {pairs[0][1].tiles:,} | {1000 * cost[name]:.1f} | {1 / cost[name]:.0f} | {ratio:.2f} "
-            f"| {startup:.1f} | {peak:,.0f} |"
-        )
+        lines.append("| " + " | ".join((*cells, f"{startup:.1f}", f"{peak:,.0f}")) + " |")
     return "\n".join(lines)
 
 
-def _per_tile(few: Result, slide: Result) -> float:
-    return (slide.run.seconds - few.run.seconds) / (slide.tiles - few.tiles)
+def _cost(pairs: list[tuple[Result, Result]], clock: str) -> float:
+    """Seconds per tile by one of the clocks of a :class:`Run`."""
+    return statistics.median(
+        (getattr(slide.run, clock) - getattr(few.run, clock)) / (slide.tiles - few.tiles) for few, slide in pairs
+    )
 
 
 if __name__ == "__main__":
