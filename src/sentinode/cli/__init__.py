@@ -7,6 +7,7 @@ failed and the rest is done; 2 refused, nothing done; 130 interrupted; 1 a fault
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -96,5 +97,6 @@ def main() -> None:
 def _hush_libraries() -> None:
     """Keep the libraries' chatter off the screen; what the user must know, Sentinode says itself."""
     warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
-    for name in ("lightning.fabric", "lightning.pytorch", "timm", "huggingface_hub", "pydicom", "torch.distributed"):
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported; its logger's level is reset then
+    for name in ("lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
