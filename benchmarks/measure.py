@@ -12,6 +12,10 @@ from dataclasses import dataclass
 import psutil
 
 
+INTERVAL_S = 0.5
+"""Seconds between looks: what the system counts as shared takes it a while to tell, at the cost of what is measured."""
+
+
 @dataclass(frozen=True)
 class Run:
     """How long a command took, the processor time of its processes, and the most memory that they held together."""
@@ -22,7 +26,7 @@ class Run:
 
 
 def measure(command: Sequence[object], *, environment: Mapping[str, str] | None = None) -> Run:
-    """Run a command to its end, watching the memory of its process tree twenty times a second.
+    """Run a command to its end, watching the memory of its process tree all the while.
 
     Memory that processes share is counted once where the system tells it apart (the proportional set size of Linux).
     """
@@ -51,7 +55,7 @@ class _Watch:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         times = process.cpu_times()
                         self.processor[process.pid] = times.user + times.system
-                time.sleep(0.05)
+                time.sleep(INTERVAL_S)
 
 
 def _memory(process: psutil.Process) -> int:
