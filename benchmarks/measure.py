@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import psutil
 
-
 INTERVAL_S = 0.5
 """Seconds between looks: what the system counts as shared takes it a while to tell, at the cost of what is measured."""
 
