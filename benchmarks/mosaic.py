@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def build(name: str, data: Path, work: Path) -> Path:
 def row(slide: Path, name: str, stride: int, arguments: argparse.Namespace) -> str:
     """Scan one mosaic and say how it went, as a row of the table."""
     out = arguments.work / f"{name}-{stride}"
+    shutil.rmtree(out, ignore_errors=True)  # a scan that is done would not be done, nor timed, again
     command = [sys.executable, "-m", "sentinode", "scan", arguments.weights, slide, "--out", out]
     run = measure([*command, "--stride", stride, "--precision", arguments.precision])
     folder = out / slide.stem
