@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 
@@ -32,3 +34,12 @@ def test_bfloat16_is_taken_only_where_the_processor_has_it(
 ) -> None:
     monkeypatch.setattr(hardware, "native_bfloat16", lambda device: native)
     assert hardware.choose_precision("auto", torch.device("cpu")) is dtype
+
+
+def test_freed_memory_is_kept_where_the_c_library_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware.keep_freed_memory.cache_clear()
+    assert hardware.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+    hardware.keep_freed_memory.cache_clear()
+    monkeypatch.setattr(hardware.sys, "platform", "darwin")
+    assert not hardware.keep_freed_memory()
+    hardware.keep_freed_memory.cache_clear()

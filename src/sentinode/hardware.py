@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -64,6 +67,22 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees for the next batch; whether the C library could be told.
+
+    By itself glibc gives each large block back to the system, which clears every page of it again before the next
+    layer writes there: on two cores, a tenth of a training step on the CPU. The memory held at most is the same.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h; the largest values that mallopt takes
+    with contextlib.suppress(OSError, AttributeError):  # musl, for one, has no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        return bool(mallopt(mmap_threshold, 32 << 20) and mallopt(trim_threshold, 2**31 - 1))
+    return False
 
 
 @functools.cache

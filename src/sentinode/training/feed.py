@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sentinode.patches import PatchSet
+from sentinode.patches import PATCH_SIZE, PatchSet
 
 AHEAD = 4
 
@@ -22,9 +22,14 @@ def epoch_order(count: int, seed: int, stage: int, epoch: int) -> NDArray[np.int
 
 
 def batches(
-    patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device
+    patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device, *, side: int = PATCH_SIZE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (uint8 (B, 96, 96, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
+    """Yield (uint8 (B, side, side, 3), int64 (B,)) on ``device`` for each array of row numbers, in order.
+
+    A ``side`` below 96 pixels, an even number, takes the centre of each patch.
+    """
+    border = (PATCH_SIZE - side) // 2
+    inside = slice(border, border + side)
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException | None] = queue.Queue(AHEAD)
     stop = threading.Event()
 
@@ -40,7 +45,7 @@ def batches(
             for chosen in rows:
                 if stop.is_set():
                     return
-                images = torch.from_numpy(np.ascontiguousarray(patches.images[chosen]))
+                images = torch.from_numpy(np.ascontiguousarray(patches.images[chosen][:, inside, inside]))
                 labels = torch.from_numpy(patches.labels[chosen].astype(np.int64))
                 if device.type == "cuda":
                     images, labels = images.pin_memory(), labels.pin_memory()

@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from sentinode import bundle as bundles
 from sentinode.bundle import Bundle, ModuleSource
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
-from sentinode.hardware import choose_device, choose_precision, describe
+from sentinode.hardware import choose_device, choose_precision, describe, keep_freed_memory
 from sentinode.patches import PatchData, open_data
 from sentinode.progress import console
 from sentinode.recipes import Recipe
@@ -63,7 +63,7 @@ def fit(
         Interrupted: Ctrl-C; the work so far is saved.
     """
     out = Path(out)
-    _check(recipe, data, devices)
+    _check(recipe, data, devices, own=module is not None)
     _refuse_to_overwrite(out, resume)
     target = choose_device(device)
     if target.type == "cuda" and devices > torch.cuda.device_count():
@@ -91,6 +91,7 @@ def fit(
 
 def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeError | None:
     """One process's part. Hands a refusal back as a value, because processes cannot raise into each other."""
+    keep_freed_memory()
     try:
         Run(fabric, job, data or open_data(job.data, assignment=job.assignment, show=False)).go()
     except SentinodeError as error:
@@ -98,7 +99,7 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
     return None
 
 
-def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
+def _check(recipe: Recipe, data: PatchData, devices: int, *, own: bool) -> None:
     """Refuse what cannot work before anything is written."""
     for split in ("train", "valid"):
         labels = data[split].labels
@@ -116,6 +117,15 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
             f"a batch of {recipe.training.batch_size} cannot be shared equally by {devices} processes.",
             where="training.batch_size",
             hint=f"For example --set training.batch_size={devices * max(recipe.training.batch_size // devices, 1)}",
+        )
+    early, epochs = recipe.training.centre_epochs, recipe.training.epochs
+    if early and (own or early >= epochs):
+        raise RecipeError(
+            "a network of one's own is shown whole patches only."
+            if own
+            else f"{early} of {epochs} epochs on the centre alone leave none on whole patches.",
+            where="training.centre_epochs",
+            hint="Set training.centre_epochs=0." if own else "Set training.epochs higher than that.",
         )
     choose_threshold(np.array([0, 1], np.uint8), np.array([0.2, 0.8]), recipe.operating_point.rule)
 
