@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sentinode import equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
 from sentinode.progress import console
 

@@ -13,7 +13,8 @@ from torch.fx.experimental.optimization import fuse
 from sentinode.augment import symmetry
 from sentinode.bundle import Bundle
 from sentinode.classifier import Classifier
-from sentinode.hardware import choose_device, choose_precision
+from sentinode.equivariant import P4MResNet
+from sentinode.hardware import choose_device, choose_precision, keep_freed_memory
 
 
 class TorchEngine:
@@ -27,6 +28,7 @@ class TorchEngine:
     """
 
     def __init__(self, bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False) -> None:
+        keep_freed_memory()
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.temperature, self.tta = bundle.card.temperature, tta
@@ -65,9 +67,13 @@ class TorchEngine:
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """Merge each batch norm of the backbone into the convolution before it; the function stays the same.
 
+    An equivariant backbone turns its filters once here, in place of in each pass.
+
     A network that torch.fx cannot trace is returned as it is: it is slower, not different.
     """
-    if isinstance(network, Classifier):
+    if isinstance(network, Classifier) and isinstance(network.backbone, P4MResNet):
+        network.backbone = network.backbone.plain()
+    elif isinstance(network, Classifier):
         # Tracing fails in as many ways as there are networks, and none of them matters here.
         with contextlib.suppress(Exception):
             network.backbone = fuse(network.backbone)
