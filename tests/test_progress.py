@@ -29,3 +29,21 @@ def test_silence_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         shown.advance()
         shown.note("loss 0.1")
     assert capsys.readouterr() == ("", "")
+
+
+def test_in_a_notebook_one_line_moves_and_nothing_is_left_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], *, raw: bool) -> None:
+            assert raw
+            shown.append(data["text/plain"])
+
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
+    monkeypatch.setattr(progress.console, "is_jupyter", True)
+    monkeypatch.setattr(progress, "NOTEBOOK_S", 0.0)
+    assert list(progress.track(range(2), "Reading", 2, unit="files")) == [0, 1]
+    assert [line.split(",")[0] for line in shown] == ["Reading: 1/2 files", "Reading: 2/2 files", ""]
+    assert capsys.readouterr() == ("", "")

@@ -1,10 +1,10 @@
-"""Progress on standard error: a live bar in a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar in a terminal, a moving line in a notebook, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -28,6 +28,9 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 SILENT_S = 15.0
 """Seconds between lines where standard error is not a terminal."""
 
+NOTEBOOK_S = 0.5
+"""Seconds between two states of a notebook's line."""
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -39,8 +42,17 @@ class _Rate(ProgressColumn):
 class Bar:
     """A running bar: ``advance`` it, and ``note`` what should stand beside it."""
 
-    def __init__(self, title: str, total: int | None, unit: str, live: Progress | None) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        unit: str,
+        live: Progress | None,
+        tell: Callable[[str], object] | None = None,
+        every: float = SILENT_S,
+    ) -> None:
         self._title, self._total, self._unit, self._live = title, total, unit, live
+        self._tell, self._every = tell, every
         self._done, self._note, self._said, self._began = 0, "", time.monotonic(), time.monotonic()
         self._task = live.add_task(title, total=total, unit=unit, note="") if live else None
 
@@ -49,8 +61,8 @@ class Bar:
         self._done += steps
         if self._live is not None and self._task is not None:
             self._live.advance(self._task, steps)
-        elif time.monotonic() - self._said > SILENT_S:
-            self.say()
+        elif self._tell is not None and time.monotonic() - self._said > self._every:
+            self._say(self._tell)
 
     def note(self, text: str) -> None:
         """Show ``text`` beside the bar, such as the metric so far."""
@@ -64,14 +76,31 @@ class Bar:
         if self._live is not None and self._task is not None:
             self._live.update(self._task, total=total)
 
-    def say(self) -> None:
-        """Print where things stand as a line, for logs and pipes."""
+    def _say(self, tell: Callable[[str], object]) -> None:
+        """Tell where things stand as a line."""
         self._said = time.monotonic()
         rate = self._done / max(self._said - self._began, 1e-9)
         of = f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}"
         left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and rate else ""
         note = f"  {self._note}" if self._note else ""
-        console.print(f"{self._title}: {of} {self._unit}, {rate:,.0f}/s{left}{note}", markup=False)
+        tell(f"{self._title}: {of} {self._unit}, {rate:,.0f}/s{left}{note}")
+
+
+def _print_line(line: str) -> None:
+    console.print(line, markup=False)
+
+
+@contextlib.contextmanager
+def _notebook_line() -> Iterator[Callable[[str], object]]:
+    """What shows a line in a notebook, each time in the place of the one before; nothing is left of it in the end."""
+    from IPython.display import display
+
+    def mime(text: str) -> dict[str, str]:
+        return {"text/plain": text}
+
+    handle = display(mime(""), raw=True, display_id=True)
+    yield lambda line: handle.update(mime(line), raw=True)
+    handle.update({"text/html": "", "text/plain": ""}, raw=True)
 
 
 @contextlib.contextmanager
@@ -85,12 +114,14 @@ def bar(title: str, total: int | None = None, *, unit: str = "patches", show: bo
         show: False for silence, such as in a worker process.
     """
     if not show:
-        quiet = Bar(title, total, unit, None)
-        quiet._said = float("inf")
-        yield quiet
+        yield Bar(title, total, unit, None)
+        return
+    if console.is_jupyter:
+        with _notebook_line() as tell:
+            yield Bar(title, total, unit, None, tell, NOTEBOOK_S)
         return
     if not console.is_terminal:
-        yield Bar(title, total, unit, None)
+        yield Bar(title, total, unit, None, _print_line, SILENT_S)
         return
     columns = (
         TextColumn("{task.description}"),
