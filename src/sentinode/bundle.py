@@ -26,6 +26,9 @@ from sentinode.errors import BundleError
 FORMAT = 1
 WEIGHTS, CARD, CHECKSUMS, ASSIGNMENT = "weights.safetensors", "card.json", "SHA256SUMS", "split.csv.gz"
 
+PACKAGED = Path(__file__).parent / "packaged"
+"""The bundle that comes with Sentinode."""
+
 ModuleSource = nn.Module | Callable[[], nn.Module]
 
 
@@ -144,17 +147,17 @@ class Bundle:
             return {row["id"]: row["split"] for row in csv.DictReader(lines)}
 
 
-def load(path: str | Path, *, module: ModuleSource | None = None) -> Bundle:
+def load(path: str | Path | None = None, *, module: ModuleSource | None = None) -> Bundle:
     """Open a bundle and check that it is whole. Runs no code from it.
 
     Args:
-        path: the bundle's folder, or the run that holds it.
+        path: the bundle's folder, or the run that holds it; without it, the bundle that comes with Sentinode.
         module: for a network of one's own: the class, a function that makes it, or the module.
 
     Raises:
         BundleError: it is missing, incomplete, changed since it was written, or newer than this version.
     """
-    path = Path(path)
+    path = PACKAGED if path is None else Path(path)
     if not (path / CARD).is_file() and (path / "bundle" / CARD).is_file():
         path = path / "bundle"
     if not (path / CARD).is_file():

@@ -19,7 +19,7 @@ from sentinode.cli import data
 from sentinode.cli import train as training
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
-from sentinode.cli.evaluate import evaluate, explain, predict
+from sentinode.cli.evaluate import evaluate, explain, predict, stress
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.slides import check_annotations, extract, froc, lesions
@@ -37,6 +37,7 @@ for command in (
     evaluate,
     predict,
     explain,
+    stress,
     scan,
     lesions,
     froc,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL
 from sentinode.progress import console
 
@@ -29,7 +30,13 @@ Mpp = Annotated[
         help="Microns per pixel of the images: they are resampled to the model's, and their centre is taken.",
     ),
 ]
-Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Images, folders, HDF5 or Parquet files.")]
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[BUNDLE] PATH...",
+        help="A bundle, or nothing for the packaged one; then images, folders, HDF5 or Parquet files.",
+    ),
+]
 
 
 def evaluate(
@@ -82,7 +89,6 @@ def evaluate(
 
 
 def predict(
-    bundle: BundleArgument,
     paths: Paths,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="A table; without it, CSV on standard output.")
@@ -103,12 +109,12 @@ def predict(
 
     Example: sentinode predict runs/first/bundle patches/ --out predictions.csv
     """
-    from sentinode.bundle import load
     from sentinode.prediction import predict as run
 
+    bundle, patches = open_model(paths)
     done = run(
-        load(bundle),
-        paths,
+        bundle,
+        patches,
         out=sys.stdout if out is None else out,
         format="jsonl" if as_json and format is None else format,
         mpp=mpp,
@@ -124,8 +130,7 @@ def predict(
 
 
 def explain(
-    bundle: BundleArgument,
-    images: Paths,
+    paths: Paths,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for the pictures.")] = Path(
         "explained"
     ),
@@ -142,15 +147,39 @@ def explain(
 
     Example: sentinode explain runs/first/bundle patch.png --out explained
     """
-    from sentinode.bundle import load
     from sentinode.explanation import explain as run
 
-    done = run(load(bundle), images, out, target=target, mpp=mpp, device=device)
+    bundle, images = open_model(paths)
+    done = run(bundle, images, out, target=target, mpp=mpp, device=device)
     pictures = [str(picture) for picture in done.pictures]
     failed = [{"id": name, "error": why} for name, why in done.failures]
     typer.echo(json.dumps({"pictures": pictures, "failed": failed}, indent=2) if as_json else "\n".join(pictures))
     if failed:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+def stress(
+    bundle: BundleArgument,
+    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the choice of patches and of the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print stress.json instead of the picture's path.")] = False,
+) -> None:
+    """See how a bundle holds up on patches that are blurred, recompressed, stained, lit or magnified otherwise.
+
+    Leaves stress.json and stress.png in DIR.
+
+    Example: sentinode stress runs/first/bundle pcam --split valid --out runs/first/stress
+    """
+    from sentinode.bundle import load
+    from sentinode.evaluation.stress import stress as run
+
+    run(load(bundle), data, split, out, count=count, device=device, precision=precision, seed=seed)
+    typer.echo((out / "stress.json").read_text("utf-8") if as_json else out / "stress.png", nl=not as_json)
 
 
 def _figures(evaluation: Evaluation, card: Card) -> Table:

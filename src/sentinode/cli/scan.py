@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, BundleError
+from sentinode.cli.model import open_model
+from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.progress import console
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def scan(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="BUNDLE SLIDE...", help="A bundle, then slides or folders of slides."),
+        typer.Argument(
+            metavar="[BUNDLE] SLIDE...", help="A bundle, or nothing for the packaged one; slides or folders of slides."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The batch's folder.")],
     stride: Annotated[
@@ -42,15 +45,11 @@ def scan(
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
-    from sentinode.bundle import load
     from sentinode.slides.batch import DONE
     from sentinode.slides.batch import scan as run
     from sentinode.slides.summary import write_summary
 
-    folder, slides = _bundle_and_slides(paths)
-    bundle = load(folder)
-    if bundle.card.toy:
-        console.print("This bundle is a toy: it was trained on generated patches.")
+    bundle, slides = open_model(paths)
     states = run(
         bundle,
         slides,
@@ -73,22 +72,6 @@ def scan(
     )
     if failed:
         raise typer.Exit(EXIT_REFUSED if failed == len(states) else EXIT_PARTIAL)
-
-
-def _bundle_and_slides(paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
-    """The bundle, which stands first, and the slides."""
-    from sentinode.bundle import CARD
-
-    first, *slides = paths
-    is_bundle = any((folder / CARD).is_file() for folder in (first, first / "bundle"))
-    if not is_bundle:
-        raise BundleError(
-            "this is no bundle, and no model comes with this version.",
-            where=first,
-            hint="Make one with `sentinode train DATA --out RUN` and name it first: "
-            "`sentinode scan RUN/bundle SLIDES --out DIR`.",
-        )
-    return first, slides
 
 
 def _table(states: Sequence[SlideState]) -> str:

@@ -1,0 +1,41 @@
+"""The argument ``[BUNDLE] PATH...``: a bundle of one's own, or the one that comes with Sentinode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sentinode.errors import DataError
+from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.bundle import Bundle
+
+P = TypeVar("P", str, Path)
+
+
+def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
+    """The bundle that stands first among the paths, or the packaged one, and the other paths.
+
+    Raises:
+        DataError: nothing but a bundle is named.
+        BundleError: the bundle cannot be opened.
+    """
+    from sentinode.bundle import CARD, load
+
+    first, *others = paths
+    if not any((folder / CARD).is_file() for folder in (Path(first), Path(first) / "bundle")):
+        bundle, others = load(), list(paths)
+        auc = bundle.card.metrics["valid"]["auc"]["value"]
+        console.print(
+            f"No bundle is named: using the one that comes with Sentinode, {bundle.card.name} (valid AUC {auc:.3f}).",
+            markup=False,
+        )
+    else:
+        bundle = load(first)
+    if not others:
+        raise DataError("there is nothing here for the bundle to look at.", hint="Name images or slides after it.")
+    if bundle.card.toy:
+        console.print("This bundle is a toy: it was trained on generated patches.")
+    return bundle, others

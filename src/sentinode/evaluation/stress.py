@@ -1,0 +1,199 @@
+"""How a bundle holds up when patches are not as they were: blurred, recompressed, stained or lit otherwise, resized.
+
+The curves show where figures measured on one hospital's slides stop holding on another's (the corruptions follow
+Hendrycks and Dietterich 2019, those of Tellez et al. 2019 for H&E among them). Everything is done by Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter
+
+from sentinode.atomic import make_folder, whole_file, write_text
+from sentinode.bundle import Bundle
+from sentinode.engines import open_engine
+from sentinode.errors import DataError
+from sentinode.patches import PATCH_SIZE, PatchData, open_data
+from sentinode.prediction import read_ahead
+from sentinode.progress import bar
+from sentinode.scoring import calibrated, measure
+
+FIGURES = ("auc", "accuracy", "nll")
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One way in which a patch can differ.
+
+    Attributes:
+        title: what changes, with its unit.
+        untouched: the level that stands for the patch as it is.
+        levels: the others.
+        apply: one patch and a level to the disturbed patch of the same size.
+    """
+
+    title: str
+    untouched: float
+    levels: tuple[float, ...]
+    apply: Callable[[Image.Image, float], Image.Image]
+
+
+def _blur(patch: Image.Image, by: float) -> Image.Image:
+    return patch.filter(ImageFilter.GaussianBlur(by))
+
+
+def _jpeg(patch: Image.Image, by: float) -> Image.Image:
+    file = io.BytesIO()
+    patch.save(file, "JPEG", quality=round(by))
+    return Image.open(file).convert("RGB")
+
+
+def _hue(patch: Image.Image, by: float) -> Image.Image:
+    hue, saturation, value = patch.convert("HSV").split()
+    moved = np.asarray(hue).astype(np.int16) + round(256 * by)
+    return Image.merge("HSV", (Image.fromarray((moved % 256).astype(np.uint8)), saturation, value)).convert("RGB")
+
+
+def _stain(patch: Image.Image, by: float) -> Image.Image:
+    """All optical densities times ``by``: a thicker or thinner section, a longer or shorter bath."""
+    light = (np.asarray(patch, np.float32) + 1) / 256
+    return Image.fromarray(np.clip(256 * light**by - 1, 0, 255).round().astype(np.uint8))
+
+
+def _zoom(patch: Image.Image, by: float) -> Image.Image:
+    """The centre ``by`` times as large, as from a slide whose microns per pixel are not what it says."""
+    border = PATCH_SIZE // 2
+    wide = Image.fromarray(np.pad(np.asarray(patch), ((border, border), (border, border), (0, 0)), "reflect"))
+    half, middle = PATCH_SIZE / by / 2, wide.width / 2
+    box = (middle - half, middle - half, middle + half, middle + half)
+    return wide.resize(patch.size, Image.Resampling.BICUBIC, box=box)
+
+
+def _brightness(patch: Image.Image, by: float) -> Image.Image:
+    return ImageEnhance.Brightness(patch).enhance(by)
+
+
+DISTURBANCES = {
+    "blur": Disturbance("blur, sigma in pixels", 0, (0.5, 1, 1.5, 2, 3), _blur),
+    "jpeg": Disturbance("JPEG quality", 100, (90, 70, 50, 30, 10), _jpeg),
+    "stain": Disturbance("strength of the stain", 1, (0.5, 0.7, 0.85, 1.15, 1.3, 1.6), _stain),
+    "hue": Disturbance("hue, in turns", 0, (-0.1, -0.05, -0.025, 0.025, 0.05, 0.1), _hue),
+    "brightness": Disturbance("brightness", 1, (0.6, 0.8, 0.9, 1.1, 1.2, 1.4), _brightness),
+    "magnification": Disturbance("magnification", 1, (0.7, 0.8, 0.9, 1.1, 1.25, 1.5), _zoom),
+}
+
+
+@dataclass(frozen=True)
+class StressPoint:
+    """How good the bundle is at one level of one disturbance: each figure as value, low and high."""
+
+    disturbance: str
+    level: float
+    figures: dict[str, tuple[float, float, float]]
+
+
+def stress(
+    bundle: Bundle,
+    data: str | Path | PatchData,
+    split: str,
+    out: str | Path,
+    *,
+    count: int = 1000,
+    device: str = "auto",
+    precision: str = "auto",
+    resamples: int = 200,
+    seed: int = 0,
+    show: bool = True,
+) -> list[StressPoint]:
+    """Score a bundle on patches that are disturbed more and more; write ``stress.json`` and ``stress.png``.
+
+    The threshold and the temperature stay those of the bundle.
+
+    Args:
+        bundle: the model.
+        data: labelled patches.
+        split: which of its splits.
+        out: the folder to write to.
+        count: patches to take, at random; all where there are fewer.
+        device: where to compute.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        resamples: of the bootstrap behind the intervals.
+        seed: of the choice of patches and of the bootstrap.
+        show: whether to show progress on standard error.
+
+    Raises:
+        DataError: the data or the split cannot be read, or the patches are of one class only.
+        OutputError: the folder cannot be written.
+    """
+    if not isinstance(data, PatchData):
+        data = open_data(data, assignment=bundle.assignment(), show=show)
+    patches = data[split]
+    rows = np.sort(np.random.default_rng(seed).permutation(len(patches))[:count])
+    images, labels = patches.images[rows], patches.labels[rows]
+    if len(np.unique(labels)) < 2:
+        raise DataError("these patches are of one class only.", where=data.path, hint="Take more: --patches.")
+    folder = make_folder(Path(out))
+    engine, card = open_engine(bundle, device=device, precision=precision), bundle.card
+    total = (1 + sum(len(disturbance.levels) for disturbance in DISTURBANCES.values())) * len(rows)
+
+    with bar("Disturbing patches", total, show=show) as shown:
+
+        def score(disturb: Callable[[Image.Image], Image.Image] | None) -> dict[str, tuple[float, float, float]]:
+            margins = []
+            for batch in read_ahead(_disturbed(images, disturb, engine.batch)):
+                margins.append(engine.margins(batch))
+                shown.advance(len(batch))
+            said = calibrated(np.concatenate(margins), card.temperature)
+            scores = measure(labels, said, card.threshold, resamples=resamples, seed=seed)
+            figures = {name: getattr(scores, name) for name in FIGURES}
+            return {name: (figure.value, figure.low, figure.high) for name, figure in figures.items()}
+
+        as_it_is = score(None)
+        points = []
+        for name, disturbance in DISTURBANCES.items():
+            points.append(StressPoint(name, disturbance.untouched, as_it_is))
+            for level in disturbance.levels:
+                points.append(StressPoint(name, level, score(partial(disturbance.apply, by=level))))
+    about = {"bundle": bundle.fingerprint, "split": split, "patches": len(rows), "seed": seed, "engine": engine.name}
+    record = {**about, "points": [asdict(point) for point in points]}
+    write_text(folder / "stress.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
+    with whole_file(folder / "stress.png") as staged:
+        draw(points).savefig(staged, dpi=110)
+    return points
+
+
+def _disturbed(
+    images: NDArray[np.uint8], disturb: Callable[[Image.Image], Image.Image] | None, size: int
+) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        if disturb is not None:
+            batch = np.stack([np.asarray(disturb(Image.fromarray(patch))) for patch in batch])
+        yield batch
+
+
+def draw(points: list[StressPoint]) -> Figure:
+    """A panel for each disturbance: AUC and accuracy by its strength, with intervals; the patch as it is marked."""
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    for axis, (name, disturbance) in zip(figure.subplots(2, 3, sharey=True).flat, DISTURBANCES.items(), strict=True):
+        mine = sorted((point for point in points if point.disturbance == name), key=lambda point: point.level)
+        levels = [point.level for point in mine]
+        for key, colour in (("auc", "#b5338a"), ("accuracy", "#3f6fb5")):
+            value, low, high = np.array([point.figures[key] for point in mine]).T
+            axis.plot(levels, value, color=colour, marker="o", markersize=3, label=key.replace("auc", "AUC"))
+            axis.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.axvline(disturbance.untouched, color="#888", linewidth=0.8, linestyle=":")
+        axis.set(xlabel=disturbance.title, ylim=(0.5, 1))
+        if name == "jpeg":
+            axis.invert_xaxis()
+    figure.axes[0].legend(frameon=False, loc="lower left")
+    return figure

@@ -1,0 +1,62 @@
+"""Stress curves: what is disturbed, what stays, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sentinode.bundle import Bundle
+from sentinode.errors import DataError
+from sentinode.evaluation.stress import DISTURBANCES, FIGURES, stress
+from sentinode.patches import open_data
+
+PATCH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8).repeat(1, 0))
+
+
+@pytest.mark.parametrize(("name", "level"), [(name, level) for name, d in DISTURBANCES.items() for level in d.levels])
+def test_each_level_changes_a_patch_and_keeps_its_size(name: str, level: float) -> None:
+    disturbed = DISTURBANCES[name].apply(PATCH, level)
+    assert disturbed.size == PATCH.size and disturbed.mode == "RGB"
+    assert not np.array_equal(np.asarray(disturbed), np.asarray(PATCH))
+
+
+@pytest.mark.parametrize("name", ["stain", "hue", "brightness", "magnification"])
+def test_the_untouched_level_leaves_a_patch_nearly_as_it_is(name: str) -> None:
+    disturbance = DISTURBANCES[name]
+    gap = np.asarray(disturbance.apply(PATCH, disturbance.untouched), int) - np.asarray(PATCH, int)
+    assert np.abs(gap).mean() < 2  # HSV in bytes rounds
+
+
+def test_a_magnified_patch_keeps_its_centre_in_the_centre() -> None:
+    dot = np.zeros((96, 96, 3), np.uint8)
+    dot[44:52, 44:52] = 255
+    for level in DISTURBANCES["magnification"].levels:
+        seen = np.asarray(DISTURBANCES["magnification"].apply(Image.fromarray(dot), level), float)[..., 0]
+        rows, cols = (np.average(np.arange(96), weights=seen.sum(axis)) for axis in (1, 0))
+        assert (rows, cols) == (pytest.approx(47.5, abs=0.1), pytest.approx(47.5, abs=0.1))
+        assert seen.sum() == pytest.approx(dot[..., 0].sum() * level**2, rel=0.1)
+
+
+def test_it_leaves_a_record_and_a_picture_and_the_same_again(bundle: Bundle, generated: Path, tmp_path: Path) -> None:
+    points = stress(bundle, generated, "valid", tmp_path / "a", count=40, resamples=5, show=False)
+    record = json.loads((tmp_path / "a" / "stress.json").read_text())
+    assert record["patches"] == 40 and len(record["points"]) == len(points)
+    for name, disturbance in DISTURBANCES.items():
+        levels = [point.level for point in points if point.disturbance == name]
+        assert levels == [disturbance.untouched, *disturbance.levels]
+    assert all(0 <= point.figures["auc"][0] <= 1 and set(point.figures) == set(FIGURES) for point in points)
+    assert Image.open(tmp_path / "a" / "stress.png").width > 600
+    stress(bundle, generated, "valid", tmp_path / "b", count=40, resamples=5, show=False)
+    assert (tmp_path / "a" / "stress.json").read_bytes() == (tmp_path / "b" / "stress.json").read_bytes()
+
+
+def test_patches_of_one_class_are_refused(bundle: Bundle, generated: Path, tmp_path: Path) -> None:
+    data = open_data(generated, show=False)
+    data["valid"].labels[:] = 1
+    with pytest.raises(DataError, match="one class only"):
+        stress(bundle, data, "valid", tmp_path / "out", show=False)
+    assert not (tmp_path / "out").exists()
