@@ -157,7 +157,14 @@ def load(path: str | Path | None = None, *, module: ModuleSource | None = None) 
     Raises:
         BundleError: it is missing, incomplete, changed since it was written, or newer than this version.
     """
-    path = PACKAGED if path is None else Path(path)
+    if path is None:
+        path = PACKAGED
+        if not (path / CARD).is_file():
+            raise BundleError(
+                "no bundle is named, and none comes with this version.",
+                hint="Make one with `sentinode train DATA --out RUN`, and name RUN/bundle first.",
+            )
+    path = Path(path)
     if not (path / CARD).is_file() and (path / "bundle" / CARD).is_file():
         path = path / "bundle"
     if not (path / CARD).is_file():

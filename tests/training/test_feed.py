@@ -36,12 +36,6 @@ def test_each_batch_holds_the_patches_and_labels_of_its_rows() -> None:
     assert [y.tolist() for _, y in got] == [[1, 1], [1, 0, 0]]
 
 
-def test_the_centre_of_each_patch_can_be_had_alone() -> None:
-    images = np.random.default_rng(0).integers(256, size=(4, 96, 96, 3), dtype=np.uint8)
-    [(got, _)] = batches(patch_set(images, 4), [np.array([2, 0])], CPU, side=64)
-    assert np.array_equal(got.numpy(), images[[2, 0], 16:80, 16:80])
-
-
 class Broken:
     shape = (10, 96, 96, 3)
 

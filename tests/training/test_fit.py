@@ -56,37 +56,6 @@ def assert_same(first: Path, second: Path, tolerance: float = 0.0) -> None:
         torch.testing.assert_close(value, theirs[name], atol=tolerance, rtol=tolerance, msg=name)
 
 
-def test_the_first_epochs_can_see_the_centre_alone(
-    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    step = learner.Learner.step
-
-    def spy(self: learner.Learner, images: torch.Tensor, labels: torch.Tensor, number: int) -> torch.Tensor:
-        seen.append(images.shape[1])
-        return step(self, images, labels, number)
-
-    monkeypatch.setattr(learner.Learner, "step", spy)
-    fit(recipe("training.centre_epochs=1", "training.head_epochs=0"), data, tmp_path / "run", show=False)
-    assert seen == [64] * 5 + [96] * 5
-
-
-@pytest.mark.parametrize(
-    ("settings", "module", "says"),
-    [
-        (["training.centre_epochs=2"], None, "2 of 2 epochs"),
-        (["training.centre_epochs=1", "model.backbone=vit_tiny_patch16_224"], None, "96 x 96 pixels alone"),
-        (["training.centre_epochs=1"], torch.nn.Identity, "whole patches"),
-    ],
-)
-def test_what_cannot_see_the_centre_alone_is_refused(
-    data: PatchData, tmp_path: Path, settings: list[str], module: type[torch.nn.Module] | None, says: str
-) -> None:
-    with pytest.raises(RecipeError, match=says):
-        fit(recipe(*settings), data, tmp_path / "run", module=module, show=False)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_run_leaves_all_that_one_needs_to_read_it(data: PatchData, tmp_path: Path) -> None:
     bundle = fit(recipe(), data, tmp_path / "run", show=False)
     left = {path.name for path in (tmp_path / "run").iterdir()}

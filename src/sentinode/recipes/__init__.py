@@ -82,9 +82,6 @@ class TrainingRecipe(Section):
     """How long, in what portions, and when to stop."""
 
     epochs: int = Field(4, ge=1, le=10000, description="Passes over the training patches, all layers.")
-    centre_epochs: int = Field(
-        0, ge=0, le=10000, description="How many of them come first and see the centre 64 x 64 alone, at half the cost."
-    )
     head_epochs: float = Field(0.0, ge=0, le=100, description="Passes before that with the backbone frozen.")
     batch_size: int = Field(64, ge=2, le=65536, description="Patches per step of the optimiser, over all devices.")
     accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sentinode.patches import PATCH_SIZE, PatchSet
+from sentinode.patches import PatchSet
 
 AHEAD = 4
 
@@ -22,14 +22,9 @@ def epoch_order(count: int, seed: int, stage: int, epoch: int) -> NDArray[np.int
 
 
 def batches(
-    patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device, *, side: int = PATCH_SIZE
+    patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (uint8 (B, side, side, 3), int64 (B,)) on ``device`` for each array of row numbers, in order.
-
-    A ``side`` below 96 pixels, an even number, takes the centre of each patch.
-    """
-    border = (PATCH_SIZE - side) // 2
-    inside = slice(border, border + side)
+    """Yield (uint8 (B, 96, 96, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException | None] = queue.Queue(AHEAD)
     stop = threading.Event()
 
@@ -45,7 +40,7 @@ def batches(
             for chosen in rows:
                 if stop.is_set():
                     return
-                images = torch.from_numpy(np.ascontiguousarray(patches.images[chosen][:, inside, inside]))
+                images = torch.from_numpy(np.ascontiguousarray(patches.images[chosen]))
                 labels = torch.from_numpy(patches.labels[chosen].astype(np.int64))
                 if device.type == "cuda":
                     images, labels = images.pin_memory(), labels.pin_memory()

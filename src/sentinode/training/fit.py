@@ -63,7 +63,7 @@ def fit(
         Interrupted: Ctrl-C; the work so far is saved.
     """
     out = Path(out)
-    _check(recipe, data, devices, own=module is not None)
+    _check(recipe, data, devices)
     _refuse_to_overwrite(out, resume)
     target = choose_device(device)
     if target.type == "cuda" and devices > torch.cuda.device_count():
@@ -99,7 +99,7 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
     return None
 
 
-def _check(recipe: Recipe, data: PatchData, devices: int, *, own: bool) -> None:
+def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
     """Refuse what cannot work before anything is written."""
     for split in ("train", "valid"):
         labels = data[split].labels
@@ -117,15 +117,6 @@ def _check(recipe: Recipe, data: PatchData, devices: int, *, own: bool) -> None:
             f"a batch of {recipe.training.batch_size} cannot be shared equally by {devices} processes.",
             where="training.batch_size",
             hint=f"For example --set training.batch_size={devices * max(recipe.training.batch_size // devices, 1)}",
-        )
-    early, epochs = recipe.training.centre_epochs, recipe.training.epochs
-    if early and (own or early >= epochs):
-        raise RecipeError(
-            "a network of one's own is shown whole patches only."
-            if own
-            else f"{early} of {epochs} epochs on the centre alone leave none on whole patches.",
-            where="training.centre_epochs",
-            hint="Set training.centre_epochs=0." if own else "Set training.epochs higher than that.",
         )
     choose_threshold(np.array([0, 1], np.uint8), np.array([0.2, 0.8]), recipe.operating_point.rule)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sentinode import bundle as bundles
 from sentinode.atomic import make_folder, write_text
 from sentinode.bundle import ModuleSource
-from sentinode.classifier import PATCH, Classifier, build
+from sentinode.classifier import Classifier, build
 from sentinode.errors import DataError, Interrupted, RecipeError
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import bar, console
@@ -48,9 +48,6 @@ from sentinode.training.optimisation import moving_average
 RECIPE = "recipe.toml"
 STANDARD_RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
 VALID_BATCH = 128
-EARLY = 64
-"""Side in pixels of what the first ``training.centre_epochs`` passes see."""
-
 IDENTITY = {
     "recipe": "hyperparameters",
     "train": "training patches",
@@ -104,8 +101,6 @@ class Run:
             hidden=model.hidden,
             dropout=model.dropout,
         )
-        if self.recipe.training.centre_epochs:
-            _require_any_size(network, model.backbone)
         return network, self.checkpoint.origin if self.checkpoint else origin
 
     def go(self) -> None:
@@ -179,8 +174,7 @@ class Run:
         steps = range(self.progress.step - epoch * per_epoch, last - epoch * per_epoch)
         mine = slice(self.fabric.global_rank, None, world)
         rows = [order[i * self.batch : (i + 1) * self.batch][mine] for i in steps]
-        side = PATCH if stage.head_only or epoch >= self.recipe.training.centre_epochs else EARLY
-        return batches(self.train, rows, self.fabric.device, side=side)
+        return batches(self.train, rows, self.fabric.device)
 
     def _record(self, stage: Stage, loss: Tensor, began: float, learner: Learner) -> None:
         progress = self.progress
@@ -402,18 +396,6 @@ class Run:
                 for split, part in sets.items()
             },
         }
-
-
-def _require_any_size(network: Classifier, backbone: str) -> None:
-    try:
-        with torch.inference_mode():
-            network.eval().features(torch.zeros(1, EARLY, EARLY, 3, dtype=torch.uint8))
-    except (AssertionError, RuntimeError) as error:
-        raise RecipeError(
-            f"the backbone '{backbone}' takes {PATCH} x {PATCH} pixels alone.",
-            where="training.centre_epochs",
-            hint="Set training.centre_epochs=0, or choose a convolutional backbone.",
-        ) from error
 
 
 def _quick_figures(margins: NDArray[np.float32], labels: NDArray[np.uint8]) -> dict[str, float]:

@@ -1,0 +1,59 @@
+"""Make a run the bundle that comes with Sentinode, and write its model card.
+
+    python benchmarks/package_bundle.py --data DATA --weights RUN
+
+RUN was trained from nothing, on patches that are CC0 alone: `sentinode train DATA --out RUN --recipe p4m`. The bundle
+goes to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from sentinode import bundle as bundles
+from sentinode.evaluation import evaluate
+from sentinode.evaluation.stress import stress
+from sentinode.patches import open_data
+from sentinode.scoring import FIGURES
+
+TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+DOCS = Path(__file__).parents[1] / "docs"
+LARGEST = 5_000_000
+LICENCE = "Apache-2.0, as Sentinode; trained from random weights on PatchCamelyon, which is CC0."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="labelled patches with valid and test")
+    parser.add_argument("--weights", type=Path, required=True, help="the run, or its bundle")
+    parser.add_argument("--name", default="sentinode-p4m")
+    arguments = parser.parse_args()
+    trained = bundles.load(arguments.weights)
+    if trained.card.initial_weights != "random initialisation":
+        raise SystemExit(f"{arguments.weights} began with {trained.card.initial_weights}: it cannot be shipped.")
+    card = trained.card.model_copy(update={"name": arguments.name, "licence": LICENCE})
+    packaged = bundles.save(bundles.PACKAGED, trained.classifier(), card)
+    size = sum(file.stat().st_size for file in bundles.PACKAGED.iterdir())
+    if size > LARGEST:
+        raise SystemExit(f"{size:,} bytes are too many for the repository.")
+    data = open_data(arguments.data)
+    with tempfile.TemporaryDirectory() as folder:
+        valid, test = (evaluate(packaged, data, split, Path(folder, split)).scores for split in ("valid", "test"))
+        stress(packaged, data, "valid", folder, precision="float32")
+        shutil.copyfile(Path(folder, "stress.png"), DOCS / "images" / "stress.png")
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
+        TEMPLATE.read_text("utf-8")
+    )
+    counts = {split: sum(counted.values()) for split, counted in card.data["counts"].items()}
+    page = template.render(card=card, valid=valid, test=test, counts=counts, size=size, figures=FIGURES)
+    (DOCS / "model-card.md").write_text(page, encoding="utf-8", newline="\n")
+    print(DOCS / "model-card.md")
+
+
+if __name__ == "__main__":
+    main()
