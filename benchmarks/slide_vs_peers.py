@@ -37,6 +37,9 @@ PACKAGES = {
     "TIAToolbox": ["tiatoolbox"],
     "WSInfer": ["wsinfer", "zarr<3", "openslide-python", "openslide-bin"],
 }
+OURS = {"Sentinode": "float32", "Sentinode, bfloat16": "bfloat16"}
+"""Our rows of the table and their precision; the peers compute in float32."""
+
 STRIDE = 96
 BATCH = 64
 
@@ -126,8 +129,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read, for the peers; >= 1")
     parser.add_argument("--threads", type=int, help="threads that compute, for all")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", default="float32", help="Sentinode's; the peers compute in float32")
-    parser.add_argument("--programs", nargs="+", choices=[*PACKAGES, "Sentinode"], default=[*PACKAGES, "Sentinode"])
+    parser.add_argument("--programs", nargs="+", choices=[*PACKAGES, *OURS], default=[*PACKAGES, *OURS])
     return parser.parse_args()
 
 
@@ -190,7 +192,7 @@ def run(name: str, slide: Path, work: Path, arguments: argparse.Namespace) -> Re
             done = measure([python, "-c", WSINFER, _json(options)], environment=environment)
         case _:
             command = [sys.executable, "-m", "sentinode", "scan", arguments.weights, slide, "--out", out]
-            settings = ["--stride", STRIDE, "--device", arguments.device, "--precision", arguments.precision]
+            settings = ["--stride", STRIDE, "--device", arguments.device, "--precision", OURS[name]]
             done = measure([*command, *settings], environment=environment)
             return Result(done, int(open_map(out / slide.stem).tissue.sum()))
     return Result(done, json.loads((out / "tiles.json").read_text()))

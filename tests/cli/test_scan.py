@@ -51,7 +51,10 @@ def test_some_failed_is_exit_3_and_all_failed_is_exit_2(bundle: Bundle, slides: 
     assert alone.exit_code == 2
 
 
-def test_without_a_bundle_the_error_says_how_to_make_one(slides: Path, tmp_path: Path) -> None:
+def test_without_a_bundle_the_error_says_how_to_make_one(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinode.bundle.PACKAGED", tmp_path / "nothing")
     result = sentinode("scan", slides / "node.tif", "--out", tmp_path)
     assert isinstance(result.exception, BundleError)
     assert "sentinode train" in str(result.exception)
