@@ -12,6 +12,7 @@ import torch
 
 import sentinode
 from sentinode.bundle import ASSIGNMENT, CHECKSUMS, FORMAT, Architecture, Bundle, Card, Threshold, load, plain, save
+from sentinode.classifier import build
 from sentinode.errors import BundleError
 
 
@@ -55,6 +56,14 @@ def test_a_bundle_says_what_it_is(bundle: Bundle) -> None:
     assert len(bundle.card.data["fingerprint"]["train"]) == 64
     assert bundle.card.versions["sentinode"] == sentinode.__version__
     assert "not for diagnosis" in bundle.card.intended_use
+
+
+def test_a_network_that_enlarges_its_patches_does_so_when_it_is_loaded(tmp_path: Path) -> None:
+    network = build("test_resnet", side=128)[0].eval()
+    described = Architecture(backbone="test_resnet", side=128)
+    loaded = save(tmp_path / "bundle", network, card(architecture=described)).classifier()
+    images = torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8)
+    torch.testing.assert_close(loaded(images), network(images))
 
 
 def test_a_bundle_loads_from_its_folder_or_its_run(run: Path) -> None:

@@ -46,6 +46,7 @@ class Architecture(Part):
 
     kind: Literal["timm", "custom"] = "timm"
     backbone: str = "resnet50"
+    side: int = 96
     pooling: str = "avg"
     hidden: list[int] = Field(default_factory=list)
     dropout: float = 0.0
@@ -136,7 +137,7 @@ class Bundle:
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
-        return build(arch.backbone, pooling=arch.pooling, hidden=arch.hidden, dropout=arch.dropout)[0]
+        return build(arch.backbone, pooling=arch.pooling, hidden=arch.hidden, dropout=arch.dropout, side=arch.side)[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""

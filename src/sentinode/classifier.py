@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sentinode import equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
@@ -38,16 +39,22 @@ class Classifier(nn.Module):
         head: maps the feature map to logits (B, 2).
         mean: of each channel, on the scale 0 to 1.
         std: of each channel, on the scale 0 to 1.
+        side: pixels to which each side of a patch is enlarged before the backbone, bilinearly; 96 leaves it as it is.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        side: int = PATCH,
     ) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.side = backbone, head, side
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -60,7 +67,10 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """uint8 (B, 96, 96, 3) to the backbone's last feature map (B, C, h, w)."""
-        return as_map(self.backbone(self.normalise(images)), self.backbone)
+        planes = self.normalise(images)
+        if self.side != PATCH:
+            planes = functional.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
+        return as_map(self.backbone(planes), self.backbone)
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, 96, 96, 3) to float32 logits (B, 2)."""
@@ -150,6 +160,7 @@ def build(
     pooling: str = "avg",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
+    side: int = PATCH,
 ) -> tuple[Classifier, str]:
     """A classifier, and a sentence on where its weights come from and under which licence.
 
@@ -159,6 +170,7 @@ def build(
         pooling: of the head; see ``POOLINGS``.
         hidden: widths of the head's hidden layers.
         dropout: of the head.
+        side: pixels to which patches are enlarged for the backbone.
 
     Raises:
         RecipeError: timm has no such backbone.
@@ -172,22 +184,22 @@ def build(
             hint="Choose one that `python -c 'import timm; print(timm.list_models())'` lists.",
         )
     if weights == "imagenet":
-        net, origin = _from_hub(backbone)
+        net, origin = _from_hub(backbone, side)
     else:
-        net, origin = _create(backbone), "random initialisation"
+        net, origin = _create(backbone, side), "random initialisation"
         if weights != "none":
             origin = load_backbone(net, Path(weights))
     config = getattr(net, "pretrained_cfg", {}) or {}
-    classifier = Classifier(net, nn.Identity(), config.get("mean") or MEAN, config.get("std") or STD)
+    classifier = Classifier(net, nn.Identity(), config.get("mean") or MEAN, config.get("std") or STD, side)
     classifier.head = Head(_channels(classifier), pooling, hidden, dropout)
     return classifier, origin
 
 
-def _create(name: str, **options: Any) -> nn.Module:
+def _create(name: str, side: int, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
     try:
         # Transformers need to be told the size; convolutional networks take any and refuse the word.
-        return timm.create_model(name, img_size=PATCH, **options)
+        return timm.create_model(name, img_size=side, **options)
     except TypeError:
         return timm.create_model(name, **options)
 
@@ -200,13 +212,13 @@ def _channels(classifier: Classifier) -> int:
     return channels
 
 
-def _from_hub(name: str) -> tuple[nn.Module, str]:
+def _from_hub(name: str, side: int) -> tuple[nn.Module, str]:
     """ImageNet weights from timm's hub, else from torchvision's where it has the same network."""
     console.print(f"Fetching ImageNet weights for {name}, unless they are in the cache.", markup=False)
     try:
-        net = _create(name, pretrained=True)
+        net = _create(name, side, pretrained=True)
     except Exception as from_timm:  # the hub's client raises whatever its transport does
-        net = _create(name)
+        net = _create(name, side)
         try:
             return net, _from_torchvision(net, name)
         except Exception as from_torchvision:

@@ -31,6 +31,12 @@ class ModelRecipe(Section):
 
     backbone: str = Field("resnet50", description="Any backbone of timm, by name.")
     weights: str = Field("imagenet", description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.")
+    side: int = Field(
+        96,
+        ge=96,
+        le=384,
+        description="Pixels to which patches are enlarged for the backbone; its cost grows with the square.",
+    )
     pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
         "avg",
         description="How the feature map becomes one vector; 'centre' takes the labelled 32 x 32 alone.",

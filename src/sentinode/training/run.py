@@ -100,6 +100,7 @@ class Run:
             pooling=model.pooling,
             hidden=model.hidden,
             dropout=model.dropout,
+            side=model.side,
         )
         return network, self.checkpoint.origin if self.checkpoint else origin
 
@@ -376,6 +377,7 @@ class Run:
         model = self.recipe.model
         return bundles.Architecture(
             backbone=model.backbone,
+            side=model.side,
             pooling=model.pooling,
             hidden=model.hidden,
             dropout=model.dropout,
