@@ -98,7 +98,7 @@ def _notebook_line() -> Iterator[Callable[[str], object]]:
     def mime(text: str) -> dict[str, str]:
         return {"text/plain": text}
 
-    handle = display(mime(""), raw=True, display_id=True)
+    handle = display(mime(""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
     yield lambda line: handle.update(mime(line), raw=True)
     handle.update({"text/html": "", "text/plain": ""}, raw=True)
 

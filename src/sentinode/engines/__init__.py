@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.bundle import Bundle
+from sentinode.engines import openvino_engine
+from sentinode.engines.openvino_engine import OpenVinoEngine
 from sentinode.engines.torch_engine import TorchEngine
+from sentinode.errors import DeviceError
+from sentinode.hardware import choose_device
+
+KINDS = ("torch", "openvino", "fastest")
 
 
 class Engine(Protocol):
@@ -31,11 +37,15 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False) -> Engine:
+def open_engine(
+    bundle: Bundle, *, kind: str = "torch", device: str = "auto", precision: str = "auto", tta: bool = False
+) -> Engine:
     """The engine that suits this machine.
 
     Args:
         bundle: the model.
+        kind: ``torch``; ``openvino``, on the processor alone; or ``fastest``: OpenVINO on the processor where it is
+            installed and runs the network, else PyTorch.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         precision: ``auto`` (bfloat16 where the device gains from it), ``float32`` or ``bfloat16``.
         tta: average the logits over the eight symmetries of the square; eight times the work.
@@ -43,7 +53,18 @@ def open_engine(bundle: Bundle, *, device: str = "auto", precision: str = "auto"
     Raises:
         DeviceError: the device or the precision is not to be had.
     """
+    if kind not in KINDS:
+        raise DeviceError(f"'{kind}' is no engine.", hint=f"Choose one of {', '.join(KINDS)}.")
+    on_processor = choose_device(device).type == "cpu"
+    if kind == "openvino" and not on_processor:
+        raise DeviceError(f"OpenVINO runs on the processor, not on '{device}'.", hint="Use --device cpu.")
+    if kind == "openvino" or (kind == "fastest" and on_processor and openvino_engine.available()):
+        try:
+            return OpenVinoEngine(bundle, precision=precision, tta=tta)
+        except DeviceError:
+            if kind == "openvino":
+                raise
     return TorchEngine(bundle, device=device, precision=precision, tta=tta)
 
 
-__all__ = ["Engine", "TorchEngine", "open_engine"]
+__all__ = ["Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]

@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,9 +146,9 @@ def stress(
 
     with bar("Disturbing patches", total, show=show) as shown:
 
-        def score(disturb: Callable[[Image.Image], Image.Image] | None) -> dict[str, tuple[float, float, float]]:
+        def score(disturbance: Disturbance | None, level: float = 0) -> dict[str, tuple[float, float, float]]:
             margins = []
-            for batch in read_ahead(_disturbed(images, disturb, engine.batch)):
+            for batch in read_ahead(_disturbed(images, disturbance, level, engine.batch)):
                 margins.append(engine.margins(batch))
                 shown.advance(len(batch))
             said = calibrated(np.concatenate(margins), card.temperature)
@@ -162,7 +161,7 @@ def stress(
         for name, disturbance in DISTURBANCES.items():
             points.append(StressPoint(name, disturbance.untouched, as_it_is))
             for level in disturbance.levels:
-                points.append(StressPoint(name, level, score(partial(disturbance.apply, by=level))))
+                points.append(StressPoint(name, level, score(disturbance, level)))
     about = {"bundle": bundle.fingerprint, "split": split, "patches": len(rows), "seed": seed, "engine": engine.name}
     record = {**about, "points": [asdict(point) for point in points]}
     write_text(folder / "stress.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
@@ -172,12 +171,12 @@ def stress(
 
 
 def _disturbed(
-    images: NDArray[np.uint8], disturb: Callable[[Image.Image], Image.Image] | None, size: int
+    images: NDArray[np.uint8], disturbance: Disturbance | None, level: float, size: int
 ) -> Iterator[NDArray[np.uint8]]:
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        if disturb is not None:
-            batch = np.stack([np.asarray(disturb(Image.fromarray(patch))) for patch in batch])
+        if disturbance is not None:
+            batch = np.stack([np.asarray(disturbance.apply(Image.fromarray(patch), level)) for patch in batch])
         yield batch
 
 

@@ -254,7 +254,7 @@ def _join_batch(
     manifest = out / MANIFEST
     with _lock(out, "batch"):
         if not manifest.exists():
-            engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+            engine = open_engine(bundle, kind="fastest", device=device, precision=precision, tta=tta)
             settings = replace(settings, engine=engine.name)
             record = {"format": 1, "version": __version__, "begun": _now(), **asdict(settings)}
             write_text(manifest, json.dumps(record, indent=2) + "\n")
@@ -267,7 +267,7 @@ def _join_batch(
                 where=out,
                 hint="Choose another --out, or scan with the settings of this one.",
             )
-    _, begun_device, begun_precision, *rest = begun.engine.split()
+    kind, begun_device, begun_precision, *rest = begun.engine.split()
     same_device = device.split(":")[0] in ("auto", begun_device)
     if not same_device or precision not in ("auto", begun_precision) or tta != (rest == ["tta"]):
         raise DeviceError(
@@ -276,7 +276,7 @@ def _join_batch(
             hint="Leave out --device, --precision and --tta to go on as it was begun, or choose another --out.",
         )
     chosen = begun_device if device == "auto" else device
-    engine = open_engine(bundle, device=chosen, precision=begun_precision, tta=tta)
+    engine = open_engine(bundle, kind=kind, device=chosen, precision=begun_precision, tta=tta)
     if engine.name != begun.engine:
         raise DeviceError(
             f"this batch was begun on '{begun.engine}', and this machine offers '{engine.name}'.",
