@@ -213,6 +213,21 @@ def go(process: subprocess.Popen[bytes]) -> None:
     process.stdin.flush()
 
 
+def test_a_batch_goes_on_with_the_engine_that_it_was_begun_with(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def open_engine(*_: object, kind: str, **__: object) -> StandInEngine:
+        asked.append(kind)
+        return StandInEngine()
+
+    monkeypatch.setattr(batch, "open_engine", open_engine)
+    scan(slides, tmp_path / "maps")
+    scan(slides, tmp_path / "maps")
+    assert asked == ["fastest", StandInEngine().name.split()[0]]
+
+
 @pytest.mark.slow
 def test_a_batch_killed_at_three_random_moments_ends_in_the_same_bytes(
     slides: Path, tmp_path: Path, engine: StandInEngine
