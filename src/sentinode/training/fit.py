@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from sentinode.recipes import Recipe
 from sentinode.scoring import choose_threshold
 from sentinode.training.checkpoint import CHECKPOINT
 from sentinode.training.run import Job, Run
+
+# Importing it has set this to INFO; what the user must know of devices and precision, we say ourselves.
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 
 def fit(
