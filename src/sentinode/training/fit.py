@@ -27,7 +27,8 @@ from sentinode.training.checkpoint import CHECKPOINT
 from sentinode.training.run import Job, Run
 
 # Importing it has set this to INFO; what the user must know of devices and precision, we say ourselves.
-logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+for _name in ("lightning.fabric", "lightning.pytorch"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def fit(
