@@ -184,7 +184,8 @@ class P4MResNet(nn.Module):
             x = functional.max_pool2d(x, 2) if number == 0 else functional.avg_pool2d(x, 2)
             x = stage(x)
         x = functional.avg_pool2d(x, 2)
-        orientations = x.view(len(x), -1, SYMMETRIES, *x.shape[2:])
+        # The batch is what is left over, so that an exported network takes batches of any size.
+        orientations = x.reshape(-1, x.shape[1] // SYMMETRIES, SYMMETRIES, *x.shape[2:])
         return torch.cat([orientations.mean(2), orientations.amax(2)], 1)
 
     def plain(self) -> P4MResNet:

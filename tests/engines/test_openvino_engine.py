@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sentinode import engines
-from sentinode.bundle import Bundle
+from sentinode.bundle import Architecture, Bundle, save
+from sentinode.classifier import build
 from sentinode.engines import OpenVinoEngine, TorchEngine, open_engine, openvino_engine
 from sentinode.errors import DeviceError
 
@@ -61,6 +64,32 @@ def test_the_fastest_engine_is_openvino_where_it_runs_and_pytorch_where_not(
     assert isinstance(open_engine(bundle, kind="fastest", device="cpu"), TorchEngine)
     with pytest.raises(DeviceError, match="from PyTorch's"):
         open_engine(bundle, kind="openvino", device="cpu")
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("backbone", ["p4m_resnet", "test_convnext", "test_vit", "test_efficientnet"])
+def test_backbones_of_many_kinds_run_or_are_left_to_pytorch(bundle: Bundle, tmp_path: Path, backbone: str) -> None:
+    network = build(backbone, pooling="avgcentre")[0]
+    card = bundle.card.model_copy(update={"architecture": Architecture(backbone=backbone, pooling="avgcentre")})
+    other = save(tmp_path / "bundle", network, card)
+    fast, slow = (open_engine(other, kind=kind, device="cpu", precision="float32") for kind in ("fastest", "torch"))
+    np.testing.assert_allclose(fast.probabilities(IMAGES), slow.probabilities(IMAGES), atol=1e-3)
+
+
+class OfTwo(torch.nn.Module):
+    """A network that takes two patches at a time and no other number, once it is traced."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().view(len(images), -1, 2).mean(1)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_network_that_openvino_cannot_follow_is_left_to_pytorch(bundle: Bundle, tmp_path: Path) -> None:
+    card = bundle.card.model_copy(update={"architecture": Architecture(kind="custom", class_name="OfTwo")})
+    other = save(tmp_path / "bundle", OfTwo(), card)
+    with pytest.raises(DeviceError):
+        open_engine(other, kind="openvino", device="cpu")
+    assert isinstance(open_engine(other, kind="fastest", device="cpu"), TorchEngine)
 
 
 def test_where_openvino_is_not_installed_that_is_said_or_pytorch_taken(
