@@ -36,6 +36,8 @@ def main() -> None:
     trained = bundles.load(arguments.weights)
     if trained.card.initial_weights != "random initialisation":
         raise SystemExit(f"{arguments.weights} began with {trained.card.initial_weights}: it cannot be shipped.")
+    if trained.card.toy:
+        raise SystemExit(f"{arguments.weights} was trained on generated patches: it is a toy.")
     card = trained.card.model_copy(update={"name": arguments.name, "licence": LICENCE})
     packaged = bundles.save(bundles.PACKAGED, trained.classifier(), card)
     size = sum(file.stat().st_size for file in bundles.PACKAGED.iterdir())

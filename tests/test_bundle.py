@@ -58,6 +58,11 @@ def test_a_bundle_says_what_it_is(bundle: Bundle) -> None:
     assert "not for diagnosis" in bundle.card.intended_use
 
 
+def test_who_may_read_the_card_may_read_the_weights(run: Path) -> None:
+    card, weights = ((run / "bundle" / name).stat().st_mode for name in ("card.json", "weights.safetensors"))
+    assert card == weights
+
+
 def test_a_network_that_enlarges_its_patches_does_so_when_it_is_loaded(tmp_path: Path) -> None:
     network = build("test_resnet", side=128)[0].eval()
     described = Architecture(backbone="test_resnet", side=128)

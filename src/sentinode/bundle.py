@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import io
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -189,6 +190,8 @@ def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str,
         tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_file(tensors, staged / WEIGHTS)
         (staged / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+        # safetensors lets nobody but the owner read its file; a bundle is there to be handed on.
+        shutil.copymode(staged / CARD, staged / WEIGHTS)
         if assignment is not None:
             (staged / ASSIGNMENT).write_bytes(_pack(assignment))
         sums = [f"{_sha256(file)}  {file.name}\n" for file in sorted(staged.iterdir())]
