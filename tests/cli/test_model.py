@@ -46,6 +46,12 @@ def test_where_no_bundle_is_named_the_packaged_one_explains(packaged: Bundle, im
     assert Path(result.stdout.strip()).is_file()
 
 
+@pytest.mark.usefixtures("packaged")
+def test_a_misspelt_bundle_is_refused_and_not_replaced_by_the_packaged_one(image: Path) -> None:
+    result = sentinode("predict", "runs/frist/bundle", image)
+    assert isinstance(result.exception, BundleError) and "frist" in str(result.exception)
+
+
 def test_a_bundle_with_nothing_to_look_at_is_refused(bundle: Bundle) -> None:
     assert isinstance(sentinode("predict", bundle.path).exception, DataError)
 

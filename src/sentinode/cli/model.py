@@ -25,7 +25,11 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
     from sentinode.bundle import CARD, load
 
     first, *others = paths
-    if not any((folder / CARD).is_file() for folder in (Path(first), Path(first) / "bundle")):
+    here = Path(first)
+    is_bundle = (here / CARD).is_file() or (here / "bundle" / CARD).is_file()
+    if (
+        not is_bundle and here.exists()
+    ):  # what is not there may be a bundle's misspelt name: no other may take its place
         bundle, others = load(), list(paths)
         auc = bundle.card.metrics["valid"]["auc"]["value"]
         console.print(
