@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def test_backbones_of_many_kinds_run_or_are_left_to_pytorch(bundle: Bundle, tmp_
     network = build(backbone, pooling="avgcentre")[0]
     card = bundle.card.model_copy(update={"architecture": Architecture(backbone=backbone, pooling="avgcentre")})
     other = save(tmp_path / "bundle", network, card)
+    level = logging.getLogger().level
     fast, slow = (open_engine(other, kind=kind, device="cpu", precision="float32") for kind in ("fastest", "torch"))
     np.testing.assert_allclose(fast.probabilities(IMAGES), slow.probabilities(IMAGES), atol=1e-3)
+    assert logging.getLogger().level == level
 
 
 class OfTwo(torch.nn.Module):

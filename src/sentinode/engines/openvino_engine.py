@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -89,12 +92,28 @@ class OpenVinoEngine:
         return float(np.abs(self.probabilities(images) - reference.probabilities(images)).max())
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of tracing, since comparing with PyTorch shows what they warn of; and the root logger left as it was.
+
+    OpenVINO's converter sets its level, handler and filter, and would silence everybody's messages from then on.
+    """
+    root = logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            root.setLevel(level)
+            root.handlers[:], root.filters[:] = handlers, filters
+
+
 def _compiled(network: torch.nn.Module, kind: str) -> Any:
     import openvino
 
     example = torch.zeros(2, 96, 96, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():  # of tracing; what they warn of, the comparison with PyTorch would show
-        warnings.simplefilter("ignore")
+    with _quiet():
         model = openvino.convert_model(network, example_input=example, input=openvino.PartialShape([-1, 96, 96, 3]))
     settings = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
