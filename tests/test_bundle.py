@@ -64,8 +64,8 @@ def test_who_may_read_the_card_may_read_the_weights(run: Path) -> None:
 
 
 def test_a_network_that_enlarges_its_patches_does_so_when_it_is_loaded(tmp_path: Path) -> None:
-    network = build("test_resnet", side=128)[0].eval()
-    described = Architecture(backbone="test_resnet", side=128)
+    network = build("test_resnet", side=128, stride=16)[0].eval()
+    described = Architecture(backbone="test_resnet", side=128, stride=16)
     loaded = save(tmp_path / "bundle", network, card(architecture=described)).classifier()
     images = torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8)
     torch.testing.assert_close(loaded(images), network(images))

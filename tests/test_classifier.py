@@ -34,6 +34,24 @@ def test_patches_can_be_enlarged_for_the_backbone(backbone: str) -> None:
     assert large(patches()).shape == (2, 2)
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "test_efficientnet", "test_convnext"])
+def test_a_backbone_can_end_at_a_finer_feature_map(backbone: str, tmp_path: Path) -> None:
+    whole = build(backbone)[0]
+    save_file(whole.backbone.state_dict(), tmp_path / "whole.safetensors")
+    ended = build(backbone, stride=16, weights=tmp_path / "whole.safetensors")[0].eval()
+    assert ended.features(patches()).shape[2:] == (6, 6)
+    assert ended(patches()).shape == (2, 2)
+    kept = ended.backbone.state_dict()
+    assert 0 < len(kept) < len(whole.backbone.state_dict())
+    assert all(torch.equal(value, whole.backbone.state_dict()[key]) for key, value in kept.items())
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "p4m_resnet"])
+def test_a_backbone_that_cannot_end_there_says_so(backbone: str) -> None:
+    with pytest.raises(RecipeError, match="cannot end at a stride of 16"):
+        build(backbone, stride=16)
+
+
 def test_scaling_and_normalisation_happen_inside() -> None:
     network = build("test_resnet")[0]
     white = network.normalise(torch.full((1, 96, 96, 3), 255, dtype=torch.uint8))

@@ -48,6 +48,7 @@ class Architecture(Part):
     kind: Literal["timm", "custom"] = "timm"
     backbone: str = "resnet50"
     side: int = 96
+    stride: int = 32
     pooling: str = "avg"
     hidden: list[int] = Field(default_factory=list)
     dropout: float = 0.0
@@ -138,7 +139,8 @@ class Bundle:
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
-        return build(arch.backbone, pooling=arch.pooling, hidden=arch.hidden, dropout=arch.dropout, side=arch.side)[0]
+        head = {"pooling": arch.pooling, "hidden": arch.hidden, "dropout": arch.dropout}
+        return build(arch.backbone, side=arch.side, stride=arch.stride, **head)[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""

@@ -25,6 +25,7 @@ PATCH = 96
 CENTRE = 32
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+STRIDE = 32
 POOLINGS = ("avg", "max", "avgmax", "gem", "centre", "avgcentre")
 
 
@@ -161,6 +162,7 @@ def build(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
     side: int = PATCH,
+    stride: int = STRIDE,
 ) -> tuple[Classifier, str]:
     """A classifier, and a sentence on where its weights come from and under which licence.
 
@@ -171,9 +173,10 @@ def build(
         hidden: widths of the head's hidden layers.
         dropout: of the head.
         side: pixels to which patches are enlarged for the backbone.
+        stride: pixels of the image to a cell of the last feature map; below 32, the layers after that are left out.
 
     Raises:
-        RecipeError: timm has no such backbone.
+        RecipeError: timm has no such backbone, or it cannot end at that stride.
         WeightsError: the weights cannot be had, are unsafe to load, or belong to another network.
     """
     if not timm.is_model(backbone.partition(".")[0]):
@@ -184,9 +187,9 @@ def build(
             hint="Choose one that `python -c 'import timm; print(timm.list_models())'` lists.",
         )
     if weights == "imagenet":
-        net, origin = _from_hub(backbone, side)
+        net, origin = _from_hub(backbone, side, stride)
     else:
-        net, origin = _create(backbone, side), "random initialisation"
+        net, origin = _create(backbone, side, stride), "random initialisation"
         if weights != "none":
             origin = load_backbone(net, Path(weights))
     config = getattr(net, "pretrained_cfg", {}) or {}
@@ -195,13 +198,27 @@ def build(
     return classifier, origin
 
 
-def _create(name: str, side: int, **options: Any) -> nn.Module:
+def _create(name: str, side: int, stride: int, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
     try:
         # Transformers need to be told the size; convolutional networks take any and refuse the word.
-        return timm.create_model(name, img_size=side, **options)
+        net = timm.create_model(name, img_size=side, **options)
     except TypeError:
-        return timm.create_model(name, **options)
+        net = timm.create_model(name, **options)
+    return net if stride == STRIDE else _ended_at(net, name, stride)
+
+
+def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
+    """``net`` without the layers after its feature map of ``stride`` pixels a cell."""
+    strides = [level["reduction"] for level in getattr(net, "feature_info", ())]
+    if strides.count(stride) != 1 or not hasattr(net, "prune_intermediate_layers"):
+        raise RecipeError(
+            f"'{name}' cannot end at a stride of {stride}.",
+            where="model.stride",
+            hint="Leave it at 32, or choose a convolutional backbone such as resnet50.",
+        )
+    net.prune_intermediate_layers([strides.index(stride)])
+    return net
 
 
 @torch.inference_mode()
@@ -212,13 +229,15 @@ def _channels(classifier: Classifier) -> int:
     return channels
 
 
-def _from_hub(name: str, side: int) -> tuple[nn.Module, str]:
+def _from_hub(name: str, side: int, stride: int) -> tuple[nn.Module, str]:
     """ImageNet weights from timm's hub, else from torchvision's where it has the same network."""
     console.print(f"Fetching ImageNet weights for {name}, unless they are in the cache.", markup=False)
     try:
-        net = _create(name, side, pretrained=True)
+        net = _create(name, side, stride, pretrained=True)
+    except RecipeError:
+        raise
     except Exception as from_timm:  # the hub's client raises whatever its transport does
-        net = _create(name, side)
+        net = _create(name, side, stride)
         try:
             return net, _from_torchvision(net, name)
         except Exception as from_torchvision:

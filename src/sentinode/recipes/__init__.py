@@ -37,6 +37,10 @@ class ModelRecipe(Section):
         le=384,
         description="Pixels to which patches are enlarged for the backbone; its cost grows with the square.",
     )
+    stride: Literal[8, 16, 32] = Field(
+        32,
+        description="Pixels of a patch to a cell of the last feature map: below 32, the backbone's later layers are left out.",
+    )
     pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
         "avg",
         description="How the feature map becomes one vector; 'centre' takes the labelled 32 x 32 alone.",
@@ -146,7 +150,7 @@ class Recipe(Section):
 def value_range(info: FieldInfo) -> str:
     """The values that a key may have, such as `` [0 .. 1]``; empty where its description says it."""
     if get_origin(info.annotation) is Literal:
-        return f" [{', '.join(get_args(info.annotation))}]"
+        return f" [{', '.join(map(str, get_args(info.annotation)))}]"
     bounds = {type(mark).__name__: mark for mark in info.metadata}
     low, high = bounds.get("Ge") or bounds.get("Gt"), bounds.get("Le") or bounds.get("Lt")
     if low is None or high is None:

@@ -101,6 +101,7 @@ class Run:
             hidden=model.hidden,
             dropout=model.dropout,
             side=model.side,
+            stride=model.stride,
         )
         return network, self.checkpoint.origin if self.checkpoint else origin
 
@@ -378,6 +379,7 @@ class Run:
         return bundles.Architecture(
             backbone=model.backbone,
             side=model.side,
+            stride=model.stride,
             pooling=model.pooling,
             hidden=model.hidden,
             dropout=model.dropout,
