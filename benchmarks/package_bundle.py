@@ -1,9 +1,10 @@
 """Make a run the bundle that comes with Sentinode, and write its model card.
 
-    python benchmarks/package_bundle.py --data DATA --weights RUN
+    python benchmarks/package_bundle.py --data DATA --run RUN [--initial-weights TEXT]
 
-RUN was trained from nothing, on patches that are CC0 alone: `sentinode train DATA --out RUN --recipe p4m`. The bundle
-goes to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and test.
+RUN was trained on patches that are CC0 alone, from nothing or from weights whose licence permits it: `sentinode train DATA
+--out RUN --recipe small`. A run that began with a file must be told what that file was, with its licence. The bundle goes
+to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and test.
 """
 
 from __future__ import annotations
@@ -24,21 +25,27 @@ from sentinode.scoring import FIGURES
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 DOCS = Path(__file__).parents[1] / "docs"
 LARGEST = 5_000_000
-LICENCE = "Apache-2.0, as Sentinode; trained from random weights on PatchCamelyon, which is CC0."
+LICENCE = "Apache-2.0, as Sentinode; trained on PatchCamelyon, which is CC0."
+PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0")
+NOTHING = "random initialisation"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="labelled patches with valid and test")
-    parser.add_argument("--weights", type=Path, required=True, help="the run, or its bundle")
-    parser.add_argument("--name", default="sentinode-p4m")
+    parser.add_argument("--run", type=Path, required=True, help="the run, or its bundle")
+    parser.add_argument("--initial-weights", help="what the run's weights file was, and its licence")
+    parser.add_argument("--name", default="sentinode-small")
     arguments = parser.parse_args()
-    trained = bundles.load(arguments.weights)
-    if trained.card.initial_weights != "random initialisation":
-        raise SystemExit(f"{arguments.weights} began with {trained.card.initial_weights}: it cannot be shipped.")
+    trained = bundles.load(arguments.run)
+    initial = arguments.initial_weights or trained.card.initial_weights
+    if initial != NOTHING and not any(licence in initial.lower() for licence in PERMISSIVE):
+        raise SystemExit(
+            f"{arguments.run} began with {initial}: no permissive licence is stated, so it is not shipped."
+        )
     if trained.card.toy:
-        raise SystemExit(f"{arguments.weights} was trained on generated patches: it is a toy.")
-    card = trained.card.model_copy(update={"name": arguments.name, "licence": LICENCE})
+        raise SystemExit(f"{arguments.run} was trained on generated patches: it is a toy.")
+    card = trained.card.model_copy(update={"name": arguments.name, "licence": LICENCE, "initial_weights": initial})
     packaged = bundles.save(bundles.PACKAGED, trained.classifier(), card)
     size = sum(file.stat().st_size for file in bundles.PACKAGED.iterdir())
     if size > LARGEST:

@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: Patc
 
 
 def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData, tmp_path: Path) -> None:
-    settings = ("training.checkpoint_minutes=0", "training.ema=0.9", "augment.mixup=0.2")
+    settings = ("training.checkpoint_minutes=0", "training.ema=0.9", "training.teacher=0.5", "augment.mixup=0.2")
     fit(recipe(*settings), data, tmp_path / "whole", show=False)
     command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "cut")]
     command += ["--recipe", "quick", "--resume"]
@@ -294,6 +294,12 @@ def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -
 def test_an_unknown_rule_is_refused_before_anything_is_written(data: PatchData, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="acuracy"):
         fit(recipe("operating_point.rule=acuracy"), data, tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_without_a_moving_average_is_refused(data: PatchData, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there is none"):
+        fit(recipe("training.teacher=0.5", "training.ema=0"), data, tmp_path / "run", show=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -97,6 +97,12 @@ class TrainingRecipe(Section):
     accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="Share of the target spread over both classes.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay per step of the weights' moving average; 0 for none.")
+    teacher: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the target that the moving average answers, rising in a first pass; 0 for none.",
+    )
     patience: int = Field(
         0, ge=0, le=1000, description="Epochs without a better valid score before it stops; 0: never."
     )

@@ -123,6 +123,12 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
             where="training.batch_size",
             hint=f"For example --set training.batch_size={devices * max(recipe.training.batch_size // devices, 1)}",
         )
+    if recipe.training.teacher and not recipe.training.ema:
+        raise RecipeError(
+            "the moving average is to teach, but there is none.",
+            where="training.teacher",
+            hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
+        )
     choose_threshold(np.array([0, 1], np.uint8), np.array([0.2, 0.8]), recipe.operating_point.rule)
 
 

@@ -76,7 +76,8 @@ class Learner:
         """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,). Returns the mean loss."""
         self._set_rate(step)
         rng = self._seed(step)
-        images, targets = self.augment(images, rng), functional.one_hot(labels, 2).float()
+        targets = self._targets(images, labels, step)
+        images = self.augment(images, rng)
         images, targets = self.augment.mix(images, targets, rng)
         loss = self._gradients_within_memory(images, targets)
         if self.recipe.optimizer.gradient_clip:
@@ -92,6 +93,21 @@ class Learner:
         peak = optimizer.head_lr if self.stage.head_only else optimizer.lr
         self.rate = peak * learning_rate_factor(step, self.stage.steps, optimizer)
         set_learning_rate(self.optimizer, self.rate)
+
+    def _targets(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """What the network shall answer, (B, 2): the labels, and a share of what its moving average answers.
+
+        Wrong labels are learnt late, and by heart. The average has not learnt them yet, and speaks against them (mean
+        teacher, Tarvainen and Valpola 2017; for wrong labels, Liu et al. 2020). It sees the patches as they are.
+        """
+        targets = functional.one_hot(labels, 2).float()
+        if self.average is None or not self.recipe.training.teacher:
+            return targets
+        share = self.recipe.training.teacher * min(1.0, step * self.stage.epochs / self.stage.steps)
+        self.average.eval()
+        with torch.no_grad(), self.fabric.autocast():
+            taught = self.average.module(images).float().softmax(1)
+        return targets.lerp(taught, share)
 
     def _seed(self, step: int) -> torch.Generator:
         """Random numbers that follow from the step alone, so that a resumed run draws what it would have drawn."""

@@ -1,0 +1,45 @@
+"""The step that a network takes on a batch: what it shall answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from sentinode.classifier import build
+from sentinode.recipes import load_recipe
+from sentinode.training.learner import Learner, Stage
+from sentinode.training.optimisation import moving_average
+
+STAGE = Stage(1, "all layers", epochs=4, steps=40, head_only=False)
+
+
+def a_learner(teacher: float) -> Learner:
+    recipe = load_recipe("quick", [f"training.teacher={teacher}", "training.ema=0.9"])
+    network = build("test_resnet")[0]
+    return Learner(Fabric(accelerator="cpu"), recipe, STAGE, network, moving_average(network, 0.9), parts=1)
+
+
+def test_without_a_teacher_the_targets_are_the_labels() -> None:
+    images, labels = torch.randint(256, (4, 96, 96, 3), dtype=torch.uint8), torch.tensor([0, 1, 1, 0])
+    targets = a_learner(0.0)._targets(images, labels, step=20)
+    assert torch.equal(targets, torch.tensor([[1.0, 0], [0, 1], [0, 1], [1, 0]]))
+
+
+@pytest.mark.parametrize(("step", "share"), [(0, 0.0), (5, 0.2), (10, 0.4), (39, 0.4)])
+def test_the_moving_average_has_its_share_of_the_targets_after_a_first_pass(step: int, share: float) -> None:
+    images, labels = torch.randint(256, (4, 96, 96, 3), dtype=torch.uint8), torch.tensor([0, 1, 1, 0])
+    learner = a_learner(0.4)
+    assert learner.average is not None
+    with torch.no_grad():
+        taught = learner.average.module.eval()(images).softmax(1)
+    expected = (1 - share) * torch.nn.functional.one_hot(labels, 2) + share * taught
+    torch.testing.assert_close(learner._targets(images, labels, step), expected)
+
+
+def test_teaching_changes_nothing_in_the_moving_average() -> None:
+    learner = a_learner(0.4)
+    assert learner.average is not None
+    before = {key: value.clone() for key, value in learner.average.state_dict().items()}
+    learner._targets(torch.randint(256, (4, 96, 96, 3), dtype=torch.uint8), torch.tensor([0, 1, 1, 0]), step=20)
+    assert all(torch.equal(value, before[key]) for key, value in learner.average.state_dict().items())
