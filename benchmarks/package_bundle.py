@@ -2,9 +2,10 @@
 
     python benchmarks/package_bundle.py --data DATA --run RUN [--initial-weights TEXT]
 
-RUN was trained on patches that are CC0 alone, from nothing or from weights whose licence permits it: `sentinode train DATA
---out RUN --recipe small`. A run that began with a file must be told what that file was, with its licence. The bundle goes
-to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and test.
+RUN was trained on patches that are CC0 alone, from nothing or from weights whose licence permits it:
+`sentinode train DATA --out RUN --recipe small`. Where it began with a file, say what that was, and its licence. The
+bundle goes to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and
+test.
 """
 
 from __future__ import annotations

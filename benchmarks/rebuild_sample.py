@@ -1,11 +1,12 @@
 """Rebuild, from public files, the sample of PatchCamelyon that the figures in README and docs come from.
 
     python benchmarks/rebuild_sample.py --data pcam --out sample
-    python benchmarks/rebuild_sample.py --data pcam --out sample --kaggle histopathologic-cancer-detection
+    python benchmarks/rebuild_sample.py --data pcam --out sample --kaggle histopathologic-cancer-detection [--join]
 
 ``--data`` is the folder that ``sentinode data download pcam`` filled. ``sample_indices.csv.gz`` names the patches:
 their rows in the official files, counted from 0, and for the split ``kaggle`` their ids. The official files of these
-rows are written to ``--out``, and with ``--kaggle`` also its subset of the competition's files, to ``OUT/kaggle``.
+rows are written to ``--out``, and with ``--kaggle`` also its subset of the competition's files, to ``OUT/kaggle``; or,
+with ``--join``, these patches are added to the train split, as they are.
 The sample was stored as JPEG of quality 75, so the patches are compressed likewise; ``--jpeg 0`` leaves them as
 published.
 """
@@ -78,17 +79,37 @@ def copy_kaggle(kaggle: Path, out: Path, ids: list[str]) -> None:
     print(f"kaggle: {len(ids):,} patches")
 
 
+def join_kaggle(kaggle: Path, out: Path, ids: list[str]) -> None:
+    """Add the patches of some ids to the train split of the official files in ``out``."""
+    with (kaggle / "train_labels.csv").open(newline="", encoding="utf-8") as file:
+        labels = {row["id"]: int(row["label"]) for row in csv.DictReader(file)}
+    added = {
+        "x": np.stack([np.asarray(Image.open(kaggle / "train" / f"{name}.tif").convert("RGB")) for name in ids]),
+        "y": np.array([labels[name] for name in ids], np.uint8).reshape(-1, 1, 1, 1),
+    }
+    for part, values in added.items():
+        path = out / f"camelyonpatch_level_2_split_train_{part}.h5"
+        with h5py.File(path, "r+") as file:
+            together = np.concatenate([file[part][:], values])
+            del file[part]
+            file[part] = together
+    print(f"train: {len(together):,} patches, {len(ids):,} of them Kaggle's")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the official files")
     parser.add_argument("--out", type=Path, required=True, help="where to write the sample")
     parser.add_argument("--kaggle", type=Path, help="the folder of the Kaggle competition's files")
     parser.add_argument("--jpeg", type=int, default=75, metavar="QUALITY", help="0 for none [75]")
+    parser.add_argument("--join", action="store_true", help="add Kaggle's patches to train")
     options = parser.parse_args()
     names = sampled()
     rows = {split: np.array(names[split], dtype=np.int64) for split in SPLITS}
     write_official(options.data, options.out, rows, options.jpeg)
-    if options.kaggle:
+    if options.kaggle and options.join:
+        join_kaggle(options.kaggle, options.out, names["kaggle"])
+    elif options.kaggle:
         copy_kaggle(options.kaggle, options.out / "kaggle", names["kaggle"])
 
 

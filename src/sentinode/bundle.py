@@ -81,7 +81,7 @@ class Card(Part):
     temperature: float = Field(1.0, gt=0, description="Divides the logits; fitted on valid.")
     thresholds: dict[str, Threshold]
     threshold_rule: str = Field(description="The rule that the recipe chose.")
-    prior: float = Field(0.5, description="Share of tumour among the training patches.")
+    prior: float = Field(0.5, description="Share of tumour among the patches that the probabilities speak of.")
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -139,8 +139,14 @@ class Bundle:
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
-        head = {"pooling": arch.pooling, "hidden": arch.hidden, "dropout": arch.dropout}
-        return build(arch.backbone, side=arch.side, stride=arch.stride, **head)[0]
+        return build(
+            arch.backbone,
+            pooling=arch.pooling,
+            hidden=arch.hidden,
+            dropout=arch.dropout,
+            side=arch.side,
+            stride=arch.stride,
+        )[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""

@@ -73,6 +73,12 @@ class Classifier(nn.Module):
             planes = functional.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
         return as_map(self.backbone(planes), self.backbone)
 
+    @torch.no_grad()
+    def lean(self, offset: float) -> None:
+        """Add ``offset`` to each margin (logit of tumour minus that of normal) by the bias of the head's last layer."""
+        last = [module for module in self.head.modules() if isinstance(module, nn.Linear)][-1]
+        last.bias.add_(torch.tensor([-offset / 2, offset / 2]).to(last.bias))
+
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, 96, 96, 3) to float32 logits (B, 2)."""
         logits: Tensor = self.head(self.features(images))
@@ -217,7 +223,7 @@ def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
             where="model.stride",
             hint="Leave it at 32, or choose a convolutional backbone such as resnet50.",
         )
-    net.prune_intermediate_layers([strides.index(stride)])
+    net.prune_intermediate_layers([strides.index(stride)])  # type: ignore[operator]
     return net
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from sentinode.errors import DataError
-from sentinode.scoring import calibrated, ece_floor, fit_temperature, measure, reliability
+from sentinode.scoring import calibrated, ece_floor, fit_platt, fit_temperature, measure, reliability
 
 
 def sample(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -63,6 +63,31 @@ def test_margins_that_are_all_wrong_end_at_the_end_of_the_range(caplog: pytest.L
 def test_margins_that_cannot_be_fitted_are_refused(margins: list[float], labels: list[int]) -> None:
     with pytest.raises(DataError):
         fit_temperature(margins, labels)
+
+
+@pytest.mark.parametrize(("temperature", "offset"), [(0.5, 1.0), (1.0, 0.0), (3.0, -2.0)])
+def test_a_known_temperature_and_offset_are_found_again(temperature: float, offset: float) -> None:
+    rng = np.random.default_rng(0)
+    margins = 3 * rng.standard_normal(60_000)
+    labels = rng.random(60_000) < expit((margins + offset) / temperature)
+    assert fit_platt(margins, labels) == pytest.approx((temperature, offset), abs=0.08)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_with_the_offset_the_mean_probability_is_the_share_of_tumour(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(300) < 0.3
+    margins = 2 * rng.standard_normal(300) + labels + rng.normal()
+    temperature, offset = fit_platt(margins, labels)
+    assert calibrated(margins + offset, temperature).mean() == pytest.approx(labels.mean(), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("margins", [[-2.0, -1, 3, 4], [1.0, 2, 3, 4]])
+def test_where_labels_cannot_say_there_is_no_offset(margins: list[float]) -> None:
+    labels = [0, 0, 1, 1]
+    assert fit_platt(margins, labels) == (fit_temperature(margins, labels), 0.0)
+    assert fit_platt(margins, [1, 1, 1, 1]) == (1.0, 0.0)
 
 
 def test_bins_hold_equally_many_patches_as_split_by_numpy() -> None:

@@ -21,6 +21,7 @@ from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, W
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
+from sentinode.scoring import calibrated
 from sentinode.training import fit, learner
 from sentinode.training import run as running
 
@@ -204,6 +205,30 @@ def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Pa
     assert (bundle.card.architecture.class_name or "").endswith("test_fit.Own")
     assert "class Own" in (bundle.card.architecture.source or "")
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
+
+
+def test_an_offset_is_kept_in_the_head_and_makes_the_probabilities_right_on_average(
+    data: PatchData, tmp_path: Path
+) -> None:
+    plain, moved = (
+        fit(recipe(f"operating_point.calibration={kind}"), data, tmp_path / kind, show=False)
+        for kind in ("temperature", "platt")
+    )
+    valid = data["valid"]
+    images = torch.from_numpy(np.asarray(valid.images[:]))
+    with torch.inference_mode():
+        logits = [bundle.classifier()(images) for bundle in (plain, moved)]
+    before, after = ((each[:, 1] - each[:, 0]).numpy() for each in logits)
+    assert after - before == pytest.approx(np.full(len(valid), (after - before)[0]), abs=1e-4)
+    said = calibrated(after, moved.card.temperature)
+    assert said.mean() == pytest.approx(valid.labels.mean(), abs=0.01)
+    assert moved.card.prior == valid.labels.mean()
+
+
+def test_an_offset_needs_a_head_that_can_keep_it(data: PatchData, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="needs a head"):
+        fit(recipe("operating_point.calibration=platt"), data, tmp_path / "run", module=Own, show=False)
+    assert not (tmp_path / "run").exists()
 
 
 class Own(torch.nn.Module):

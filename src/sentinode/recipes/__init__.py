@@ -39,7 +39,7 @@ class ModelRecipe(Section):
     )
     stride: Literal[8, 16, 32] = Field(
         32,
-        description="Pixels of a patch to a cell of the last feature map: below 32, the backbone's later layers are left out.",
+        description="Pixels to a cell of the last feature map; below 32 the backbone's last layers are left out.",
     )
     pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
         "avg",
@@ -116,8 +116,12 @@ class TrainingRecipe(Section):
 
 
 class OperatingPointRecipe(Section):
-    """The threshold that turns a probability into a verdict."""
+    """What makes a margin a probability, and the threshold that makes a probability a verdict."""
 
+    calibration: Literal["temperature", "platt"] = Field(
+        "temperature",
+        description="Fitted on valid: a temperature, or 'platt': an offset, too, kept in the head's bias.",
+    )
     rule: str = Field(
         "accuracy",
         description="Chosen on valid by: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95; or half.",

@@ -5,6 +5,7 @@ from sentinode.scoring.calibration import (
     Reliability,
     calibrated,
     ece_floor,
+    fit_platt,
     fit_temperature,
     reliability,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "calibrated",
     "choose_threshold",
     "ece_floor",
+    "fit_platt",
     "fit_temperature",
     "measure",
     "parse_rule",

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and the one number that mends it."""
+"""Whether a probability means what it says, and the one number or two that mend it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 from sentinode.errors import DataError
@@ -63,6 +63,42 @@ def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
     if not lowest * 1.001 < best < highest * 0.999:
         log.warning("The temperature, %.3g, is at the end of its range: the outputs do not fit.", best)
     return best
+
+
+def fit_platt(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """The temperature T and the offset b with the lowest negative log-likelihood of sigmoid((margin + b) / T).
+
+    Platt (1999). Where a network leans to one class on other slides than it was trained on, no temperature alone can
+    mend its probabilities.
+
+    Args:
+        margins: float (N,), logit of tumour minus logit of normal.
+        labels: (N,), 0 or 1.
+
+    Returns:
+        (T, b). b is 0.0 and T that of :func:`fit_temperature` where the labels cannot say: one class only, or classes
+        that some threshold separates wholly.
+
+    Raises:
+        DataError: no patches, unequal lengths, or margins that are not finite.
+    """
+    temperature = fit_temperature(margins, labels)
+    margin = np.asarray(margins, dtype=np.float64).ravel()
+    label = np.asarray(labels).ravel() == 1
+    if label.all() or not label.any() or margin[label].min() > margin[~label].max():
+        return temperature, 0.0
+    signs = np.where(label, -1.0, 1.0)
+
+    def loss(line: Floats) -> tuple[float, Floats]:
+        wrong = signs * (line[0] * margin + line[1])
+        slope = signs * expit(wrong) / len(margin)
+        return float(np.logaddexp(0.0, wrong).mean()), np.array([slope @ margin, slope.sum()])
+
+    lowest, highest = TEMPERATURES
+    held = [(1 / highest, 1 / lowest), (None, None)]
+    found = minimize(loss, np.array([1 / temperature, 0.0]), jac=True, method="L-BFGS-B", bounds=held)
+    steepness, height = (float(value) for value in found.x)
+    return 1 / steepness, height / steepness
 
 
 def calibrated(margins: ArrayLike, temperature: float) -> NDArray[np.float32]:

@@ -69,6 +69,12 @@ def fit(
     """
     out = Path(out)
     _check(recipe, data, devices)
+    if module is not None and recipe.operating_point.calibration == "platt":
+        raise RecipeError(
+            "an offset needs a head to be kept in, and a network of one's own has its own.",
+            where="operating_point.calibration",
+            hint="Leave it at 'temperature'.",
+        )
     _refuse_to_overwrite(out, resume)
     target = choose_device(device)
     if target.type == "cuda" and devices > torch.cuda.device_count():

@@ -31,7 +31,7 @@ from sentinode.errors import DataError, Interrupted, RecipeError
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import bar, console
 from sentinode.recipes import Recipe
-from sentinode.scoring import auc, calibrated, choose_threshold, fit_temperature, measure
+from sentinode.scoring import auc, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -333,7 +333,12 @@ class Run:
         self.network.load_state_dict(load_best(self.job.out))
         margins = self._margins(self.network, self.valid, "Operating point", alone=True)
         labels, recipe = self.valid.labels, self.recipe
-        temperature = fit_temperature(margins, labels)
+        temperature, prior = fit_temperature(margins, labels), float(self.train.labels.mean())
+        if recipe.operating_point.calibration == "platt" and isinstance(self.network, Classifier):
+            temperature, offset = fit_platt(margins, labels)
+            self.network.lean(offset)
+            margins = margins + np.float32(offset)
+            prior = float(labels.mean())  # the offset is that of valid's balance
         probabilities = calibrated(margins, temperature)
         rule = recipe.operating_point.rule
         thresholds = {
@@ -354,7 +359,7 @@ class Run:
             temperature=temperature,
             thresholds=thresholds,
             threshold_rule=rule,
-            prior=float(self.train.labels.mean()),
+            prior=prior,
             metrics={"valid": bundles.plain(scores.as_dict())},
             data=self._describe_data(),
             recipe=recipe.model_dump(mode="json"),
