@@ -53,14 +53,17 @@ def main() -> None:
         raise SystemExit(f"{size:,} bytes are too many for the repository.")
     data = open_data(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
-        valid, test = (evaluate(packaged, data, split, Path(folder, split)).scores for split in ("valid", "test"))
+        scores = {
+            name: evaluate(packaged, data, name.partition("_")[0], Path(folder, name), tta=name.endswith("_tta")).scores
+            for name in ("valid", "valid_tta", "test", "test_tta")
+        }
         stress(packaged, data, "valid", folder, precision="float32")
         shutil.copyfile(Path(folder, "stress.png"), DOCS / "images" / "stress.png")
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
         TEMPLATE.read_text("utf-8")
     )
     counts = {split: sum(counted.values()) for split, counted in card.data["counts"].items()}
-    page = template.render(card=card, valid=valid, test=test, counts=counts, size=size, figures=FIGURES)
+    page = template.render(card=card, counts=counts, size=size, figures=FIGURES, **scores)
     (DOCS / "model-card.md").write_text(page, encoding="utf-8", newline="\n")
     print(DOCS / "model-card.md")
 
