@@ -11,6 +11,7 @@ test.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from sentinode import bundle as bundles
 from sentinode.evaluation import evaluate
 from sentinode.evaluation.stress import stress
 from sentinode.patches import open_data
+from sentinode.recipes import load_recipe
 from sentinode.scoring import FIGURES
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
@@ -36,14 +38,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled patches with valid and test")
     parser.add_argument("--run", type=Path, required=True, help="the run, or its bundle")
     parser.add_argument("--initial-weights", help="what the run's weights file was, and its licence")
+    parser.add_argument("--recipe", default="small", help="the shipped recipe that the run followed")
     parser.add_argument("--name", default="sentinode-small")
     arguments = parser.parse_args()
     trained = bundles.load(arguments.run)
-    initial = arguments.initial_weights or trained.card.initial_weights
-    if initial != NOTHING and not any(licence in initial.lower() for licence in PERMISSIVE):
+    initial = trained.card.initial_weights
+    if initial.startswith("file ") and arguments.initial_weights:
+        initial = arguments.initial_weights
+    if initial != NOTHING and not re.search(rf"\b({'|'.join(map(re.escape, PERMISSIVE))})\b", initial.lower()):
         raise SystemExit(
             f"{arguments.run} began with {initial}: no permissive licence is stated, so it is not shipped."
         )
+    settings = [f"model.weights={trained.card.recipe['model']['weights']}", f"training.seed={trained.card.seed}"]
+    if trained.card.recipe != load_recipe(arguments.recipe, settings).model_dump(mode="json"):
+        raise SystemExit(f"{arguments.run} did not follow the recipe {arguments.recipe}.")
     if trained.card.toy:
         raise SystemExit(f"{arguments.run} was trained on generated patches: it is a toy.")
     card = trained.card.model_copy(update={"name": arguments.name, "licence": LICENCE, "initial_weights": initial})
@@ -63,7 +71,7 @@ def main() -> None:
         TEMPLATE.read_text("utf-8")
     )
     counts = {split: sum(counted.values()) for split, counted in card.data["counts"].items()}
-    page = template.render(card=card, counts=counts, size=size, figures=FIGURES, **scores)
+    page = template.render(card=card, counts=counts, size=size, figures=FIGURES, recipe=arguments.recipe, **scores)
     (DOCS / "model-card.md").write_text(page, encoding="utf-8", newline="\n")
     print(DOCS / "model-card.md")
 

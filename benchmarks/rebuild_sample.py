@@ -104,6 +104,8 @@ def main() -> None:
     parser.add_argument("--jpeg", type=int, default=75, metavar="QUALITY", help="0 for none [75]")
     parser.add_argument("--join", action="store_true", help="add Kaggle's patches to train")
     options = parser.parse_args()
+    if options.join and not options.kaggle:
+        parser.error("--join needs --kaggle")
     names = sampled()
     rows = {split: np.array(names[split], dtype=np.int64) for split in SPLITS}
     write_official(options.data, options.out, rows, options.jpeg)

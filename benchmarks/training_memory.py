@@ -5,7 +5,8 @@
 Counts, on any machine, the bytes of every tensor that the forward pass keeps for the backward pass in bfloat16, for two
 sizes of batch, so that what belongs to a patch and what belongs to the network come apart; and adds the weights, their
 gradients, the optimiser's two moments and the moving average. What a device needs beside these (workspaces of its
-libraries, fragments) is not counted. With CUDA, it also takes one step there and prints what PyTorch held at most.
+libraries, fragments) is not counted. With CUDA, it also takes two steps there and prints what PyTorch held at most. A
+teacher's pass keeps nothing for backward, and is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, [*arguments.set, "model.weights=none"])
     model = recipe.model
-    network, _ = build(model.backbone, weights="none", pooling=model.pooling, hidden=model.hidden, side=model.side)
+    network, _ = build(
+        model.backbone,
+        pooling=model.pooling,
+        hidden=model.hidden,
+        dropout=model.dropout,
+        side=model.side,
+        stride=model.stride,
+    )
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     few, many = kept(network, 8), kept(network, 16)
     each = (many - few) / 8

@@ -36,7 +36,7 @@ def test_its_page_speaks_of_this_very_bundle(packaged: Bundle) -> None:
     assert packaged.card.name in page
     assert f"{packaged.card.architecture.parameters:,} parameters" in page
     assert f"threshold ({packaged.card.threshold:.3f}" in page
-    assert f"{packaged.card.metrics['valid']['auc']['value']:.3f}" in page
+    assert f"| auc | {packaged.card.metrics['valid']['auc']['value']:.3f} (" in page
 
 
 def test_on_real_patches_it_ranks_as_its_card_says(packaged: Bundle, shared: Path) -> None:

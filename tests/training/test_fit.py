@@ -194,6 +194,18 @@ def test_out_of_memory_halves_what_is_computed_at_once(
     monkeypatch.setattr(learner.Learner, "_gradients", small_memory)
     fit(recipe(), data, tmp_path / "run", show=False)
     assert "computing each batch of 16 in 4 parts" in capsys.readouterr().err
+    teach = learner.Learner._targets
+
+    def small_memory_for_the_teacher(
+        self: learner.Learner, images: torch.Tensor, labels: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        if len(images) // self.parts > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return teach(self, images, labels, step)
+
+    monkeypatch.setattr(learner.Learner, "_targets", small_memory_for_the_teacher)
+    fit(recipe("training.teacher=0.5", "training.ema=0.9"), data, tmp_path / "taught", show=False)
+    assert "computing each batch of 16 in 8 parts" in capsys.readouterr().err
     monkeypatch.setattr(learner.Learner, "_gradients", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(DeviceError, match="memory runs out"):
         fit(recipe(), data, tmp_path / "none", show=False)
@@ -207,22 +219,34 @@ def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Pa
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
 
 
-def test_an_offset_is_kept_in_the_head_and_makes_the_probabilities_right_on_average(
-    data: PatchData, tmp_path: Path
-) -> None:
+def test_an_offset_is_kept_in_the_head_and_makes_the_probabilities_right_on_average(tmp_path: Path) -> None:
+    data = unbalanced(tmp_path / "patches")
     plain, moved = (
         fit(recipe(f"operating_point.calibration={kind}"), data, tmp_path / kind, show=False)
         for kind in ("temperature", "platt")
     )
     valid = data["valid"]
     images = torch.from_numpy(np.asarray(valid.images[:]))
+    assert valid.labels.mean() != data["train"].labels.mean()
     with torch.inference_mode():
         logits = [bundle.classifier()(images) for bundle in (plain, moved)]
     before, after = ((each[:, 1] - each[:, 0]).numpy() for each in logits)
-    assert after - before == pytest.approx(np.full(len(valid), (after - before)[0]), abs=1e-4)
+    offset = (after - before)[0]
+    assert abs(offset) > 0.01
+    assert after - before == pytest.approx(np.full(len(valid), offset), abs=1e-4)
     said = calibrated(after, moved.card.temperature)
     assert said.mean() == pytest.approx(valid.labels.mean(), abs=0.01)
     assert moved.card.prior == valid.labels.mean()
+
+
+def unbalanced(folder: Path) -> PatchData:
+    """Generated patches of whose valid split a quarter of the tumour labels are called normal."""
+    synthesise(folder, train=80, valid=32, test=2, slides=4, show=False)
+    with h5py.File(folder / "camelyonpatch_level_2_split_valid_y.h5", "r+") as file:
+        labels = file["y"][:]
+        labels[np.flatnonzero(labels)[::4]] = 0
+        file["y"][...] = labels
+    return open_data(folder, show=False)
 
 
 def test_an_offset_needs_a_head_that_can_keep_it(data: PatchData, tmp_path: Path) -> None:

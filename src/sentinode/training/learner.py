@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -76,10 +78,10 @@ class Learner:
         """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,). Returns the mean loss."""
         self._set_rate(step)
         rng = self._seed(step)
-        targets = self._targets(images, labels, step)
+        targets = self._within_memory(len(images), partial(self._targets, images, labels, step))
         images = self.augment(images, rng)
         images, targets = self.augment.mix(images, targets, rng)
-        loss = self._gradients_within_memory(images, targets)
+        loss = self._within_memory(len(images), partial(self._gradients, images, targets))
         if self.recipe.optimizer.gradient_clip:
             clip_gradients(self.optimizer.optimizer, self.recipe.optimizer.gradient_clip)
         self.optimizer.step()
@@ -106,8 +108,8 @@ class Learner:
         share = self.recipe.training.teacher * min(1.0, step * self.stage.epochs / self.stage.steps)
         self.average.eval()
         with torch.no_grad(), self.fabric.autocast():
-            taught = self.average.module(images).float().softmax(1)
-        return targets.lerp(taught, share)
+            logits = torch.cat([self.average.module(part) for part in images.chunk(self.parts)])
+        return targets.lerp(logits.float().softmax(1), share)
 
     def _seed(self, step: int) -> torch.Generator:
         """Random numbers that follow from the step alone, so that a resumed run draws what it would have drawn."""
@@ -116,15 +118,15 @@ class Learner:
         torch.manual_seed(seed)  # dropout draws from the global generator
         return torch.Generator().manual_seed(seed)
 
-    def _gradients_within_memory(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The gradients of a batch, computed in more parts where memory does not hold it at once."""
+    def _within_memory(self, size: int, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` answers for a batch of ``size``, in more parts where memory does not hold it at once."""
         while True:
             try:
-                return self._gradients(images, targets)
+                return compute()
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._halve(len(images), error)
+                self._halve(size, error)
 
     def _gradients(self, images: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=images.device)
