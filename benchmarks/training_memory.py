@@ -31,15 +31,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, [*arguments.set, "model.weights=none"])
-    model = recipe.model
-    network, _ = build(
-        model.backbone,
-        pooling=model.pooling,
-        hidden=model.hidden,
-        dropout=model.dropout,
-        side=model.side,
-        stride=model.stride,
-    )
+    network, _ = build(**recipe.model.model_dump())
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     few, many = kept(network, 8), kept(network, 16)
     each = (many - few) / 8
@@ -47,7 +39,7 @@ def main() -> None:
     copies = 4 + bool(recipe.training.ema)  # weights, gradients, two moments, and the average
     fixed = copies * 4 * parameters + (few - 8 * each)
     batch = recipe.training.batch_size // recipe.training.accumulate
-    print(f"{model.backbone}, {parameters / 1e6:.1f} million parameters, batches of {batch}")
+    print(f"{recipe.model.backbone}, {parameters / 1e6:.1f} million parameters, batches of {batch}")
     print(f"kept for backward, a patch      {each / MIB:8.1f} MiB")
     print(f"weights and all that follows    {fixed / MIB:8.0f} MiB")
     print(f"together                        {(fixed + batch * each) / MIB:8.0f} MiB")

@@ -139,14 +139,7 @@ class Bundle:
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
-        return build(
-            arch.backbone,
-            pooling=arch.pooling,
-            hidden=arch.hidden,
-            dropout=arch.dropout,
-            side=arch.side,
-            stride=arch.stride,
-        )[0]
+        return build(**arch.model_dump(exclude={"kind", "parameters", "class_name", "source"}))[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""

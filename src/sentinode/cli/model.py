@@ -27,9 +27,8 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
     first, *others = paths
     here = Path(first)
     is_bundle = (here / CARD).is_file() or (here / "bundle" / CARD).is_file()
-    if (
-        not is_bundle and here.exists()
-    ):  # what is not there may be a bundle's misspelt name: no other may take its place
+    # What is not there may be a bundle's misspelt name: no other may take its place.
+    if not is_bundle and here.exists():
         bundle, others = load(), list(paths)
         auc = bundle.card.metrics["valid"]["auc"]["value"]
         console.print(

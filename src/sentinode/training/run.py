@@ -92,17 +92,9 @@ class Run:
         if self.job.module is not None:
             module = self.job.module
             return (module if isinstance(module, nn.Module) else module()), "as the module came"
-        model = self.recipe.model
         # A run that goes on needs no initial weights; the file, or the network to fetch it, may be gone.
-        network, origin = build(
-            model.backbone,
-            weights="none" if self.checkpoint else model.weights,
-            pooling=model.pooling,
-            hidden=model.hidden,
-            dropout=model.dropout,
-            side=model.side,
-            stride=model.stride,
-        )
+        other = {"weights": "none"} if self.checkpoint else {}
+        network, origin = build(**self.recipe.model.model_dump() | other)
         return network, self.checkpoint.origin if self.checkpoint else origin
 
     def go(self) -> None:
@@ -380,16 +372,7 @@ class Run:
         if self.job.module is not None:
             name, source = bundles.describe_custom(self.network)
             return bundles.Architecture(kind="custom", parameters=count, class_name=name, source=source)
-        model = self.recipe.model
-        return bundles.Architecture(
-            backbone=model.backbone,
-            side=model.side,
-            stride=model.stride,
-            pooling=model.pooling,
-            hidden=model.hidden,
-            dropout=model.dropout,
-            parameters=count,
-        )
+        return bundles.Architecture(parameters=count, **self.recipe.model.model_dump(exclude={"weights"}))
 
     def _describe_data(self) -> dict[str, Any]:
         sets = {"train": self.train, "valid": self.valid}
