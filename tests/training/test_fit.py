@@ -164,6 +164,18 @@ def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) ->
     assert_same(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
 
 
+def test_processes_know_the_slides_that_a_map_names(tmp_path: Path) -> None:
+    synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
+    for meta in (tmp_path / "data").glob("*_meta.csv"):
+        meta.unlink()
+    sizes = {"train": 40, "valid": 20, "test": 20}
+    rows = [f"{split}/{row:06},{split}-{row % 5}" for split, size in sizes.items() for row in range(size)]
+    (tmp_path / "slides.csv").write_text("\n".join(["id,slide", *rows]), "utf-8")
+    data = open_data(tmp_path / "data", slide_map=tmp_path / "slides.csv", show=False)
+    bundle = fit(recipe("training.epochs=1"), data, tmp_path / "run", device="cpu", devices=2, show=False)
+    assert bundle.card.metrics["valid"]["resampled"] == "slide"
+
+
 def test_accumulated_parts_of_a_batch_give_its_gradient(data: PatchData, tmp_path: Path) -> None:
     # The order of a sum shows in bfloat16, and in Adam where a gradient is nearly nothing.
     exact = ("model.backbone=test_convnext", "model.dropout=0", "training.ema=0", *EXACT)

@@ -29,6 +29,7 @@ class PatchData:
         path: the path that the user gave.
         splits: the names of the splits that are present, in the order train, valid, test.
         own_splits: whether the data itself names its splits; if not, they were dealt here.
+        slide_map: the CSV that names the slide of each patch, where one was given.
         warnings: what the user should know, as sentences.
         toy: whether the patches are generated.
     """
@@ -39,13 +40,14 @@ class PatchData:
         dealt: NDArray[np.str_] | None,
         *,
         incomplete: Mapping[str, int] | None = None,
+        slide_map: Path | None = None,
         warnings: tuple[str, ...] = (),
         cache: Path,
         show: bool = True,
     ) -> None:
         self.kind, self.path, self.toy = source.kind, source.path, source.toy
         self.own_splits = source.own_splits
-        self.warnings = warnings
+        self.slide_map, self.warnings = slide_map, warnings
         present = source.parts if dealt is None else dealt
         self.splits = tuple(split for split in SPLITS if split in present)
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
@@ -140,7 +142,13 @@ def open_data(
             dealt = deal(part.ids, part.labels, part.slides, seed)
             warnings += _leakage(part)
     return PatchData(
-        source, dealt, incomplete=incomplete, warnings=tuple(warnings), cache=cache_folder(cache), show=show
+        source,
+        dealt,
+        incomplete=incomplete,
+        slide_map=slide_map,
+        warnings=tuple(warnings),
+        cache=cache_folder(cache),
+        show=show,
     )
 
 

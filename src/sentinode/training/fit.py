@@ -92,7 +92,7 @@ def fit(
             console.print(warning, markup=False)
         console.print(f"Training on {describe(target)} in {str(precision).removeprefix('torch.')}.", markup=False)
     assignment = None if data.own_splits else data.assignment()
-    job = Job(recipe, data.path, assignment, out, module, resume, show)
+    job = Job(recipe, data.path, data.slide_map, assignment, out, module, resume, show)
     with _patient_parent(devices > 1):
         failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
     if failure is not None:
@@ -104,7 +104,8 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
     """One process's part. Hands a refusal back as a value, because processes cannot raise into each other."""
     keep_freed_memory()
     try:
-        Run(fabric, job, data or open_data(job.data, assignment=job.assignment, show=False)).go()
+        data = data or open_data(job.data, slide_map=job.slide_map, assignment=job.assignment, show=False)
+        Run(fabric, job, data).go()
     except SentinodeError as error:
         return error
     return None

@@ -63,6 +63,7 @@ class Job:
 
     recipe: Recipe
     data: Path
+    slide_map: Path | None
     assignment: Mapping[str, str] | None
     out: Path
     module: ModuleSource | None
