@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 FIGURES = ("auc", "accuracy", "nll", "ece")
 
@@ -37,13 +38,20 @@ def train(options: argparse.Namespace, seed: int) -> Path:
     return run
 
 
-def evaluate(run: Path, data: Path, split: str, tta: bool) -> dict[str, dict[str, float]]:
+def evaluate(run: Path, data: Path, split: str, tta: bool) -> dict[str, Any]:
     out = run / f"{split}{'-tta' if tta else ''}"
     if not (out / "metrics.json").exists():
         words = ["evaluate", str(run / "bundle"), str(data), "--split", split, "--out", str(out)]
         sentinode(*words, *(["--tta"] if tta else []))
-    metrics: dict[str, dict[str, float]] = json.loads((out / "metrics.json").read_text("utf-8"))
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text("utf-8"))
     return metrics
+
+
+def row(name: str, valid: dict[str, Any], test: dict[str, Any]) -> str:
+    """A row of a Markdown table: the figures as valid (test, 95 % interval)."""
+    found = [(valid[figure], test[figure]) for figure in FIGURES]
+    cells = [f"{v['value']:.3f} ({t['value']:.3f}, {t['low']:.3f} to {t['high']:.3f})" for v, t in found]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -62,12 +70,7 @@ def main() -> None:
         for tta in (False, True):
             valid, test = (evaluate(run, options.data, split, tta) for split in ("valid", "test"))
             rows[tta].append([(valid[name]["value"], test[name]["value"]) for name in FIGURES])
-            cells = [
-                f"{valid[name]['value']:.3f} ({test[name]['value']:.3f}, {test[name]['low']:.3f} to "
-                f"{test[name]['high']:.3f})"
-                for name in FIGURES
-            ]
-            lines.append(f"| seed {seed}{', eight symmetries' if tta else ''} | {' | '.join(cells)} |")
+            lines.append(row(f"seed {seed}{', eight symmetries' if tta else ''}", valid, test))
     if len(options.seeds) > 1:
         for tta, found in rows.items():
             cells = []
