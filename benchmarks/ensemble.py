@@ -43,7 +43,6 @@ def scores(runs: list[Path], data: Path, tta: bool) -> tuple[Scores, Scores]:
     """Valid and test, at the operating point that valid gives."""
     labels, margin = together(runs, data, "valid", tta)
     temperature, offset = fit_platt(margin, labels)
-
     probability = calibrated(margin + offset, temperature)
     threshold = choose_threshold(labels, probability, "accuracy")
     unseen, far = together(runs, data, "test", tta)
