@@ -84,8 +84,9 @@ def test_the_table_holds_the_measurements(tmp_path):
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """The file is written lesion by lesion, never held."""
-    comb = np.full((20, 20), 0.01, np.float32)
-    comb[1:18, 1:18:2] = comb[1, 1:18] = 0.9
+    # Long outlines, so that the file outweighs each lesion's bounding box, which is held, and garbage not yet collected.
+    comb = np.full((60, 60), 0.01, np.float32)
+    comb[1:58, 1:58:2] = comb[1, 1:58] = 0.9
     peaks, sizes = [], []
     for times in (2, 10):
         lesions = find_lesions(made_map(np.tile(comb, (times, times))), sigma_um=0)
