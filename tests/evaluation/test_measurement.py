@@ -179,6 +179,30 @@ def test_data_without_splits_takes_those_that_training_dealt(
     assert sorted(found.ids) == sorted(name for name, split in dealt.items() if split == "test")
 
 
+def test_patches_from_elsewhere_are_scored_whole(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = class_folders(tmp_path / "data", "normal", "tumour")
+    names = sorted(open_data(folder, show=False).assignment())
+    monkeypatch.setattr(Bundle, "assignment", lambda self: {"elsewhere": "train"})
+    found = evaluate(bundle, folder, "all", tmp_path / "out", resamples=2, show=False)
+    assert sorted(found.ids) == names
+    assert found.report.read_text("utf-8").count("all split") == 0
+    assert f"On {len(names)} patches the model ranks" in found.report.read_text("utf-8")
+    assert "--split all" in found.about["command"]
+    assert not any("bear the names" in warning for warning in found.warnings)
+
+
+def test_names_that_training_knew_are_counted_among_them(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = class_folders(tmp_path / "data", "normal", "tumour")
+    names = sorted(open_data(folder, show=False).assignment())
+    monkeypatch.setattr(Bundle, "assignment", lambda self: dict.fromkeys(names[:3], "train"))
+    found = evaluate(bundle, folder, "all", tmp_path / "out", resamples=2, show=False)
+    assert any(warning.startswith("3 of these patches bear the names") for warning in found.warnings)
+
+
 def test_one_class_only_is_said_and_does_not_crash(bundle: Bundle, tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", "train/normal", "train/tumour", "test/normal")
     found = evaluate(bundle, folder, "test", tmp_path / "out", resamples=5, show=False)

@@ -94,3 +94,31 @@ class TestAStoredSplit:
         data = open_data(generated, assignment={"elsewhere": "train"})
         assert data.own_splits
         assert len(data["test"]) == 128
+
+
+class TestAsAWhole:
+    """Patches of another hospital are not to be dealt: all of them are the test."""
+
+    def test_every_patch_is_there_and_nothing_is_dealt(self, disk):
+        disk.kaggle(disk.patches(20), LABELS)
+        data = open_data(disk.folder, whole=True)
+        assert data.splits == ("all",)
+        assert len(data["all"]) == 20
+        assert data["all"].split == "all"
+        assert data.assignment() == {}
+        assert data.warnings == ()
+
+    def test_a_stored_split_of_other_patches_does_not_matter(self, disk):
+        disk.kaggle(disk.patches(20), LABELS)
+        assert len(open_data(disk.folder, assignment={"elsewhere": "train"}, whole=True)["all"]) == 20
+
+    def test_one_slide_alone_is_enough(self, disk, tmp_path):
+        disk.kaggle(disk.patches(20), LABELS)
+        names = open_data(disk.folder).assignment()
+        table = tmp_path / "slides.csv"
+        table.write_text("id,slide\n" + "".join(f"{name},one\n" for name in names))
+        assert set(open_data(disk.folder, slide_map=table, whole=True)["all"].slides) == {"one"}
+
+    def test_data_with_splits_of_its_own_has_no_all(self, generated):
+        with pytest.raises(DataError, match="no split 'all' here; there is train and valid and test"):
+            open_data(generated, whole=True)["all"]

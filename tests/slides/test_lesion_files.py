@@ -84,7 +84,7 @@ def test_the_table_holds_the_measurements(tmp_path):
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """The file is written lesion by lesion, never held."""
-    # Long outlines, so that the file outweighs each lesion's bounding box, which is held, and garbage not yet collected.
+    # Long outlines, so that the file outweighs each lesion's bounding box, which is held, and uncollected garbage.
     comb = np.full((60, 60), 0.01, np.float32)
     comb[1:58, 1:58:2] = comb[1, 1:58] = 0.9
     peaks, sizes = [], []

@@ -43,7 +43,7 @@ def evaluate(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, valid or test; all, where the data has no splits.")] = "test",
     rule: Annotated[
         str | None, typer.Option(help="Use the stored threshold of this rule, not of the recipe's.")
     ] = None,
@@ -162,7 +162,7 @@ def stress(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    split: Annotated[str, typer.Option(help="train, valid or test; all, where the data has no splits.")] = "valid",
     count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",

@@ -24,7 +24,7 @@ from sentinode.errors import BundleError, nearest
 from sentinode.evaluation import figures
 from sentinode.evaluation.gallery import gallery
 from sentinode.evaluation.report import NAMES, Report, render
-from sentinode.patches import PatchData, PatchSet, open_data
+from sentinode.patches import ALL, PatchData, PatchSet, open_data
 from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console
 from sentinode.scoring import Scores, calibrated, measure, pr_curve, reliability, roc_curve
@@ -92,7 +92,8 @@ def evaluate(
     Args:
         bundle: the model.
         data: labelled patches. Where they name no splits themselves, those that training dealt are used.
-        split: ``train``, ``valid`` or ``test``.
+        split: ``train``, ``valid`` or ``test``; or ``all``, every patch of data without splits, for patches that
+            training never saw.
         out: the folder to write to.
         rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
         slide_map: a CSV that names the slide of each patch, for intervals by slide, where ``data`` is a path.
@@ -111,7 +112,7 @@ def evaluate(
     """
     threshold = _threshold(bundle, rule)
     if not isinstance(data, PatchData):
-        data = open_data(data, slide_map=slide_map, assignment=bundle.assignment(), show=show)
+        data = open_data(data, slide_map=slide_map, assignment=bundle.assignment(), whole=split == ALL, show=show)
     patches = data[split]
     engine = open_engine(bundle, device=device, precision=precision, tta=tta)
     folder = make_folder(Path(out))
@@ -231,6 +232,12 @@ def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Score
             "The checkpoint, the temperature and the threshold were chosen on these very patches: the "
             "figures look better than they would on others."
         )
+    elif patches.split == ALL:
+        if known := len(np.intersect1d(patches.ids, list(bundle.assignment() or ()))):
+            warnings.append(
+                f"{known:,} of these patches bear the names of patches that the model was trained, chosen or tested "
+                "on: where they are the same, the figures look better than they would on others."
+            )
     elif patches.split != "test":
         warnings.append(
             f"This is a {patches.split} split: where the model was trained or chosen on any of it, the "

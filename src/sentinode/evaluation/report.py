@@ -11,6 +11,7 @@ import jinja2
 from sentinode.bundle import Card
 from sentinode.evaluation.figures import STYLE, learning_figures
 from sentinode.evaluation.gallery import Gallery
+from sentinode.patches import ALL
 
 NAMES = {
     "auc": ("AUC", "area under the ROC curve"),
@@ -69,15 +70,16 @@ def render(report: Report) -> str:
 def verdict(metrics: dict[str, Any]) -> str:
     """The result in one plain sentence, with its intervals."""
     n, auc, accuracy = metrics["n"], metrics["auc"], metrics["accuracy"]
-    split = f"generated {metrics['split']}" if metrics["data"]["toy"] else metrics["split"]
+    words = ("generated" if metrics["data"]["toy"] else "", "" if metrics["split"] == ALL else metrics["split"])
+    patches = " ".join((*filter(None, words), "patches"))
     right = (
         f"at its threshold of {metrics['threshold']:.3f} it is right about {_percent(accuracy)} of them"
         f"{_interval(accuracy)}"
     )
     if auc["value"] is None:
-        return f"Of {n:,} {split} patches there is one class only, so that no AUC can be had; {right}."
+        return f"Of {n:,} {patches} there is one class only, so that no AUC can be had; {right}."
     return (
-        f"On {n:,} {split} patches the model ranks a tumour patch above a normal one {_percent(auc)} of the "
+        f"On {n:,} {patches} the model ranks a tumour patch above a normal one {_percent(auc)} of the "
         f"time{_interval(auc)}, and {right}."
     )
 

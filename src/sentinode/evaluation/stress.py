@@ -21,7 +21,7 @@ from sentinode.atomic import make_folder, whole_file, write_text
 from sentinode.bundle import Bundle
 from sentinode.engines import open_engine
 from sentinode.errors import DataError
-from sentinode.patches import PATCH_SIZE, PatchData, open_data
+from sentinode.patches import ALL, PATCH_SIZE, PatchData, open_data
 from sentinode.prediction import read_ahead
 from sentinode.progress import bar
 from sentinode.scoring import calibrated, measure
@@ -120,7 +120,7 @@ def stress(
     Args:
         bundle: the model.
         data: labelled patches.
-        split: which of its splits.
+        split: which of its splits, or ``all`` where it has none.
         out: the folder to write to.
         count: patches to take, at random; all where there are fewer.
         device: where to compute.
@@ -134,7 +134,7 @@ def stress(
         OutputError: the folder cannot be written.
     """
     if not isinstance(data, PatchData):
-        data = open_data(data, assignment=bundle.assignment(), show=show)
+        data = open_data(data, assignment=bundle.assignment(), whole=split == ALL, show=show)
     patches = data[split]
     rows = np.sort(np.random.default_rng(seed).permutation(len(patches))[:count])
     images, labels = patches.images[rows], patches.labels[rows]

@@ -2,6 +2,7 @@
 
 from sentinode.patches.opening import PatchData, open_data
 from sentinode.patches.patch_set import (
+    ALL,
     CLASS_NAMES,
     LABEL_REGION,
     MPP,
@@ -12,6 +13,7 @@ from sentinode.patches.patch_set import (
 )
 
 __all__ = [
+    "ALL",
     "CLASS_NAMES",
     "LABEL_REGION",
     "MPP",

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from sentinode.errors import DataError
 from sentinode.patches import image_files, official, parquet
 from sentinode.patches.cache import cache_folder, unpacked
-from sentinode.patches.patch_set import SPLITS, PatchSet
+from sentinode.patches.patch_set import ALL, SPLITS, PatchSet
 from sentinode.patches.pixels import MappedImages
 from sentinode.patches.source import Part, Source
 from sentinode.patches.splits import deal, read_slide_map, slides_of
 
 
 class PatchData:
-    """Labelled patches and their splits; index it by ``train``, ``valid`` or ``test``.
+    """Labelled patches and their splits; index it by ``train``, ``valid``, ``test`` or ``all``.
 
     Labels, ids and slides are read when it is opened. Pixels are unpacked, where they must be, when a split
     is first asked for, so that evaluating on test does not wait for train.
@@ -27,7 +27,8 @@ class PatchData:
     Attributes:
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
         path: the path that the user gave.
-        splits: the names of the splits that are present, in the order train, valid, test.
+        splits: the names of the splits that are present, in the order train, valid, test; ``all`` alone where data
+            without splits was opened as a whole.
         own_splits: whether the data itself names its splits; if not, they were dealt here.
         slide_map: the CSV that names the slide of each patch, where one was given.
         warnings: what the user should know, as sentences.
@@ -48,8 +49,8 @@ class PatchData:
         self.kind, self.path, self.toy = source.kind, source.path, source.toy
         self.own_splits = source.own_splits
         self.slide_map, self.warnings = slide_map, warnings
-        present = source.parts if dealt is None else dealt
-        self.splits = tuple(split for split in SPLITS if split in present)
+        present = dealt if dealt is not None else source.parts if source.own_splits else (ALL,)
+        self.splits = tuple(split for split in (*SPLITS, ALL) if split in present)
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
         self._cache, self._show = cache, show
         self._images: dict[str, MappedImages] = {}
@@ -108,6 +109,7 @@ def open_data(
     slide_map: Path | None = None,
     seed: int = 0,
     assignment: Mapping[str, str] | None = None,
+    whole: bool = False,
     cache: Path | None = None,
     show: bool = True,
 ) -> PatchData:
@@ -121,6 +123,8 @@ def open_data(
         seed: how data without splits is dealt 80/10/10.
         assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, in place of
             dealing. Patches that it does not name are left out. Data that names its own splits keeps them.
+        whole: take data without splits as one, under the name ``all``, in place of dealing: patches that training
+            never saw. Data that names its own splits keeps them.
         cache: where patches are unpacked; else ``SENTINODE_CACHE``, else the user's cache folder.
         show: whether to draw a progress bar while unpacking.
 
@@ -134,7 +138,7 @@ def open_data(
     warnings = list(source.warnings)
     dealt: NDArray[np.str_] | None = None
     incomplete: dict[str, int] = {}
-    if not source.own_splits:
+    if not source.own_splits and not whole:
         part = source.parts[""]
         if assignment is not None:
             dealt, incomplete = _stored(part, assignment, source.path, warnings)
@@ -228,7 +232,7 @@ def _stored(
         raise DataError(
             f"none of these {len(part.ids):,} patches is in the split that was stored.",
             where=path,
-            hint="Give the data that the bundle was trained on, or data that names its own splits.",
+            hint="Give the data that the bundle was trained on; of data that it never saw, take --split all.",
         )
     if new := int((dealt == "").sum()):
         warnings.append(f"{new:,} patches are new since the split was stored, and are left out.")

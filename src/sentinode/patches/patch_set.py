@@ -22,6 +22,8 @@ MPP = 0.972
 
 CLASS_NAMES = ("normal", "tumour")
 SPLITS = ("train", "valid", "test")
+ALL = "all"
+"""In place of a split: every patch of data that names no splits itself."""
 
 
 class Images(Protocol):
@@ -46,7 +48,7 @@ class PatchSet:
         labels: uint8 (N,), 1 where the centre 32 x 32 pixels hold at least one pixel of tumour.
         ids: str (N,), unique within the split and the same on every machine.
         slides: str (N,) naming the slide of each patch, or None where that is unknown.
-        split: ``train``, ``valid`` or ``test``.
+        split: ``train``, ``valid``, ``test`` or ``all``.
         source: the path that the user gave.
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
         toy: True for generated patches; a model trained on them is said to be a toy wherever it appears.
