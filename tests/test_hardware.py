@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,3 +45,22 @@ def test_freed_memory_is_kept_where_the_c_library_can_be_told(monkeypatch: pytes
     monkeypatch.setattr(hardware.sys, "platform", "darwin")
     assert not hardware.keep_freed_memory()
     hardware.keep_freed_memory.cache_clear()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_a_large_block_that_was_freed_is_used_again_without_fresh_pages() -> None:
+    program = """if True:
+        import resource
+        import torch
+        from sentinode.hardware import keep_freed_memory
+
+        def fresh_pages():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(64 << 20, dtype=torch.uint8)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        keep_freed_memory()
+        print(min(fresh_pages() for _ in range(8)) * resource.getpagesize())
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1 << 20
