@@ -60,7 +60,7 @@ def test_a_large_block_that_was_freed_is_used_again_without_fresh_pages() -> Non
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
         keep_freed_memory()
-        print(min(fresh_pages() for _ in range(8)) * resource.getpagesize())
+        print(min(fresh_pages() for _ in range(16)) * resource.getpagesize())
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1 << 20

@@ -75,7 +75,7 @@ def keep_freed_memory() -> bool:
 
     By itself glibc gives each large block back to the system, which clears every page of it again before the next
     layer writes there: on two cores, a tenth of a training step on the CPU, and where single feature maps are above
-    32 MiB, nearly half. The memory held at most is the same.
+    32 MiB, nearly half. The memory held at most is about the same.
     """
     if not sys.platform.startswith("linux"):
         return False
