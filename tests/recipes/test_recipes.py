@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinode.errors import RecipeError
-from sentinode.recipes import Recipe, check_recipe, load_recipe, recipe_names
+from sentinode.recipes import OTHER_NAMES, Recipe, check_recipe, load_recipe, recipe_names
 
 
 def test_the_shipped_recipes_spell_out_every_key(tmp_path: Path) -> None:
@@ -17,8 +17,14 @@ def test_the_shipped_recipes_spell_out_every_key(tmp_path: Path) -> None:
     import sentinode.recipes
 
     folder = Path(sentinode.recipes.__file__).parent
-    for name in recipe_names():
+    for name in set(recipe_names()) - set(OTHER_NAMES):
         assert (folder / f"{name}.toml").read_text("utf-8") == load_recipe(name).to_toml(), name
+
+
+def test_best_is_the_recipe_that_it_stands_for() -> None:
+    assert "best" in recipe_names()
+    assert load_recipe("best") == load_recipe(OTHER_NAMES["best"])
+    assert load_recipe("best", ["training.epochs=1"]).training.epochs == 1
 
 
 def test_overrides_are_read_as_toml_and_bare_words_as_text() -> None:

@@ -261,10 +261,12 @@ def unbalanced(folder: Path) -> PatchData:
     return open_data(folder, show=False)
 
 
-def test_an_offset_needs_a_head_that_can_keep_it(data: PatchData, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="needs a head"):
-        fit(recipe("operating_point.calibration=platt"), data, tmp_path / "run", module=Own, show=False)
-    assert not (tmp_path / "run").exists()
+def test_a_network_of_ones_own_is_calibrated_by_a_temperature_alone_and_told_so(
+    data: PatchData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = fit(recipe("operating_point.calibration=platt"), data, tmp_path / "run", module=Own)
+    assert "a temperature alone" in " ".join(capsys.readouterr().err.split())
+    assert bundle.card.prior == data["train"].labels.mean()
 
 
 class Own(torch.nn.Module):

@@ -170,10 +170,14 @@ def value_range(info: FieldInfo) -> str:
     return f" [{start} .. {end}]"
 
 
+OTHER_NAMES = {"best": "small"}
+"""Names that stand for another recipe: ``best`` is whichever has the highest valid AUC so far (docs/experiments.md)."""
+
+
 def recipe_names() -> list[str]:
     """The names of the shipped recipes."""
     files = resources.files(__name__).iterdir()
-    return sorted(Path(file.name).stem for file in files if file.name.endswith(".toml"))
+    return sorted([*(Path(file.name).stem for file in files if file.name.endswith(".toml")), *OTHER_NAMES])
 
 
 def load_recipe(source: str | Path = "resnet50", overrides: Iterable[str] = ()) -> Recipe:
@@ -217,7 +221,8 @@ def _read(source: str | Path) -> dict[str, Any]:
                 f"there is no recipe '{source}'{f'; did you mean {guess!r}' if guess else ''}.",
                 hint=f"The shipped recipes are {', '.join(names)}; or give a path to a .toml file.",
             )
-        return tomllib.loads(resources.files(__name__).joinpath(f"{source}.toml").read_text("utf-8"))
+        file = f"{OTHER_NAMES.get(str(source), source)}.toml"
+        return tomllib.loads(resources.files(__name__).joinpath(file).read_text("utf-8"))
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

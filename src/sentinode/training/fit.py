@@ -69,12 +69,6 @@ def fit(
     """
     out = Path(out)
     _check(recipe, data, devices)
-    if module is not None and recipe.operating_point.calibration == "platt":
-        raise RecipeError(
-            "an offset needs a head to be kept in, and a network of one's own has its own.",
-            where="operating_point.calibration",
-            hint="Leave it at 'temperature'.",
-        )
     _refuse_to_overwrite(out, resume)
     target = choose_device(device)
     if target.type == "cuda" and devices > torch.cuda.device_count():
@@ -91,6 +85,8 @@ def fit(
             console.print("Note:", style="yellow", end=" ")
             console.print(warning, markup=False)
         console.print(f"Training on {describe(target)} in {str(precision).removeprefix('torch.')}.", markup=False)
+        if module is not None and recipe.operating_point.calibration == "platt":
+            console.print("Your network has no head that could keep an offset: a temperature alone calibrates it.")
     assignment = None if data.own_splits else data.assignment()
     job = Job(recipe, data.path, data.slide_map, assignment, out, module, resume, show)
     with _patient_parent(devices > 1):
