@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sentinode.augment import Augment
-from sentinode.hardware import processor
+from sentinode.augmentation.transforms import Augment
+from sentinode.model.hardware import processor
 from sentinode.patches import open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import load_recipe

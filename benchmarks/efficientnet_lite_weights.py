@@ -21,7 +21,7 @@ import timm
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sentinode.classifier import read_tensors
+from sentinode.model.classifier import read_tensors
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sentinode.bundle import load
-from sentinode.hardware import native_bfloat16
+from sentinode.model.bundle import load
+from sentinode.model.hardware import native_bfloat16
 from sentinode.patches import PatchSet, open_data
 from sentinode.scoring import auc
 

@@ -22,12 +22,12 @@ import numpy as np
 from measure import measure
 from shapely.geometry import shape
 
-from sentinode.bundle import load
-from sentinode.engines import open_engine
+from sentinode.model.bundle import load
+from sentinode.model.engines import open_engine
 from sentinode.patches import open_data
 from sentinode.scoring import auc
-from sentinode.slides.annotations import read_annotations
-from sentinode.slides.probability_map import open_map
+from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.scanning.probability_map import open_map
 
 MOSAICS = {
     "small": ["--window", "1400", "3500", "1000", "1000", "--grow", "3"],

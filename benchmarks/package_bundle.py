@@ -18,9 +18,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from sentinode import bundle as bundles
 from sentinode.evaluation import evaluate
 from sentinode.evaluation.stress import stress
+from sentinode.model import bundle as bundles
 from sentinode.patches import open_data
 from sentinode.recipes import load_recipe
 from sentinode.scoring import FIGURES

@@ -29,9 +29,9 @@ import torch
 from measure import Run, measure
 from mosaic import MOSAICS, build
 
-from sentinode.bundle import Bundle, load
-from sentinode.classifier import MEAN, STD
-from sentinode.slides.probability_map import open_map
+from sentinode.model.bundle import Bundle, load
+from sentinode.model.classifier import MEAN, STD
+from sentinode.slides.scanning.probability_map import open_map
 
 PACKAGES = {
     "TIAToolbox": ["tiatoolbox"],

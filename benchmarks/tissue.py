@@ -12,9 +12,9 @@ import argparse
 import time
 from pathlib import Path
 
-from sentinode.slides.annotations import rasterise, read_annotations
-from sentinode.slides.reader import open_slide
-from sentinode.slides.tissue import MASK_MPP, Tissue, find_tissue
+from sentinode.slides.reading.annotations import rasterise, read_annotations
+from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.scanning.tissue import MASK_MPP, Tissue, find_tissue
 
 LEVEL_5 = 32
 SLIDES = {

@@ -29,7 +29,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
-from sentinode.hardware import choose_device, choose_precision, describe, keep_freed_memory
+from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import AugmentRecipe, Recipe, load_recipe

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sentinode.augment import Augment
-from sentinode.classifier import PATCH, build
+from sentinode.augmentation.transforms import Augment
+from sentinode.model.classifier import PATCH, build
 from sentinode.recipes import Recipe, load_recipe
 from sentinode.training.optimisation import make_optimizer
 

@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sentinode
-from sentinode.bundle import Bundle
+from sentinode.model.bundle import Bundle
 from sentinode.patches.synthetic import synthesise
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -114,17 +114,17 @@ def test_weights_in_the_cache_need_no_network(find: Find, tmp_path: Path) -> Non
 
 
 def test_precision_is_what_training_would_choose(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sentinode.hardware.choose_device", lambda name: torch.device("cpu"))
-    monkeypatch.setattr("sentinode.hardware.native_bfloat16", lambda device: True)
+    monkeypatch.setattr("sentinode.model.hardware.choose_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr("sentinode.model.hardware.native_bfloat16", lambda device: True)
     assert "bfloat16" in find("precision auto").value
-    monkeypatch.setattr("sentinode.hardware.native_bfloat16", lambda device: False)
+    monkeypatch.setattr("sentinode.model.hardware.native_bfloat16", lambda device: False)
     assert "float32" in find("precision auto").value
 
 
 def test_a_measurement_that_contradicts_the_choice_says_so(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {"float32": 50.0, "bfloat16": 500.0}
     monkeypatch.setattr(doctor, "_patches_per_second", lambda device, precision, seconds: speeds[precision])
-    monkeypatch.setattr("sentinode.hardware.native_bfloat16", lambda device: False)
+    monkeypatch.setattr("sentinode.model.hardware.native_bfloat16", lambda device: False)
     assert find("resnet50 float32", measure=True).state == "good"
     assert "bfloat16" in str(find("resnet50 bfloat16", measure=True).remedy)
 

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sentinode.bundle import Architecture, Bundle, Card, Threshold, save
-from sentinode.classifier import build
 from sentinode.errors import BundleError, DataError, OutputError, RecipeError
 from sentinode.explanation import Evidence, Explainer, draw, explain
+from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, save
+from sentinode.model.classifier import build
 from sentinode.patches import PatchSet, open_data
 from sentinode.patches.unlabelled import Patch
 

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import sentinode
-from sentinode import bundle as bundles
-from sentinode.bundle import Bundle
 from sentinode.cli import app
-from sentinode.engines import open_engine
+from sentinode.model import bundle as bundles
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import open_engine
 from sentinode.patches import open_data
 from sentinode.scoring import auc
 

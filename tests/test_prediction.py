@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode import prediction
-from sentinode.bundle import Bundle
-from sentinode.engines import open_engine
 from sentinode.errors import DataError, OutputError
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import open_engine
 from sentinode.patches import open_data
 from sentinode.prediction import predict, read_ahead
 

@@ -9,23 +9,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from sentinode._version import __version__
 
 if TYPE_CHECKING:
     from sentinode.api import train
-    from sentinode.bundle import load
     from sentinode.evaluation import evaluate
     from sentinode.explanation import explain
+    from sentinode.model.bundle import load
     from sentinode.prediction import predict
     from sentinode.slides.batch import scan
-    from sentinode.slides.probability_map import open_map
+    from sentinode.slides.scanning.probability_map import open_map
 
 _VERBS = {
     "train": "sentinode.api",
     "evaluate": "sentinode.evaluation",
     "explain": "sentinode.explanation",
-    "load": "sentinode.bundle",
-    "open_map": "sentinode.slides.probability_map",
+    "load": "sentinode.model.bundle",
+    "open_map": "sentinode.slides.scanning.probability_map",
     "predict": "sentinode.prediction",
     "scan": "sentinode.slides.batch",
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sentinode.bundle import Bundle, ModuleSource, load
 from sentinode.errors import RecipeError
+from sentinode.model.bundle import Bundle, ModuleSource, load
 from sentinode.patches import open_data
 from sentinode.recipes import Recipe, load_recipe
 from sentinode.training import fit

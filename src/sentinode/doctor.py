@@ -204,7 +204,7 @@ def _extras() -> Iterator[Finding]:
 def _compute() -> Iterator[Finding]:
     import torch
 
-    from sentinode.hardware import choose_device, choose_precision, describe, native_bfloat16, processor
+    from sentinode.model.hardware import choose_device, choose_precision, describe, native_bfloat16, processor
 
     topic = "Compute"
     cores, threads = _cores(), torch.get_num_threads()
@@ -253,7 +253,7 @@ def _cuda() -> Finding:
 def _speed(seconds: float = 2.0) -> Iterator[Finding]:
     import torch
 
-    from sentinode.hardware import choose_device, choose_precision
+    from sentinode.model.hardware import choose_device, choose_precision
 
     device = choose_device("auto")
     speeds = {name: _patches_per_second(device, name, seconds) for name in ("float32", "bfloat16")}

@@ -19,10 +19,10 @@ from torch.nn import functional
 from torchcam.methods import GradCAM
 
 from sentinode.atomic import whole_file
-from sentinode.bundle import Bundle
-from sentinode.classifier import Classifier, as_map
 from sentinode.errors import BundleError, DataError, RecipeError
-from sentinode.hardware import choose_device
+from sentinode.model.bundle import Bundle
+from sentinode.model.classifier import Classifier, as_map
+from sentinode.model.hardware import choose_device
 from sentinode.patches import LABEL_REGION, PATCH_SIZE
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import bar, console
@@ -80,7 +80,7 @@ class Explainer:
 
     Args:
         bundle: the model.
-        device: where to compute; see :func:`sentinode.hardware.choose_device`.
+        device: where to compute; see :func:`sentinode.model.hardware.choose_device`.
 
     Raises:
         BundleError: the network has no feature map to look at.

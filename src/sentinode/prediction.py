@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentinode.atomic import whole_file
-from sentinode.bundle import Bundle
-from sentinode.engines import Engine, open_engine
 from sentinode.errors import DataError, OutputError, nearest
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import Engine, open_engine
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import Bar, bar, console
 

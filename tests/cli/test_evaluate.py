@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sentinode.bundle import Bundle
 from sentinode.cli import main
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
+from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 
 

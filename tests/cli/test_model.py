@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from sentinode import bundle as bundles
-from sentinode.bundle import Bundle
 from sentinode.cli import app
 from sentinode.errors import BundleError, DataError
+from sentinode.model import bundle as bundles
+from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 
 

@@ -9,10 +9,10 @@ import pytest
 from slide_files import tissue_picture, write_tiff
 from typer.testing import CliRunner, Result
 
-from sentinode.bundle import Bundle
 from sentinode.cli import app
 from sentinode.errors import BundleError
-from sentinode.slides.probability_map import open_map
+from sentinode.model.bundle import Bundle
+from sentinode.slides.scanning.probability_map import open_map
 
 
 def sentinode(*words: str | Path) -> Result:
@@ -54,7 +54,7 @@ def test_some_failed_is_exit_3_and_all_failed_is_exit_2(bundle: Bundle, slides: 
 def test_without_a_bundle_the_error_says_how_to_make_one(
     slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sentinode.bundle.PACKAGED", tmp_path / "nothing")
+    monkeypatch.setattr("sentinode.model.bundle.PACKAGED", tmp_path / "nothing")
     result = sentinode("scan", slides / "node.tif", "--out", tmp_path)
     assert isinstance(result.exception, BundleError)
     assert "sentinode train" in str(result.exception)

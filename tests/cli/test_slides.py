@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from sentinode.cli.slides import check_annotations, extract, froc, lesions
 from sentinode.errors import AnnotationError, DataError, SlideError
-from sentinode.slides.batch import DONE, MANIFEST, SlideState
-from sentinode.slides.probability_map import write_map
+from sentinode.slides.scanning.manifest import DONE, MANIFEST, SlideState
+from sentinode.slides.scanning.probability_map import write_map
 
 app = typer.Typer()
 for name, command in (("lesions", lesions), ("froc", froc), ("annotations", check_annotations), ("extract", extract)):
@@ -140,9 +140,9 @@ def test_extract_refuses_splits_it_cannot_read(batch):
 
 def test_the_defaults_are_those_of_the_modules():
     """They stand as numbers in the commands, so that asking for help need not import what scans."""
+    from sentinode.evaluation import froc as scoring
     from sentinode.slides import extract as extraction
-    from sentinode.slides import froc as scoring
-    from sentinode.slides import lesions as finding
+    from sentinode.slides.results import lesions as finding
 
     def default(command, name):
         return inspect.signature(command).parameters[name].default

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sentinode.bundle import Bundle
 from sentinode.errors import BundleError
 from sentinode.evaluation import gallery as module
 from sentinode.evaluation.gallery import gallery
+from sentinode.model.bundle import Bundle
 from sentinode.patches import PatchSet, open_data
 
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
 
-from sentinode.bundle import Bundle
 from sentinode.errors import BundleError, DataError, OutputError
 from sentinode.evaluation import Evaluation, evaluate, measurement
+from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 from sentinode.scoring import FIGURES
 

@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentinode.bundle import Bundle
 from sentinode.evaluation import evaluate, measurement
 from sentinode.evaluation.report import verdict
+from sentinode.model.bundle import Bundle
 from sentinode.patches import PatchSet
 from sentinode.scoring import measure
 

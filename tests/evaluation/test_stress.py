@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sentinode.bundle import Bundle
 from sentinode.errors import DataError
 from sentinode.evaluation.stress import DISTURBANCES, FIGURES, stress
+from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 
 PATCH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8).repeat(1, 0))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sentinode.slides.probability_map import ProbabilityMap, SlideRecord
+from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 
 MPP = 0.972
 

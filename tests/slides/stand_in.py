@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinode.bundle import Architecture, Card, Threshold
+from sentinode.model.bundle import Architecture, Card, Threshold
 
 
 @dataclass

@@ -17,9 +17,10 @@ from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.slides import batch
-from sentinode.slides.batch import SlideState, find_slides, name_slides, read_states
-from sentinode.slides.outputs import write_outputs
-from sentinode.slides.probability_map import open_map
+from sentinode.slides.reading.folder import find_slides, name_slides
+from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.scanning.manifest import SlideState, read_states
+from sentinode.slides.scanning.probability_map import open_map
 
 WORKER = """
 import pathlib, sys, time

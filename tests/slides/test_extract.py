@@ -14,10 +14,10 @@ from slide_files import write_tiff
 from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
 from sentinode.patches import open_data
 from sentinode.patches.official import EXTRACTED
-from sentinode.slides.annotations import read_annotations
 from sentinode.slides.extract import evenly, extract, label_squares
-from sentinode.slides.reader import open_slide
-from sentinode.slides.scan import lay_grid
+from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.scanning.scan import lay_grid
 
 SIDE = 1280
 TUMOUR = square(500.0, 400.0, 400.0)

@@ -73,7 +73,7 @@ def test_a_run_leaves_all_that_one_needs_to_read_it(data: PatchData, tmp_path: P
     assert bundle.card.prior == 0.5
 
 
-def test_it_learns(bundle: sentinode.bundle.Bundle) -> None:
+def test_it_learns(bundle: sentinode.model.bundle.Bundle) -> None:
     assert bundle.card.metrics["valid"]["auc"]["value"] > 0.75
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from sentinode.classifier import build
+from sentinode.model.classifier import build
 from sentinode.recipes import load_recipe
 from sentinode.training.learner import Learner, Stage
 from sentinode.training.optimisation import moving_average

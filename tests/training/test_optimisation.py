@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinode.classifier import build
+from sentinode.model.classifier import build
 from sentinode.recipes import OptimizerRecipe
 from sentinode.training.optimisation import (
     clip_gradients,

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from sentinode import __version__
+from sentinode._version import __version__
 from sentinode.cli import data
 from sentinode.cli import train as training
 from sentinode.cli.demo import demo

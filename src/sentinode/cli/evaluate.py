@@ -17,8 +17,8 @@ from sentinode.progress import console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sentinode.bundle import Card
     from sentinode.evaluation import Evaluation
+    from sentinode.model.bundle import Card
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -64,8 +64,8 @@ def evaluate(
 
     Example: sentinode evaluate runs/first/bundle pcam --split test --out runs/first/test
     """
-    from sentinode.bundle import load
     from sentinode.evaluation import evaluate as run
+    from sentinode.model.bundle import load
 
     model = load(bundle)
     evaluation = run(
@@ -175,8 +175,8 @@ def stress(
 
     Example: sentinode stress runs/first/bundle pcam --split valid --out runs/first/stress
     """
-    from sentinode.bundle import load
     from sentinode.evaluation.stress import stress as run
+    from sentinode.model.bundle import load
 
     run(load(bundle), data, split, out, count=count, device=device, precision=precision, seed=seed)
     typer.echo((out / "stress.json").read_text("utf-8") if as_json else out / "stress.png", nl=not as_json)

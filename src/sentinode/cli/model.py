@@ -10,7 +10,7 @@ from sentinode.errors import DataError
 from sentinode.progress import console
 
 if TYPE_CHECKING:
-    from sentinode.bundle import Bundle
+    from sentinode.model.bundle import Bundle
 
 P = TypeVar("P", str, Path)
 
@@ -22,7 +22,7 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
         DataError: nothing but a bundle is named.
         BundleError: the bundle cannot be opened.
     """
-    from sentinode.bundle import CARD, load
+    from sentinode.model.bundle import CARD, load
 
     first, *others = paths
     here = Path(first)

@@ -26,9 +26,9 @@ def preview(
 
     Example: sentinode data preview pcam --out augmentation.png --set augment.stain=0.2
     """
-    from sentinode.augment import Augment
+    from sentinode.augmentation.preview import preview as draw
+    from sentinode.augmentation.transforms import Augment
     from sentinode.patches import open_data
-    from sentinode.preview import preview as draw
     from sentinode.recipes import load_recipe
 
     augment = Augment(**load_recipe(recipe, settings or ()).augment.model_dump())

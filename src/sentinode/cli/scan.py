@@ -15,7 +15,7 @@ from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.progress import console
 
 if TYPE_CHECKING:
-    from sentinode.slides.batch import SlideState
+    from sentinode.slides.scanning.manifest import SlideState
 
 
 def scan(
@@ -45,9 +45,9 @@ def scan(
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
-    from sentinode.slides.batch import DONE
     from sentinode.slides.batch import scan as run
-    from sentinode.slides.summary import write_summary
+    from sentinode.slides.results.summary import write_summary
+    from sentinode.slides.scanning.manifest import DONE
 
     bundle, slides = open_model(paths)
     states = run(

@@ -18,8 +18,8 @@ from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.progress import console
 
 if TYPE_CHECKING:
-    from sentinode.engines import Engine
-    from sentinode.slides.froc import Froc, Interval
+    from sentinode.evaluation.froc import Froc, Interval
+    from sentinode.model.engines import Engine
 
 Scale = Annotated[
     float, typer.Option(help="Factor from the annotations' coordinates to the slide's level 0, such as 0.03125.")
@@ -49,7 +49,7 @@ def lesions(
 
     Example: sentinode lesions maps --nodes nodes.csv
     """
-    from sentinode.slides.findings import write_findings
+    from sentinode.slides.results.findings import write_findings
 
     found = write_findings(batch, sigma_um=sigma, truth=truth, scale=scale, nodes=nodes)
     if as_json:
@@ -93,7 +93,7 @@ def froc(
 
     Example: sentinode froc maps annotations --out froc
     """
-    from sentinode.slides.froc import evaluate_froc, write_froc
+    from sentinode.evaluation.froc import evaluate_froc, write_froc
 
     result = evaluate_froc(
         maps,
@@ -132,9 +132,9 @@ def check_annotations(
 
     Example: sentinode annotations tumor_001.xml --slide tumor_001.tif --mask tumor_001_mask.tif
     """
-    from sentinode.slides.annotations import EXCLUDED_CLASSES, TUMOUR_CLASSES, read_annotations
-    from sentinode.slides.mask_file import write_mask
-    from sentinode.slides.reader import open_slide
+    from sentinode.slides.reading.annotations import EXCLUDED_CLASSES, TUMOUR_CLASSES, read_annotations
+    from sentinode.slides.reading.mask_file import write_mask
+    from sentinode.slides.reading.slide import open_slide
 
     if mask is not None and (slide is None or not downsample > 0):
         raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
@@ -214,14 +214,14 @@ def extract(
 
 
 def _engine(bundle: Path, device: str) -> Engine:
-    from sentinode.bundle import load
-    from sentinode.engines import open_engine
+    from sentinode.model.bundle import load
+    from sentinode.model.engines import open_engine
 
     return open_engine(load(bundle), device=device)
 
 
 def _froc_table(result: Froc) -> str:
-    from sentinode.slides.froc import FALSE_POSITIVES
+    from sentinode.evaluation.froc import FALSE_POSITIVES
 
     facts = result.as_dict()
     lines = [

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sentinode.bundle import Bundle
 from sentinode.errors import BundleError
 from sentinode.explanation import COLOURS, Evidence, Explainer
+from sentinode.model.bundle import Bundle
 from sentinode.patches import PatchSet
 
 SHOWN = 6

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from sentinode.atomic import make_folder, output_errors
-from sentinode.bundle import Bundle, Threshold, versions
-from sentinode.engines import Engine, open_engine
 from sentinode.errors import BundleError, nearest
 from sentinode.evaluation import figures
 from sentinode.evaluation.gallery import gallery
 from sentinode.evaluation.report import NAMES, Report, render
+from sentinode.model.bundle import Bundle, Threshold, versions
+from sentinode.model.engines import Engine, open_engine
 from sentinode.patches import ALL, PatchData, PatchSet, open_data
 from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console

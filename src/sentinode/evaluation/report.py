@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
-from sentinode.bundle import Card
 from sentinode.evaluation.figures import STYLE, learning_figures
 from sentinode.evaluation.gallery import Gallery
+from sentinode.model.bundle import Card
 from sentinode.patches import ALL
 
 NAMES = {

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from sentinode.atomic import make_folder, whole_file, write_text
-from sentinode.bundle import Bundle
-from sentinode.engines import open_engine
 from sentinode.errors import DataError
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import open_engine
 from sentinode.patches import ALL, PATCH_SIZE, PatchData, open_data
 from sentinode.prediction import read_ahead
 from sentinode.progress import bar

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sentinode import __version__
+from sentinode._version import __version__
 from sentinode.atomic import make_folder, output_errors, whole_file
 from sentinode.errors import DataError, DownloadError, OutputError
 from sentinode.patches.official import PUBLISHED_MD5, STEM, gunzip

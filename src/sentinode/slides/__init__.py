@@ -1,5 +1,6 @@
-"""Whole slides: read one, find its tissue, scan it with a bundle, and keep the map.
+"""Whole slides: read one, scan it with a bundle, and make results of its map.
 
-``reader`` opens any slide at any resolution, ``tissue`` says where there is something to look at, ``scan``
-turns one slide into a ``probability_map``, and ``batch`` does so for a folder overnight.
+``reading`` opens slides and annotations, ``scanning`` finds the tissue and fills a probability map, ``results``
+makes lesions, pictures and files of it; ``batch`` does all of that for a folder, and ``extract`` cuts training
+patches out of annotated slides.
 """

@@ -13,87 +13,42 @@ import json
 import os
 import shutil
 import socket
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sentinode import __version__
+from sentinode._version import __version__
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
-from sentinode.bundle import Bundle
-from sentinode.engines import Engine, open_engine
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import Engine, open_engine
 from sentinode.progress import console
-from sentinode.slides.outputs import DICOM, OME_TIFF, write_outputs
-from sentinode.slides.probability_map import RECORD, ProbabilityMap, open_map, write_map
-from sentinode.slides.reader import SLIDE_SUFFIXES, Slide, fingerprint, open_slide
-from sentinode.slides.scan import PRIOR, STRIDE, lay_grid, scan_slide
-from sentinode.slides.tissue import Tissue, find_tissue
+from sentinode.slides.reading.folder import find_slides, name_slides
+from sentinode.slides.reading.slide import Slide, fingerprint, open_slide
+from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.scanning.manifest import (
+    DONE,
+    FAILED,
+    MANIFEST,
+    RUNNING,
+    TISSUE,
+    Settings,
+    SlideState,
+    read_settings,
+    read_state,
+    read_states,
+)
+from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.scan import PRIOR, STRIDE, lay_grid, scan_slide
+from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
-MANIFEST, LOG, TISSUE, LOCKS = "manifest.json", "scores.part", "tissue.png", ".locks"
-
-DONE, FAILED, RUNNING = "done", "failed", "running"
+LOG, LOCKS = "scores.part", ".locks"
 
 WriteOutputs = Callable[[Path, Slide, ProbabilityMap, Tissue], object]
 """What is made of a finished map: its folder, the slide, the map and the tissue."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What determines the maps of a batch.
-
-    Attributes:
-        bundle: fingerprint of the bundle's weights.
-        temperature: the bundle's, by which scores are divided.
-        threshold: the bundle's, before the correction of the prior.
-        stride: pixels between windows at the bundle's resolution.
-        prior: share of tumour among windows of tissue.
-        mpp: microns per level-0 pixel in place of what the slides state, or None.
-        icc: whether colours were converted by the slides' ICC profiles.
-        engine: what computes, such as ``torch cpu float32``.
-    """
-
-    bundle: str
-    temperature: float
-    threshold: float
-    stride: int
-    prior: float
-    mpp: float | None
-    icc: bool
-    engine: str
-
-
-@dataclass(frozen=True)
-class SlideState:
-    """How far a slide is.
-
-    Attributes:
-        name: its folder below the batch's.
-        slide: its file.
-        state: ``running``, ``done`` or ``failed``.
-        reason: why it failed.
-        windows: how many were scored.
-        tissue_mm2: area of the tissue.
-        started, finished: times, UTC.
-        host, process: who is or was at it.
-        version: of Sentinode.
-    """
-
-    name: str
-    slide: str
-    state: str
-    reason: str | None = None
-    windows: int | None = None
-    tissue_mm2: float | None = None
-    started: str | None = None
-    finished: str | None = None
-    host: str = ""
-    process: int = 0
-    version: str = __version__
 
 
 def scan(
@@ -153,88 +108,6 @@ def scan(
     return [state for state in read_states(out) if state.name in names]
 
 
-def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> list[Path]:
-    """The slides among files and in folders, each once, sorted; of a DICOM series the first instance.
-
-    Raises:
-        SlideError: a path is missing, or there is no slide at all.
-    """
-    found: set[Path] = set()
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_slide(file, exclude))
-            found.update(_one_per_series(inside))
-        elif path.is_file():
-            found.add(path)
-        else:
-            raise SlideError("there is no such slide or folder.", where=path, hint="Check the path.")
-    if not found:
-        endings = " ".join(sorted(SLIDE_SUFFIXES))
-        raise SlideError("no slide was found.", hint=f"In folders, slides are known by these endings: {endings}.")
-    return sorted(found)
-
-
-def _is_slide(file: Path, exclude: Path | None) -> bool:
-    """Whether a file in a folder looks like a slide that is not our own output."""
-    if file.suffix.lower() not in SLIDE_SUFFIXES or file.name in (OME_TIFF, DICOM):
-        return False
-    return exclude is None or not file.parent.resolve().is_relative_to(exclude.resolve())
-
-
-def _one_per_series(files: Sequence[Path]) -> Iterator[Path]:
-    """The files, with one instance for each series of DICOM, since OpenSlide finds the others itself."""
-    seen: set[str] = set()
-    for file in files:
-        series = _series(file) if file.suffix.lower() == ".dcm" else None
-        if series is None or series not in seen:
-            yield file
-        if series is not None:
-            seen.add(series)
-
-
-def _series(file: Path) -> str | None:
-    import pydicom
-
-    try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        return f"{file.parent}/{header.SeriesInstanceUID}"
-    # Whatever ails the file, the scan will say it, with the file's name.
-    except Exception:
-        return None
-
-
-def name_slides(slides: Sequence[Path]) -> dict[str, Path]:
-    """A folder's name for each slide: its stem; where several share one, with the start of their
-    fingerprints.
-
-    The names depend on the slides alone, so every process finds the same ones. A copy of a slide is that
-    slide.
-    """
-    stems = Counter(slide.stem.lower() for slide in slides)
-    names = {}
-    for slide in slides:
-        alone = stems[slide.stem.lower()] == 1
-        names[slide.stem if alone else f"{slide.stem}-{fingerprint(slide)[:8]}"] = slide
-    return names
-
-
-def read_states(out: str | Path) -> list[SlideState]:
-    """The state of every slide in a batch's folder, in the order of their names."""
-    states = []
-    for file in sorted(Path(out).glob(f"*/{MANIFEST}")):
-        state = _read_state(file)
-        if state is not None:
-            states.append(state)
-    return states
-
-
-def _read_state(file: Path) -> SlideState | None:
-    try:
-        return SlideState(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
 def _require_sense(stride: int, prior: float) -> None:
     if stride < 1:
         raise SlideError(
@@ -259,7 +132,7 @@ def _join_batch(
             record = {"format": 1, "version": __version__, "begun": _now(), **asdict(settings)}
             write_text(manifest, json.dumps(record, indent=2) + "\n")
             return settings, engine
-        begun = _read_settings(manifest)
+        begun = read_settings(manifest)
     for name, value in asdict(settings).items():
         if name != "engine" and value != getattr(begun, name):
             raise OutputError(
@@ -284,18 +157,6 @@ def _join_batch(
             hint="Go on with a machine that has it, or choose another --out.",
         )
     return begun, engine
-
-
-def _read_settings(manifest: Path) -> Settings:
-    try:
-        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        return Settings(**{field.name: record[field.name] for field in fields(Settings)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"the manifest of this batch cannot be read ({error.__class__.__name__}).",
-            where=manifest,
-            hint="Choose another --out, or remove the file to begin the batch again.",
-        ) from error
 
 
 class _Work:
@@ -327,7 +188,7 @@ class _Work:
     def _is_settled(self, name: str, slide: Path) -> bool:
         """Whether a slide is done, or failed while this process has been running."""
         folder = self._out / name
-        state = _read_state(folder / MANIFEST)
+        state = read_state(folder / MANIFEST)
         if state is None:
             return False
         if state.state == FAILED:

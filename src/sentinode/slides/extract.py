@@ -25,17 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.atomic import whole_folder, write_text
-from sentinode.engines import Engine
 from sentinode.errors import AnnotationError, DataError, OutputError
+from sentinode.model.engines import Engine
 from sentinode.patches.official import EXTRACTED, STEM
 from sentinode.patches.patch_set import LABEL_REGION, MPP, PATCH_SIZE, SPLITS
 from sentinode.patches.splits import deal
 from sentinode.progress import Bar, bar, console, track
-from sentinode.slides.annotations import Annotations, find_annotations, rasterise, read_annotations
-from sentinode.slides.batch import find_slides, name_slides
-from sentinode.slides.reader import Slide, open_slide
-from sentinode.slides.scan import Grid, lay_grid
-from sentinode.slides.tissue import find_tissue
+from sentinode.slides.reading.annotations import Annotations, find_annotations, rasterise, read_annotations
+from sentinode.slides.reading.folder import find_slides, name_slides
+from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.scanning.scan import Grid, lay_grid
+from sentinode.slides.scanning.tissue import find_tissue
 
 PER_SLIDE = 200
 """Patches of each class that a slide gives at most, unless told otherwise."""

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from sentinode import bundle as bundles
-from sentinode.bundle import Bundle, ModuleSource
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
-from sentinode.hardware import choose_device, choose_precision, describe, keep_freed_memory
+from sentinode.model import bundle as bundles
+from sentinode.model.bundle import Bundle, ModuleSource
+from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
 from sentinode.patches import PatchData, open_data
 from sentinode.progress import console
 from sentinode.recipes import Recipe

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from sentinode.augment import Augment
-from sentinode.classifier import Classifier
+from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DeviceError
+from sentinode.model.classifier import Classifier
 from sentinode.progress import console
 from sentinode.recipes import Recipe
 from sentinode.training.optimisation import (

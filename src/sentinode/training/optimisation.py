@@ -10,7 +10,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay  # ty
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from sentinode.classifier import Classifier
+from sentinode.model.classifier import Classifier
 from sentinode.recipes import OptimizerRecipe
 
 

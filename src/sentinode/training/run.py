@@ -23,11 +23,11 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentinode import bundle as bundles
 from sentinode.atomic import make_folder, write_text
-from sentinode.bundle import ModuleSource
-from sentinode.classifier import Classifier, build
 from sentinode.errors import DataError, Interrupted, RecipeError
+from sentinode.model import bundle as bundles
+from sentinode.model.bundle import ModuleSource
+from sentinode.model.classifier import Classifier, build
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import bar, console
 from sentinode.recipes import Recipe

@@ -1,0 +1,517 @@
+"""The Camelyon16 score for finding metastases: FROC, as the challenge's own script defines it.
+
+The script is Evaluation_FROC.py of Camelyon16 (Ehteshami Bejnordi et al. 2017, JAMA 318, 2199-2210), and so:
+
+- the truth is a mask of 7.776 um per pixel (level 5); every tumour is grown by 75 / 2 um, holes are filled,
+  and what then touches is one region (8-connected);
+- a region whose longest axis is under 275 um is ignored: neither a target, nor is a detection in it false;
+- a detection in a region counts as found with the highest probability there, any outside is a false positive,
+  and on a slide without tumour every detection is;
+- the score is the mean sensitivity at 1/4, 1/2, 1, 2, 4 and 8 false positives a slide, interpolated linearly;
+- ``test_049`` (a duplicate) and ``test_114`` (not fully annotated) are left out.
+
+Detections come from the map by non-maximum suppression: the highest window, without the box around it, and so
+on down to the threshold. MONAI's ``LesionFROC`` does the same, and with equal parameters gives equal figures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from sentinode.atomic import whole_file, write_text
+from sentinode.errors import AnnotationError, SlideError
+from sentinode.progress import track
+from sentinode.scoring import auc
+from sentinode.slides.reading.annotations import Annotations, find_annotations, rasterise, read_annotations
+from sentinode.slides.results.lesions import find_lesions
+from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map
+
+FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives a slide at which the sensitivity is read."""
+
+GROWTH_UM = 75.0
+"""Twice the distance in microns by which tumours are grown: five tumour cells."""
+
+IGNORED_UM = 275.0
+"""Regions whose longest axis is shorter are ignored: isolated tumour cells up to 200 um, grown by 75."""
+
+MASK_MPP = 32 * 0.243
+"""Microns per pixel of the mask of the truth: level 5 of Camelyon16's slides."""
+
+THRESHOLD = 0.5
+"""The probability that a detection has to exceed."""
+
+BOX_UM = 746.5
+"""Side in microns of the box that a detection keeps free of others: MONAI's 48 pixels at level 6."""
+
+LEFT_OUT = ("test_049", "test_114")
+"""Slides of Camelyon16 that do not count."""
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+_TOUCHING = np.ones((3, 3), np.bool_)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What non-maximum suppression left of a map, the most probable first.
+
+    Attributes:
+        probability: float32 (N,).
+        row, column: int (N,), the window of each.
+    """
+
+    probability: Floats
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tumours:
+    """The regions of truth that detections are held against, in a part of the slide's mask.
+
+    Attributes:
+        labels: int32 (rows, columns), 0 for what is no tumour.
+        ignored: the labels of regions too small to count.
+        corner: (x, y) of the part's corner in pixels of the whole mask.
+        downsample: level-0 pixels per pixel of the mask.
+    """
+
+    labels: NDArray[np.int32]
+    ignored: tuple[int, ...] = ()
+    corner: tuple[int, int] = (0, 0)
+    downsample: float = 1.0
+
+    @property
+    def count(self) -> int:
+        """Regions, with those that are ignored."""
+        return int(self.labels.max(initial=0))
+
+    def at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int32]:
+        """The labels under points given in level-0 pixels."""
+        column, row = (
+            np.floor(v / self.downsample).astype(np.int64) - start for v, start in zip((x, y), self.corner, strict=True)
+        )
+        rows, columns = self.labels.shape
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        found = np.zeros(len(x), np.int32)
+        found[inside] = self.labels[row[inside], column[inside]]
+        return found
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What one slide adds to the curve.
+
+    Attributes:
+        name: the slide.
+        false: float32 (F,), probabilities of the false positives.
+        found: float32 (R,), for each region the highest probability of a detection in it, 0 where it was
+            missed or is ignored.
+        ignored: how many of the R regions are ignored.
+        score: the slide's own score.
+    """
+
+    name: str
+    false: Floats
+    found: Floats
+    ignored: int
+    score: float
+
+    @property
+    def targets(self) -> int:
+        """Regions that should be found."""
+        return len(self.found) - self.ignored
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bootstrap interval over slides; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For JSON, which has no NaN."""
+        return {name: _number(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Froc:
+    """The result over all slides.
+
+    Attributes:
+        froc: the mean sensitivity.
+        sensitivity: one for each of ``FALSE_POSITIVES``.
+        slide_auc: AUC of the slides' scores for holding tumour.
+        curve: float64 (K, 2), false positives a slide and sensitivity, from many to none.
+        slides: what went in.
+        left_out: slides with a map that do not count.
+        parameters: all that the figures depend on.
+        warnings: sentences.
+    """
+
+    froc: Interval
+    sensitivity: tuple[float, ...]
+    slide_auc: Interval
+    curve: NDArray[np.float64]
+    slides: tuple[SlideResult, ...]
+    left_out: tuple[str, ...]
+    parameters: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but the curve, ready for JSON."""
+        return {
+            "froc": self.froc.as_dict(),
+            "sensitivity": {f"{fp:g}": _number(s) for fp, s in zip(FALSE_POSITIVES, self.sensitivity, strict=True)},
+            "slide_auc": self.slide_auc.as_dict(),
+            "slides": len(self.slides),
+            "tumours": sum(slide.targets for slide in self.slides),
+            "ignored": sum(slide.ignored for slide in self.slides),
+            "false_positives": sum(len(slide.false) for slide in self.slides),
+            "left_out": list(self.left_out),
+            "parameters": self.parameters,
+            "warnings": list(self.warnings),
+            "per_slide": [
+                {
+                    "name": slide.name,
+                    "tumours": slide.targets,
+                    "found": int((slide.found > 0).sum()),
+                    "false_positives": len(slide.false),
+                    "score": _number(slide.score),
+                }
+                for slide in self.slides
+            ],
+        }
+
+
+def evaluate_froc(
+    maps: Path,
+    truth: Path,
+    *,
+    threshold: float = THRESHOLD,
+    box_um: float = BOX_UM,
+    mask_mpp: float = MASK_MPP,
+    scale: float = 1.0,
+    absent_is_normal: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    show: bool = True,
+) -> Froc:
+    """Score the maps of a folder against the annotations of another.
+
+    Args:
+        maps: the folder that ``sentinode scan`` wrote, with a folder for each slide.
+        truth: a folder of annotations named like the slides; one without a region means no tumour.
+        threshold: probability that a detection has to exceed.
+        box_um: side in microns of the box that a detection keeps free, rounded to whole windows of each map.
+        mask_mpp: microns per pixel of the mask of the truth.
+        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
+        absent_is_normal: take a slide without annotations for one without tumour, as Camelyon16 files them.
+        resamples: bootstrap draws of slides for the intervals (percentile, 95 %).
+        seed: of the bootstrap.
+        show: whether to show progress.
+
+    Raises:
+        SlideError: there is no map, or an argument makes no sense.
+        AnnotationError: the truth of a slide is missing, unreadable, or not of that slide.
+    """
+    for name, value in {"threshold": threshold, "box": box_um, "mask's resolution": mask_mpp}.items():
+        if not (math.isfinite(value) and value >= 0 and (value > 0 or name == "threshold")):
+            raise SlideError(f"a {name} of {value:g} makes no sense.", hint="Give a positive number.")
+    folders = sorted(record.parent for record in maps.glob(f"*/{RECORD}"))
+    if not folders:
+        raise SlideError("there are no maps here.", where=maps, hint="Name the --out folder of 'sentinode scan'.")
+    left_out = tuple(folder.name for folder in folders if folder.name.casefold() in LEFT_OUT)
+    counted = [folder for folder in folders if folder.name not in left_out]
+    files = {folder.name: find_annotations(truth, folder.name) for folder in counted}
+    absent = [name for name, file in files.items() if file is None]
+    if absent and not absent_is_normal:
+        raise AnnotationError(
+            f"there is no truth for {len(absent)} of {len(counted)} slides: {', '.join(absent[:5])}"
+            f"{', ...' if len(absent) > 5 else ''}.",
+            where=truth,
+            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
+        )
+    results, warnings, boxes = [], [], set()
+    for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
+        map, file = open_map(folder), files[folder.name]
+        size = map.slide.width, map.slide.height
+        drawn = Annotations(truth, ()) if file is None else read_annotations(file, scale=scale).on(*size)
+        warnings += [f"{folder.name}: {warning}" for warning in drawn.warnings]
+        box = max(1, round(box_um / (map.stride * map.slide_mpp)))
+        boxes.add(box)
+        detections = suppress(map.probability, threshold=threshold, box=box)
+        x, y = map.centres()
+        tumours = tumours_on(map, drawn, mask_mpp=mask_mpp)
+        results.append(
+            compare(
+                folder.name,
+                detections,
+                tumours.at(x[detections.column], y[detections.row]),
+                tumours,
+                _score(map),
+            )
+        )
+    parameters = {
+        "false_positives_per_slide": list(FALSE_POSITIVES),
+        "nms_threshold": threshold,
+        "nms_box_um": box_um,
+        "nms_box_windows": sorted(boxes),
+        "grown_by_um": GROWTH_UM / 2,
+        "ignored_under_um": IGNORED_UM,
+        "mask_mpp": mask_mpp,
+        "absent_is_normal": absent_is_normal,
+        "slide_score": "highest smoothed P(tumour)",
+        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over slides",
+        "resamples": resamples,
+        "seed": seed,
+    }
+    return summarise(
+        results, left_out=left_out, parameters=parameters, warnings=warnings, resamples=resamples, seed=seed
+    )
+
+
+def suppress(probability: Floats, *, threshold: float, box: int) -> Detections:
+    """Non-maximum suppression: the highest window, none within the box around it, then the next highest.
+
+    Args:
+        probability: float32 (rows, columns); NaN is never detected.
+        threshold: a detection's probability is above this.
+        box: side of the box in windows; where it is even, one window more lies before the centre than after.
+
+    Returns:
+        The detections; of equal windows the first in reading order wins.
+    """
+    rows, columns = np.nonzero(probability > threshold)
+    values = probability[rows, columns]
+    order = np.argsort(-values, kind="stable")
+    free = np.ones(probability.shape, np.bool_)
+    before, after = box // 2, box - box // 2
+    kept = []
+    for i, row, column in zip(order.tolist(), rows[order].tolist(), columns[order].tolist(), strict=True):
+        if free[row, column]:
+            kept.append(i)
+            free[max(0, row - before) : row + after, max(0, column - before) : column + after] = False
+    return Detections(values[kept], rows[kept], columns[kept])
+
+
+def tumours_on(map: ProbabilityMap, truth: Annotations, *, mask_mpp: float = MASK_MPP) -> Tumours:
+    """The regions of truth on a map's slide.
+
+    Only the part of the mask around the tumours is made, which changes nothing and keeps memory small.
+
+    Args:
+        map: any map of the slide; says its size and resolution.
+        truth: what was drawn on it.
+        mask_mpp: microns per pixel of the mask.
+    """
+    downsample = mask_mpp / map.slide_mpp
+    if truth.area.is_empty:
+        return Tumours(np.zeros((1, 1), np.int32), downsample=downsample)
+    columns, rows = (max(1, round(side / downsample)) for side in (map.slide.width, map.slide.height))
+    margin = math.ceil(GROWTH_UM / 2 / mask_mpp) + 2
+    bounds = np.asarray(truth.area.bounds) / downsample
+    left, top = (max(0, math.floor(v) - margin) for v in bounds[:2])
+    right, bottom = (min(n, math.ceil(v) + margin) for v, n in zip(bounds[2:], (columns, rows), strict=True))
+    mask = rasterise(truth.area, (bottom - top, right - left), downsample, origin=(left * downsample, top * downsample))
+    labels, ignored = grown(mask, mask_mpp)
+    return Tumours(labels, ignored, (left, top), downsample)
+
+
+def grown(mask: NDArray[np.uint8], mask_mpp: float) -> tuple[NDArray[np.int32], tuple[int, ...]]:
+    """The regions of a mask as the script makes them: grown, filled, labelled; and which of them are ignored.
+
+    Args:
+        mask: (rows, columns), not 0 where there is tumour.
+        mask_mpp: microns per pixel.
+
+    Returns:
+        int32 (rows, columns) of labels from 1, and the labels of the regions that are ignored.
+    """
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32), ()
+    near = ndimage.distance_transform_edt(mask == 0) < GROWTH_UM / (2 * mask_mpp)
+    labelled, count = ndimage.label(ndimage.binary_fill_holes(near), structure=_TOUCHING)
+    labels = np.asarray(labelled, np.int32)
+    axes = longest_axes(labels, count)
+    return labels, tuple(int(label) for label in np.flatnonzero(axes < IGNORED_UM / mask_mpp) + 1)
+
+
+def longest_axes(labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """Length of each region's longest axis: the major axis of the ellipse with its second moments, in pixels.
+
+    Args:
+        labels: int32 (rows, columns) of labels 1 to ``count``.
+        count: how many regions there are.
+
+    Returns:
+        float64 (count,).
+    """
+    row, column = np.nonzero(labels)
+    label = labels[row, column]
+    area = np.bincount(label, minlength=count + 1)[1:]
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(label, values, minlength=count + 1)[1:] / area, np.float64)
+
+    y = row - mean(row.astype(np.float64))[label - 1]
+    x = column - mean(column.astype(np.float64))[label - 1]
+    a, b, c = mean(y * y), mean(x * y), mean(x * x)
+    return np.asarray(4 * np.sqrt((a + c) / 2 + np.sqrt(4 * b**2 + (a - c) ** 2) / 2), np.float64)
+
+
+def compare(
+    name: str, detections: Detections, labels: NDArray[np.int32], tumours: Tumours, score: float
+) -> SlideResult:
+    """Sort a slide's detections into false and found.
+
+    Args:
+        name: the slide.
+        detections: N of them.
+        labels: int (N,), the label of the region under each, or 0.
+        tumours: the slide's regions.
+        score: the slide's own score.
+    """
+    found = np.zeros(tumours.count, np.float32)
+    hit = ~np.isin(labels, (0, *tumours.ignored))
+    np.maximum.at(found, labels[hit] - 1, detections.probability[hit])
+    return SlideResult(name, detections.probability[labels == 0], found, len(tumours.ignored), score)
+
+
+def froc_curve(slides: Sequence[SlideResult]) -> NDArray[np.float64]:
+    """False positives a slide and sensitivity at every threshold, from many to none.
+
+    As in the script, the lowest probability of all (0, where a region was missed) is no threshold.
+
+    Returns:
+        float64 (K, 2); sensitivity is NaN where no slide has a target.
+    """
+    false = np.sort(np.concatenate([slide.false for slide in slides]))
+    found = np.sort(np.concatenate([slide.found for slide in slides]))
+    targets = sum(slide.targets for slide in slides)
+    thresholds = np.unique(np.concatenate([false, found]))[1:]
+    falses = np.append(len(false) - np.searchsorted(false, thresholds), 0) / len(slides)
+    founds = np.append(len(found) - np.searchsorted(found, thresholds), 0)
+    return np.column_stack([falses, founds / targets if targets else np.full(len(founds), math.nan)])
+
+
+def sensitivities(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sensitivity at each of ``FALSE_POSITIVES``, between the curve's points on a straight line."""
+    falses, sensitivity = curve[::-1].T
+    return np.asarray(np.interp(FALSE_POSITIVES, falses, sensitivity), np.float64)
+
+
+def summarise(
+    slides: Iterable[SlideResult],
+    *,
+    left_out: tuple[str, ...] = (),
+    parameters: dict[str, Any] | None = None,
+    warnings: Iterable[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Froc:
+    """The figures over all slides, with bootstrap intervals.
+
+    Draws of slides without a target, or without both kinds of slides, have no such figure and do not count.
+
+    Raises:
+        SlideError: there is no slide.
+    """
+    slides = tuple(slides)
+    if not slides:
+        raise SlideError("there is no slide to score.", hint=f"{' and '.join(LEFT_OUT)} of Camelyon16 do not count.")
+    rng = np.random.default_rng(seed)
+    draws = [[slides[i] for i in rng.integers(0, len(slides), len(slides))] for _ in range(resamples)]
+    curve = froc_curve(slides)
+    at = sensitivities(curve)
+    said = list(warnings)
+    if not any(slide.targets for slide in slides):
+        said.append("no slide has a tumour that counts, so there is no sensitivity.")
+    elif all(slide.found.all() for slide in slides):
+        said.append(
+            "every tumour was found and none is ignored. Camelyon16's script never takes the lowest probability of all "
+            "for a threshold, which is 0 otherwise and costs a detection here; the figures follow the script."
+        )
+    return Froc(
+        froc=_interval(float(at.mean()), [float(sensitivities(froc_curve(draw)).mean()) for draw in draws]),
+        sensitivity=tuple(at.tolist()),
+        slide_auc=_interval(_slide_auc(slides), [_slide_auc(draw) for draw in draws]),
+        curve=curve,
+        slides=slides,
+        left_out=left_out,
+        parameters=parameters or {},
+        warnings=tuple(said),
+    )
+
+
+def write_froc(folder: Path, result: Froc) -> None:
+    """Write ``froc.json``, ``froc.csv`` (the curve) and ``froc.svg`` into a folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    write_text(folder / "froc.json", json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
+    lines = [f"{falses:.9g},{sensitivity:.9g}" for falses, sensitivity in result.curve]
+    write_text(folder / "froc.csv", "\n".join(["false_positives_per_slide,sensitivity", *lines]) + "\n")
+    with (
+        whole_file(folder / "froc.svg") as staged,
+        rc_context({"svg.hashsalt": "sentinode", "font.size": 11}),
+    ):
+        _draw(result).savefig(staged, metadata={"Date": None})
+
+
+def _draw(result: Froc) -> Figure:
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(*result.curve.T, color="#0072b2", linewidth=1.8)
+    axes.plot(FALSE_POSITIVES, result.sensitivity, "o", color="#d55e00", markersize=6, clip_on=False, zorder=3)
+    axes.set_xscale("symlog", base=2, linthresh=0.125, linscale=0.5)
+    axes.set_xticks([0, 0.125, *FALSE_POSITIVES], ["0", "1/8", "1/4", "1/2", "1", "2", "4", "8"])
+    axes.set_xlim(0, 16)
+    axes.set_ylim(0, 1.0)
+    axes.set_xlabel("False positives per slide")
+    axes.set_ylabel("Sensitivity for tumours")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    score = result.froc
+    axes.set_title(f"FROC {score.value:.3f} ({score.low:.3f} to {score.high:.3f})", loc="left", fontsize=12)
+    return figure
+
+
+def _score(map: ProbabilityMap) -> float:
+    return find_lesions(map).score
+
+
+def _slide_auc(slides: Sequence[SlideResult]) -> float:
+    """A slide without tissue has no score, and is sure to be without tumour."""
+    scores = [0.0 if math.isnan(slide.score) else slide.score for slide in slides]
+    return auc([len(slide.found) > 0 for slide in slides], scores)
+
+
+def _interval(value: float, draws: list[float]) -> Interval:
+    defined = [draw for draw in draws if not math.isnan(draw)]
+    if math.isnan(value) or not defined:
+        return Interval(value, math.nan, math.nan)
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

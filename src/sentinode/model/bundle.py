@@ -1,0 +1,288 @@
+"""The trained model as a folder: ``weights.safetensors``, ``card.json`` and their checksums. No pickle, ever."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import importlib
+import io
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sentinode._version import __version__
+from sentinode.atomic import whole_folder
+from sentinode.errors import BundleError
+from sentinode.model.classifier import build
+
+FORMAT = 1
+WEIGHTS, CARD, CHECKSUMS, ASSIGNMENT = "weights.safetensors", "card.json", "SHA256SUMS", "split.csv.gz"
+
+PACKAGED = Path(__file__).parents[1] / "packaged"
+"""The bundle that comes with Sentinode."""
+
+ModuleSource = nn.Module | Callable[[], nn.Module]
+
+
+class Part(BaseModel):
+    """A part of the card. Later versions may add keys, so unknown ones are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Architecture(Part):
+    """What is needed to build the network again.
+
+    A ``custom`` network is a class of the user's: the card names it and keeps its source to read, never to run.
+    """
+
+    kind: Literal["timm", "custom"] = "timm"
+    backbone: str = "resnet50"
+    side: int = 96
+    stride: int = 32
+    pooling: str = "avg"
+    hidden: list[int] = Field(default_factory=list)
+    dropout: float = 0.0
+    parameters: int = 0
+    class_name: str | None = None
+    source: str | None = None
+
+
+class Threshold(Part):
+    """An operating point on the scale of calibrated probabilities."""
+
+    value: float
+    rule: str
+    chosen_on: str
+    n: int
+
+
+class Card(Part):
+    """All that is needed to use the model in ten years, and to judge it."""
+
+    format: int = FORMAT
+    name: str
+    created: str
+    versions: dict[str, str]
+    architecture: Architecture
+    patch_size: int = 96
+    label_region: int = 32
+    mpp: float = Field(0.972, description="Microns per pixel.")
+    class_names: list[str] = Field(default_factory=lambda: ["normal", "tumour"])
+    temperature: float = Field(1.0, gt=0, description="Divides the logits; fitted on valid.")
+    thresholds: dict[str, Threshold]
+    threshold_rule: str = Field(description="The rule that the recipe chose.")
+    prior: float = Field(0.5, description="Share of tumour among the patches that the probabilities speak of.")
+    metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    toy: bool = False
+    initial_weights: str = "random initialisation"
+    licence: str = "That of the initial weights and of the training data."
+    intended_use: str = "Research only; not for diagnosis."
+    history: list[dict[str, float]] = Field(default_factory=list)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold that the recipe's rule chose, on calibrated probabilities."""
+        return self.thresholds[self.threshold_rule].value
+
+
+class Bundle:
+    """A trained model on disk. Use :func:`load`."""
+
+    def __init__(self, path: Path, card: Card, module: ModuleSource | None = None) -> None:
+        self.path, self.card, self._module = path, card, module
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.card.name!r} at {self.path})"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights: what the model is, wherever it lies."""
+        return _checksums(self.path)[WEIGHTS]
+
+    def classifier(self, device: str = "cpu") -> nn.Module:
+        """The network with its weights, in eval mode: uint8 (B, 96, 96, 3) to logits (B, 2).
+
+        Raises:
+            BundleError: the weights do not fit the network, or the network is the user's own and was not given.
+        """
+        try:
+            module = self._network()
+            module.load_state_dict(load_file(self.path / WEIGHTS))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise BundleError(
+                f"its weights do not fit its network ({str(error).splitlines()[0]}).",
+                where=self.path,
+                hint="Give the class that it was trained with, or train again.",
+            ) from error
+        return module.eval().to(device)
+
+    def _network(self) -> nn.Module:
+        arch = self.card.architecture
+        if self._module is not None:
+            return self._module if isinstance(self._module, nn.Module) else self._module()
+        if arch.kind == "custom":
+            raise BundleError(
+                f"its network is a class of its author's, {arch.class_name}, and a bundle never runs code.",
+                where=self.path,
+                hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
+            )
+        return build(**arch.model_dump(exclude={"kind", "parameters", "class_name", "source"}))[0]
+
+    def assignment(self) -> dict[str, str] | None:
+        """The split of each patch by id, where training drew the splits itself; else None."""
+        path = self.path / ASSIGNMENT
+        if not path.exists():
+            return None
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+            return {row["id"]: row["split"] for row in csv.DictReader(lines)}
+
+
+def load(path: str | Path | None = None, *, module: ModuleSource | None = None) -> Bundle:
+    """Open a bundle and check that it is whole. Runs no code from it.
+
+    Args:
+        path: the bundle's folder, or the run that holds it; without it, the bundle that comes with Sentinode.
+        module: for a network of one's own: the class, a function that makes it, or the module.
+
+    Raises:
+        BundleError: it is missing, incomplete, changed since it was written, or newer than this version.
+    """
+    if path is None:
+        path = PACKAGED
+        if not (path / CARD).is_file():
+            raise BundleError(
+                "no bundle is named, and none comes with this version.",
+                hint="Make one with `sentinode train DATA --out RUN`, and name RUN/bundle first.",
+            )
+    path = Path(path)
+    if not (path / CARD).is_file() and (path / "bundle" / CARD).is_file():
+        path = path / "bundle"
+    if not (path / CARD).is_file():
+        raise BundleError(
+            "there is no bundle here: it has no card.json.",
+            where=path,
+            hint="`sentinode train DATA --out RUN` leaves one at RUN/bundle.",
+        )
+    card = _read_card(path)
+    _verify(path)
+    return Bundle(path, card, module)
+
+
+def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str, str] | None = None) -> Bundle:
+    """Write a bundle, whole or not at all, and open it.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    with whole_folder(path) as staged:
+        tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+        save_file(tensors, staged / WEIGHTS)
+        (staged / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+        # safetensors lets nobody but the owner read its file; a bundle is there to be handed on.
+        shutil.copymode(staged / CARD, staged / WEIGHTS)
+        if assignment is not None:
+            (staged / ASSIGNMENT).write_bytes(_pack(assignment))
+        sums = [f"{_sha256(file)}  {file.name}\n" for file in sorted(staged.iterdir())]
+        (staged / CHECKSUMS).write_text("".join(sums), encoding="utf-8", newline="\n")
+    # The network itself is kept: a class of the user's could not be built again without asking for it.
+    return Bundle(path, card, network if card.architecture.kind == "custom" else None)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a bundle was made with."""
+    names = ("torch", "torchvision", "timm", "lightning", "numpy")
+    found = {name: str(importlib.import_module(name).__version__) for name in names}
+    return {"sentinode": __version__, "python": platform.python_version(), **found}
+
+
+def describe_custom(network: nn.Module) -> tuple[str, str | None]:
+    """The full name of a network's class, and its source where Python can find it."""
+    import inspect
+
+    kind = type(network)
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = None
+    return f"{kind.__module__}.{kind.__qualname__}", source
+
+
+def plain(value: Any) -> Any:
+    """``value`` with numpy's scalars and arrays as Python's own, and undefined numbers as None: fit for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _read_card(path: Path) -> Card:
+    import json
+
+    try:
+        tables = json.loads((path / CARD).read_text("utf-8"))
+        version = tables.get("format")
+    except (ValueError, AttributeError, OSError) as error:
+        raise BundleError(f"card.json cannot be read ({error}).", where=path, hint="Copy the bundle again.") from None
+    if not isinstance(version, int) or version > FORMAT:
+        raise BundleError(
+            f"this bundle has format {version}; this Sentinode ({__version__}) reads up to {FORMAT}.",
+            where=path,
+            hint="Update Sentinode to a version that reads it.",
+        )
+    try:
+        return Card.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"card.json is wrong at '{key}': {first['msg']}.", where=path) from None
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    try:
+        lines = (path / CHECKSUMS).read_text("utf-8").splitlines()
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise BundleError("its SHA256SUMS cannot be read.", where=path, hint="Copy the bundle again.") from error
+
+
+def _verify(path: Path) -> None:
+    sums = _checksums(path)
+    for name in (CARD, WEIGHTS, *sums):
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"{name} is missing.", where=path, hint="Copy the whole folder again.")
+        if sums.get(name) != _sha256(file):
+            raise BundleError(
+                f"{name} has changed since the bundle was written, or was damaged in a copy.",
+                where=path,
+                hint="Copy the bundle again from where it was made.",
+            )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _pack(assignment: Mapping[str, str]) -> bytes:
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["id", "split"])
+    rows.writerows(assignment.items())
+    return gzip.compress(text.getvalue().encode(), mtime=0)

@@ -1,0 +1,351 @@
+"""The patch classifier: a timm backbone and a head of one's own. uint8 in, logits out."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
+from sentinode.errors import RecipeError, WeightsError, nearest
+from sentinode.progress import console
+
+PATCH = 96
+CENTRE = 32
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+STRIDE = 32
+POOLINGS = ("avg", "max", "avgmax", "gem", "centre", "avgcentre")
+
+
+class Classifier(nn.Module):
+    """A backbone without its own head, and a head.
+
+    ``forward`` takes uint8 (B, 96, 96, 3) RGB and returns logits (B, 2), normal before tumour. Scaling and
+    normalisation happen inside, so that no caller can get them wrong.
+
+    Args:
+        backbone: maps normalised (B, 3, 96, 96) to a feature map (B, C, h, w), or to tokens.
+        head: maps the feature map to logits (B, 2).
+        mean: of each channel, on the scale 0 to 1.
+        std: of each channel, on the scale 0 to 1.
+        side: pixels to which each side of a patch is enlarged before the backbone, bilinearly; 96 leaves it as it is.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        side: int = PATCH,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.side = backbone, head, side
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (B, H, W, 3) to float32 (B, 3, H, W), channels last in memory."""
+        mean, std = (each.view(3).repeat(images.shape[2]) for each in (self.mean, self.std))
+        # A whole row of pixels at a time: three values at a time take a processor thrice as long.
+        rows = (images.flatten(2) - mean) / std
+        return rows.view(images.shape).permute(0, 3, 1, 2)
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 (B, 96, 96, 3) to the backbone's last feature map (B, C, h, w)."""
+        planes = self.normalise(images)
+        if self.side != PATCH:
+            planes = functional.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
+        return as_map(self.backbone(planes), self.backbone)
+
+    @torch.no_grad()
+    def lean(self, offset: float) -> None:
+        """Add ``offset`` to each margin (logit of tumour minus that of normal) by the bias of the head's last layer."""
+        last = [module for module in self.head.modules() if isinstance(module, nn.Linear)][-1]
+        last.bias.add_(torch.tensor([-offset / 2, offset / 2]).to(last.bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (B, 96, 96, 3) to float32 logits (B, 2)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits.float()
+
+
+def as_map(features: Tensor, backbone: nn.Module) -> Tensor:
+    """A backbone's output as (B, C, h, w), whether it comes as a map, channels last, or as tokens."""
+    if features.dim() == 3:
+        tokens = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
+        side = round(tokens.shape[1] ** 0.5)
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, -1)
+    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+        return features.permute(0, 3, 1, 2)
+    return features
+
+
+class Head(nn.Sequential):
+    """Pooling, hidden layers with dropout, and two logits.
+
+    Args:
+        channels: of the feature map.
+        pooling: one of ``POOLINGS``.
+        hidden: width of each hidden layer.
+        dropout: share of inputs dropped before each linear layer.
+    """
+
+    def __init__(self, channels: int, pooling: str = "avg", hidden: Sequence[int] = (), dropout: float = 0.0) -> None:
+        pool = Pool(pooling)
+        layers: list[nn.Module] = [pool]
+        width = channels * pool.widening
+        for size in hidden:
+            layers += [nn.Dropout(dropout), nn.Linear(width, size), nn.ReLU()]
+            width = size
+        super().__init__(*layers, nn.Dropout(dropout), nn.Linear(width, 2))
+
+
+class Pool(nn.Module):
+    """A feature map (B, C, h, w) as one vector (B, C) or (B, 2 C).
+
+    ``gem`` is the generalised mean of Radenovic et al. (2018) with a learned power. ``centre`` averages what lies over
+    the labelled centre of the patch, cells on its border by their share of it.
+    """
+
+    def __init__(self, pooling: str) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise RecipeError(f"'{pooling}' is no pooling.", hint=f"Choose one of {', '.join(POOLINGS)}.")
+        self.pooling = pooling
+        self.widening = 2 if pooling in ("avgmax", "avgcentre") else 1
+        self.power = nn.Parameter(torch.tensor(3.0)) if pooling == "gem" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.power is not None:
+            return x.float().clamp(min=1e-6).pow(self.power).mean((2, 3)).pow(1 / self.power)
+        average = x.mean((2, 3))
+        match self.pooling:
+            case "max":
+                return x.amax((2, 3))
+            case "avgmax":
+                return torch.cat([average, x.amax((2, 3))], 1)
+            case "centre":
+                return self._centre(x)
+            case "avgcentre":
+                return torch.cat([average, self._centre(x)], 1)
+        return average
+
+    @staticmethod
+    def _centre(x: Tensor) -> Tensor:
+        rows, cols = (_share_of_centre(size, x) for size in x.shape[2:])
+        return torch.einsum("bchw,h,w->bc", x, rows, cols)
+
+
+def _share_of_centre(cells: int, like: Tensor) -> Tensor:
+    """How much of the labelled centre each of ``cells`` equal parts of a side covers; they add up to 1."""
+    edges = torch.linspace(0, PATCH, cells + 1, device=like.device)
+    low, high = (PATCH - CENTRE) / 2, (PATCH + CENTRE) / 2
+    covered = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0)
+    return (covered / CENTRE).to(like.dtype)
+
+
+def build(
+    backbone: str = "resnet50",
+    *,
+    weights: str | Path = "none",
+    pooling: str = "avg",
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+    side: int = PATCH,
+    stride: int = STRIDE,
+) -> tuple[Classifier, str]:
+    """A classifier, and a sentence on where its weights come from and under which licence.
+
+    Args:
+        backbone: name of a timm model.
+        weights: ``imagenet``, ``none``, or a file (safetensors or .pth) under timm's or torchvision's key names.
+        pooling: of the head; see ``POOLINGS``.
+        hidden: widths of the head's hidden layers.
+        dropout: of the head.
+        side: pixels to which patches are enlarged for the backbone.
+        stride: pixels of the image to a cell of the last feature map; below 32, the layers after that are left out.
+
+    Raises:
+        RecipeError: timm has no such backbone, or it cannot end at that stride.
+        WeightsError: the weights cannot be had, are unsafe to load, or belong to another network.
+    """
+    if not timm.is_model(backbone.partition(".")[0]):
+        guess = nearest(backbone, timm.list_models())
+        raise RecipeError(
+            f"timm has no backbone '{backbone}'{f'; did you mean {guess!r}' if guess else ''}.",
+            where="model.backbone",
+            hint="Choose one that `python -c 'import timm; print(timm.list_models())'` lists.",
+        )
+    if weights == "imagenet":
+        net, origin = _from_hub(backbone, side, stride)
+    else:
+        net, origin = _create(backbone, side, stride), "random initialisation"
+        if weights != "none":
+            origin = load_backbone(net, Path(weights))
+    config = getattr(net, "pretrained_cfg", {}) or {}
+    classifier = Classifier(net, nn.Identity(), config.get("mean") or MEAN, config.get("std") or STD, side)
+    classifier.head = Head(_channels(classifier), pooling, hidden, dropout)
+    return classifier, origin
+
+
+def _create(name: str, side: int, stride: int, **options: Any) -> nn.Module:
+    options |= {"num_classes": 0, "global_pool": ""}
+    try:
+        # Transformers need to be told the size; convolutional networks take any and refuse the word.
+        net = timm.create_model(name, img_size=side, **options)
+    except TypeError:
+        net = timm.create_model(name, **options)
+    return net if stride == STRIDE else _ended_at(net, name, stride)
+
+
+def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
+    """``net`` without the layers after its feature map of ``stride`` pixels a cell."""
+    strides = [level["reduction"] for level in getattr(net, "feature_info", ())]
+    if strides.count(stride) != 1 or not hasattr(net, "prune_intermediate_layers"):
+        raise RecipeError(
+            f"'{name}' cannot end at a stride of {stride}.",
+            where="model.stride",
+            hint="Leave it at 32, or choose a convolutional backbone such as resnet50.",
+        )
+    net.prune_intermediate_layers([strides.index(stride)])  # type: ignore[operator]
+    return net
+
+
+@torch.inference_mode()
+def _channels(classifier: Classifier) -> int:
+    was = classifier.training
+    channels = classifier.eval().features(torch.zeros(1, PATCH, PATCH, 3, dtype=torch.uint8)).shape[1]
+    classifier.train(was)
+    return channels
+
+
+def _from_hub(name: str, side: int, stride: int) -> tuple[nn.Module, str]:
+    """ImageNet weights from timm's hub, else from torchvision's where it has the same network."""
+    console.print(f"Fetching ImageNet weights for {name}, unless they are in the cache.", markup=False)
+    try:
+        net = _create(name, side, stride, pretrained=True)
+    except RecipeError:
+        raise
+    except Exception as from_timm:  # the hub's client raises whatever its transport does
+        net = _create(name, side, stride)
+        try:
+            return net, _from_torchvision(net, name)
+        except Exception as from_torchvision:
+            raise WeightsError(
+                f"no ImageNet weights for '{name}' can be fetched: {_first_line(from_timm)}; "
+                f"torchvision: {_first_line(from_torchvision)}.",
+                hint="Check the network (`sentinode doctor`), give a file that you have with --weights FILE, "
+                "or start from nothing with --weights none.",
+            ) from from_timm
+    config = getattr(net, "pretrained_cfg", {}) or {}
+    tag, licence = config.get("tag") or "default", config.get("license") or "licence not stated"
+    return net, f"imagenet, timm {name.partition('.')[0]}.{tag} ({licence})"
+
+
+def _from_torchvision(net: nn.Module, name: str) -> str:
+    from torchvision.models import get_model_weights
+
+    chosen = get_model_weights(name).DEFAULT
+    with contextlib.redirect_stdout(sys.stderr):  # it says there where it downloads from; ours is for results
+        tensors = chosen.get_state_dict(progress=False, check_hash=True)
+    _fill(net, tensors, where=str(chosen))
+    return f"imagenet, torchvision {chosen} (BSD-3-Clause)"
+
+
+def _first_line(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), "")
+    short = textwrap.shorten(first.rstrip("."), 160, placeholder=" ...")
+    return f"{type(error).__name__}: {short}" if short else type(error).__name__
+
+
+def load_backbone(net: nn.Module, path: Path) -> str:
+    """Fill a backbone from a file without running any code that the file may hold.
+
+    Args:
+        net: a timm backbone without its head.
+        path: safetensors, or a .pth of tensors alone.
+
+    Returns:
+        A sentence that names the file.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds more than tensors, or belongs to another network.
+    """
+    _fill(net, read_tensors(path), where=path)
+    return f"file {path.name}; its licence is that of the file"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a safetensors or .pth file.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            "there is no such weights file.",
+            where=path,
+            hint="--weights takes imagenet, none, or a path to a file.",
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            "this file holds more than tensors, or is no weights file at all; it was not opened, because "
+            "unpickling it could run code.",
+            where=path,
+            hint="Save the state dict alone, at best as .safetensors, and give that file.",
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise WeightsError(
+            f"cannot be read as weights ({_first_line(error)}).", where=path, hint="Fetch the file again."
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+    if not isinstance(held, dict) or not any(isinstance(value, Tensor) for value in held.values()):
+        raise WeightsError("holds no named tensors.", where=path, hint="Give a state dict.")
+    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+
+
+def _fill(net: nn.Module, tensors: dict[str, Tensor], *, where: str | Path) -> None:
+    """Copy the tensors that the backbone knows by name; those of a head are left out."""
+    wanted = net.state_dict()
+    for prefix in ("module.", "model.", "backbone.", "encoder."):
+        if not wanted.keys() & tensors.keys():
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    missing = [key for key in wanted if key not in tensors and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise WeightsError(
+            f"these weights belong to another network: {len(missing)} of {len(wanted)} tensors are missing, "
+            f"{missing[0]} first.",
+            where=where,
+            hint="Choose the backbone that they were trained for: --set model.backbone=NAME. For networks other than "
+            "ResNets the key names must be timm's.",
+        )
+    for key, value in wanted.items():
+        if key in tensors and tensors[key].shape != value.shape:
+            raise WeightsError(
+                f"tensor {key} has the shape {tuple(tensors[key].shape)}; this backbone needs {tuple(value.shape)}.",
+                where=where,
+                hint="Choose the backbone that they were trained for: --set model.backbone=NAME.",
+            )
+    net.load_state_dict({key: tensors.get(key, value) for key, value in wanted.items()})

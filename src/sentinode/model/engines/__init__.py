@@ -1,0 +1,70 @@
+"""A bundle made fast: every engine answers ``probabilities(uint8 batch)``."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.errors import DeviceError
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import openvino_engine
+from sentinode.model.engines.openvino_engine import OpenVinoEngine
+from sentinode.model.engines.torch_engine import TorchEngine
+from sentinode.model.hardware import choose_device
+
+KINDS = ("torch", "openvino", "fastest")
+
+
+class Engine(Protocol):
+    """What scores patches. Safe to call from several threads.
+
+    Attributes:
+        name: what it computes with, such as ``torch cpu float32``.
+        batch: the number of patches in a batch that suits it.
+    """
+
+    name: str
+    batch: int
+
+    def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (B, 96, 96, 3) to float32 (B,): the tumour's logit less the other's, before any calibration."""
+        ...
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (B, 96, 96, 3) to float32 (B,): P(tumour) after temperature scaling."""
+        ...
+
+
+def open_engine(
+    bundle: Bundle, *, kind: str = "torch", device: str = "auto", precision: str = "auto", tta: bool = False
+) -> Engine:
+    """The engine that suits this machine.
+
+    Args:
+        bundle: the model.
+        kind: ``torch``; ``openvino``, on the processor alone; or ``fastest``: OpenVINO on the processor where it is
+            installed and runs the network, else PyTorch.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        precision: ``auto`` (bfloat16 where the device gains from it), ``float32`` or ``bfloat16``.
+        tta: average the logits over the eight symmetries of the square; eight times the work.
+
+    Raises:
+        DeviceError: the device or the precision is not to be had.
+    """
+    if kind not in KINDS:
+        raise DeviceError(f"'{kind}' is no engine.", hint=f"Choose one of {', '.join(KINDS)}.")
+    on_processor = choose_device(device).type == "cpu"
+    if kind == "openvino" and not on_processor:
+        raise DeviceError(f"OpenVINO runs on the processor, not on '{device}'.", hint="Use --device cpu.")
+    if kind == "openvino" or (kind == "fastest" and on_processor and openvino_engine.available()):
+        try:
+            return OpenVinoEngine(bundle, precision=precision, tta=tta)
+        except DeviceError:
+            if kind == "openvino":
+                raise
+    return TorchEngine(bundle, device=device, precision=precision, tta=tta)
+
+
+__all__ = ["Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]

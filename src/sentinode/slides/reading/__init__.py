@@ -1,0 +1,1 @@
+"""From files to pixels and regions: what a slide shows and what was drawn on it."""

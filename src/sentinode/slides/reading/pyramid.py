@@ -1,0 +1,96 @@
+"""What every file of a slide becomes: levels of RGB tiles, the microns per pixel that it states, its ICC profile."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sentinode.errors import SlideError
+
+Pixels = NDArray[np.uint8]
+
+WHITE = 255
+MAX_PIXELS_AT_ONCE = 400_000_000
+"""Pixels that a file without tiles may have, since such a file can only be decoded as a whole."""
+
+UNREADABLE = "Copy or export the slide again; if it opens elsewhere, save it as a tiled TIFF."
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide: its size, that of its tiles, and level-0 pixels per pixel of this level."""
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    downsample: float
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.tile_width)
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.tile_height)
+
+    def tile_box(self, column: int, row: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of a tile, cut at the level's right and lower edge."""
+        left, top = column * self.tile_width, row * self.tile_height
+        return left, top, min(self.tile_width, self.width - left), min(self.tile_height, self.height - top)
+
+
+class Pyramid(ABC):
+    """A slide as levels of tiles.
+
+    Attributes:
+        levels: from the finest to the coarsest.
+        mpp: microns per level-0 pixel in x and y as the file states them, or None where it does not.
+        icc: the ICC profile of the pixels, or None.
+        bounds: left, top, width and height, in level-0 pixels, of the part that the scanner filled, where the
+            file states it (``openslide.bounds-*``), or None. QuPath crops a slide to it.
+    """
+
+    levels: tuple[Level, ...]
+    mpp: tuple[float, float] | None = None
+    icc: bytes | None = None
+    bounds: tuple[int, int, int, int] | None = None
+
+    @abstractmethod
+    def tile(self, level: int, column: int, row: int) -> Pixels:
+        """uint8 (height, width, 3) RGB of one tile, white where the file has nothing; from any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def levels_of(sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Levels from their (width, height) and their tiles' (width, height)."""
+    width, height = sizes[0]
+    return tuple(
+        Level(w, h, tile_width, tile_height, (width / w + height / h) / 2)
+        for (w, h), (tile_width, tile_height) in zip(sizes, tiles, strict=True)
+    )
+
+
+def on_white(rgba: Image.Image) -> Pixels:
+    """uint8 (h, w, 3): transparent pixels, which the scanner left out, become white."""
+    if rgba.getchannel("A").getextrema() != (WHITE, WHITE):
+        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(rgba.convert("RGB"))
+
+
+def require_bounded(path: Path, pixels: int) -> None:
+    if pixels > MAX_PIXELS_AT_ONCE:
+        raise SlideError(
+            f"the image has {pixels:,} pixels in one piece, too many to decode at once.",
+            where=path,
+            hint="Save it as a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg",
+        )

@@ -1,0 +1,1 @@
+"""From a probability map to lesions, verdicts, and files for other programs and eyes."""

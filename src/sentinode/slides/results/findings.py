@@ -1,0 +1,93 @@
+"""A finished batch looked at again: lesions, files, stages and pages from its maps, without a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentinode.errors import SentinodeError, SlideError
+from sentinode.progress import console, track
+from sentinode.slides.reading.annotations import Annotations, find_annotations, read_annotations
+from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.results.lesions import SIGMA_UM
+from sentinode.slides.results.outputs import Totals, read_totals, write_outputs
+from sentinode.slides.results.staging import Patient, stage_patients, write_stages
+from sentinode.slides.results.summary import write_summary
+from sentinode.slides.scanning.manifest import DONE, read_states
+from sentinode.slides.scanning.probability_map import ProbabilityMap, open_map
+from sentinode.slides.scanning.tissue import find_tissue
+
+STAGES = "stages.csv"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a batch came to.
+
+    Attributes:
+        slides: the totals of each slide, by its folder.
+        patients: their stages, where a table of nodes was given.
+        failed: why a slide's files could not be written again, by its folder.
+        page: the batch's page.
+    """
+
+    slides: dict[str, Totals]
+    patients: tuple[Patient, ...]
+    failed: dict[str, str]
+    page: Path
+
+
+def write_findings(
+    batch: Path,
+    *,
+    sigma_um: float = SIGMA_UM,
+    truth: Path | None = None,
+    scale: float = 1.0,
+    nodes: Path | None = None,
+    show: bool = True,
+) -> Findings:
+    """Write every slide's files again, the batch's pages and, given the nodes, the patients' stages.
+
+    Args:
+        batch: the folder of a scan.
+        sigma_um: standard deviation of the smoothing in microns.
+        truth: a folder of annotations named like the slides, to draw over the heatmaps where there are any.
+        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
+        nodes: a CSV with the columns ``slide``, ``node`` and ``patient``; ``stages.csv`` is written.
+        show: whether to show progress.
+
+    Raises:
+        SlideError: there is no scanned slide.
+        DataError: the table does not fit.
+        OutputError: a file cannot be written.
+    """
+    states = [state for state in read_states(batch) if state.state == DONE]
+    if not states:
+        raise SlideError("there are no scanned slides here.", where=batch, hint="Name the --out folder of a scan.")
+    totals, failed = {}, {}
+    for state in track(states, "Finding lesions", len(states), unit="slides", show=show):
+        folder = batch / state.name
+        try:
+            map = open_map(folder)
+            drawn = _drawn(truth, state.name, map, scale)
+            with open_slide(state.slide, mpp=map.slide_mpp) as slide:
+                write_outputs(folder, slide, map, find_tissue(slide), truth=drawn, sigma_um=sigma_um)
+            totals[state.name] = read_totals(folder)
+        except SentinodeError as error:
+            failed[state.name] = str(error)
+            console.print(f"Failed: {error}", markup=False)
+    patients: tuple[Patient, ...] = ()
+    if nodes is not None:
+        patients = stage_patients(nodes, {name: of_slide.category for name, of_slide in totals.items()})
+        write_stages(batch / STAGES, patients)
+    return Findings(totals, patients, failed, write_summary(batch, patients=patients))
+
+
+def _drawn(truth: Path | None, name: str, map: ProbabilityMap, scale: float) -> Annotations | None:
+    file = find_annotations(truth, name) if truth is not None else None
+    if file is None:
+        return None
+    drawn = read_annotations(file, scale=scale).on(map.slide.width, map.slide.height)
+    for warning in drawn.warnings:
+        console.print(f"{name}: {warning}", markup=False)
+    return drawn

@@ -1,0 +1,201 @@
+"""Pictures of a map: the heatmap with its legend, and the small one for a table."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import shapely
+from matplotlib import colormaps, patheffects
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from sentinode.atomic import whole_file
+from sentinode.slides.reading.annotations import Annotations
+from sentinode.slides.reading.slide import Slide
+from sentinode.slides.results.lesions import Lesions, balanced, smooth, unbalanced
+from sentinode.slides.scanning.tissue import Tissue
+
+Pixels = NDArray[np.uint8]
+
+SIDE = 1400
+"""Longer side of the slide in the heatmap, in pixels."""
+
+LARGEST_ZOOM = 2.0
+"""A slide too small for that is enlarged no further than this."""
+
+SMALL_SIDE = 240
+"""Longer side of the small picture, in pixels."""
+
+COLOURS = colormaps["viridis"]
+"""Even to the eye, and to the eyes of those who see fewer colours."""
+
+VISIBLE = 0.25, 0.6
+"""Where on the balanced scale, whose middle is the threshold, colour begins and where it is full."""
+
+OPACITY = 0.7
+DPI = 100
+KEY_WIDTH = 300
+LESION_INK, TRUTH_INK = "#111111", "#d55e00"
+
+
+def picture_of(slide: Slide, tissue: Tissue) -> tuple[Pixels, float]:
+    """The slide as a picture, and the level-0 pixels that one of its pixels stands for.
+
+    The tissue's own thumbnail serves where it is large enough, since making another means decoding the slide.
+    """
+    rows, columns = tissue.thumbnail.shape[:2]
+    if max(rows, columns) >= SIDE / 2:
+        return tissue.thumbnail, tissue.scale * round(max(tissue.mask.shape) / max(rows, columns))
+    scale = max(1.0, max(slide.width, slide.height) / SIDE)
+    return slide.thumbnail(slide.mpp * scale), scale
+
+
+def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
+    """Lay a map's smoothed probabilities over a picture of its slide.
+
+    Args:
+        picture: uint8 (rows, columns, 3).
+        scale: level-0 pixels per pixel of the picture.
+        lesions: of the map.
+
+    Returns:
+        uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue.
+    """
+    map = lesions.map
+    level = np.nan_to_num(balanced(smooth(map, sigma_um=lesions.sigma_um), map.threshold))
+    rows, columns = (
+        np.minimum(((np.arange(n) + 0.5) * scale / map.stride).astype(np.int64), size - 1)
+        for n, size in zip(picture.shape[:2], level.shape, strict=True)
+    )
+    start, full = VISIBLE
+    colour = COLOURS(level)
+    colour[..., 3] = OPACITY * np.clip((level - start) / (full - start), 0, 1)
+    over = (255 * colour).astype(np.uint8)[rows][:, columns]
+    alpha = over[..., 3:].astype(np.uint16)
+    mixed = (picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255
+    return np.asarray(mixed, np.uint8)
+
+
+def write_heatmap(
+    path: Path, picture: Pixels, scale: float, lesions: Lesions, truth: Annotations | None = None
+) -> None:
+    """Write the heatmap: the slide, its probabilities, its lesions, a scale bar and a legend.
+
+    Args:
+        path: a PNG.
+        picture: uint8 (rows, columns, 3), the slide.
+        scale: level-0 pixels per pixel of the picture.
+        lesions: of the slide.
+        truth: annotations to draw over it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    rows, columns = picture.shape[:2]
+    zoom = min(LARGEST_ZOOM, SIDE / max(rows, columns))
+    width, height = max(1, round(columns * zoom)), max(1, round(rows * zoom))
+    total_width, total_height = width + KEY_WIDTH, max(height, 620)
+    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 1 - height / total_height, width / total_width, height / total_height))
+    axes.imshow(overlay(picture, scale, lesions), interpolation="antialiased", extent=(0, columns, rows, 0))
+    axes.set_axis_off()
+    _outlines(axes, [outline for _, outline in lesions.outlines()], scale, LESION_INK, "solid", 1.4)
+    if truth is not None:
+        _outlines(axes, [region.shape for region in truth.tumour], scale, TRUTH_INK, "dashed", 1.8)
+        _outlines(axes, [region.shape for region in truth.excluded], scale, TRUTH_INK, "dotted", 1.8)
+    _scale_bar(axes, columns, rows, scale * lesions.map.slide_mpp, zoom)
+    _key(figure, lesions, truth, (width + 28) / total_width, total_width, total_height)
+    with whole_file(path) as staged:
+        figure.savefig(staged, dpi=DPI, metadata={"Software": None})
+
+
+def write_small(path: Path, picture: Pixels, scale: float, lesions: Lesions) -> None:
+    """Write a small picture of the slide with its probabilities, for a table.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    image = Image.fromarray(overlay(picture, scale, lesions))
+    image.thumbnail((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BOX)
+    with whole_file(path) as staged:
+        image.save(staged)
+
+
+def _outlines(axes: Axes, shapes: list[shapely.Geometry], scale: float, ink: str, style: str, width: float) -> None:
+    rings = shapely.get_parts(shapely.get_parts(shapely.boundary(shapes)))
+    lines = [shapely.get_coordinates(ring) / scale for ring in rings]
+    axes.add_collection(LineCollection(lines, colors="white", linewidths=width + 1.4, alpha=0.85))
+    axes.add_collection(LineCollection(lines, colors=ink, linewidths=width, linestyles=style))
+
+
+def _scale_bar(axes: Axes, columns: int, rows: int, mpp: float, zoom: float) -> None:
+    """A bar of a round length, about a sixth of the slide wide, in its lower left corner."""
+    wanted = columns * mpp / 6
+    power = 10.0 ** math.floor(math.log10(wanted))
+    length = max(power * step for step in (1, 2, 5) if power * step <= wanted)
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    margin, thick = 24 / zoom, 7 / zoom
+    bar = Rectangle((margin, rows - margin - thick), length / mpp, thick, facecolor="black", edgecolor="white")
+    axes.add_patch(bar)
+    text = axes.text(margin, rows - margin - 2 * thick, label, fontsize=13, va="bottom", ha="left")
+    text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+
+
+def _key(
+    figure: Figure, lesions: Lesions, truth: Annotations | None, left: float, total_width: int, total_height: int
+) -> None:
+    map = lesions.map
+
+    def down(pixels: float) -> float:
+        return 1 - pixels / total_height
+
+    score = "no tissue" if math.isnan(lesions.score) else f"score {lesions.score:.3f}"
+    largest = f", the largest {lesions.found[0].diameter_um / 1000:.2f} mm" if len(lesions) else ""
+    count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}{largest}"
+    name = map.slide.name if len(map.slide.name) <= 28 else f"{map.slide.name[:12]}...{map.slide.name[-13:]}"
+    figure.text(left, down(40), name, fontsize=12, weight="bold", parse_math=False)
+    figure.text(left, down(66), f"{lesions.category}, {score}", fontsize=11)
+    figure.text(left, down(88), count, fontsize=11)
+
+    bar = figure.add_axes((left, down(400), 24 / total_width, 260 / total_height))
+    level = np.linspace(0, 1, 256)
+    colour = COLOURS(level)
+    start, full = VISIBLE
+    alpha = OPACITY * np.clip((level - start) / (full - start), 0, 1)[:, None]
+    ramp = colour[:, :3] * alpha + (1 - alpha)
+    bar.imshow(ramp[:, None], origin="lower", aspect="auto", extent=(0, 1, 0, 1))
+    bar.set_xticks([])
+    ticks = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
+    bar.yaxis.tick_right()
+    labels = [f"{value:.2g}" for value in unbalanced(ticks, map.threshold)]
+    labels[2] += "  threshold"
+    bar.set_yticks(ticks, labels)
+    figure.text(left, down(128), "P(tumour)", fontsize=11)
+
+    lines = {"lesion": Line2D([], [], color=LESION_INK, linewidth=1.8)}
+    if truth is not None:
+        lines["annotated tumour"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dashed")
+        if truth.excluded:
+            lines["annotated exclusion"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dotted")
+    figure.legend(
+        list(lines.values()),
+        list(lines),
+        loc="upper left",
+        bbox_to_anchor=(left - 8 / total_width, down(420)),
+        frameon=False,
+        fontsize=11,
+    )
+    notes = [
+        f"smoothed, sigma {lesions.sigma_um:g} µm",
+        f"a window each {map.stride * map.slide_mpp:.1f} µm",
+        f"prior {map.prior:g}",
+        "For research, not for diagnosis.",
+    ]
+    figure.text(left, down(590), "\n".join(notes), fontsize=10, color="#444444", va="bottom", linespacing=1.5)

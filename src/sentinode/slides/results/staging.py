@@ -1,0 +1,135 @@
+"""The pN stage of a patient from the lesions of the lymph nodes.
+
+The rule is Camelyon17's simplified pN stage for breast cancer (Bandi et al. 2019, IEEE Transactions on
+Medical Imaging 38, 550-560). A node is positive if it holds a micro- or a macrometastasis; isolated tumour
+cells alone do not make it so.
+
+=========  ====================================================================
+pN0        no tumour in any node
+pN0(i+)    isolated tumour cells only
+pN1mi      micrometastases, but no macrometastasis
+pN1        1 to 3 positive nodes, at least one of them with a macrometastasis
+pN2        4 to 9 positive nodes, at least one of them with a macrometastasis
+=========  ====================================================================
+
+Camelyon17's patients have five nodes each, so its rule ends there; ten or more are pN3, as AJCC has it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentinode.atomic import write_text
+from sentinode.errors import DataError
+from sentinode.slides.results.lesions import CATEGORIES, ITC, MACRO, MICRO, NEGATIVE
+
+COLUMNS = ("slide", "node", "patient")
+"""What the table of slides has to name."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient's stage and what it follows from.
+
+    Attributes:
+        name: as in the table.
+        stage: ``pN0``, ``pN0(i+)``, ``pN1mi``, ``pN1``, ``pN2`` or ``pN3``.
+        nodes: the category of each node: that of the worst of its slides.
+    """
+
+    name: str
+    stage: str
+    nodes: Mapping[str, str]
+
+
+def pn_stage(nodes: Iterable[str]) -> str:
+    """The pN stage that follows from the categories of a patient's nodes.
+
+    Args:
+        nodes: one of ``sentinode.slides.results.lesions.CATEGORIES`` for each node.
+
+    Raises:
+        DataError: there is no node, or a category of another name.
+    """
+    count = Counter(nodes)
+    if not count or count.keys() - set(CATEGORIES):
+        raise DataError(
+            f"no stage follows from the nodes {sorted(count)}.",
+            hint=f"A node is one of: {', '.join(CATEGORIES)}.",
+        )
+    positive = count[MICRO] + count[MACRO]
+    if positive == 0:
+        return "pN0(i+)" if count[ITC] else "pN0"
+    if count[MACRO] == 0:
+        return "pN1mi"
+    return "pN1" if positive <= 3 else "pN2" if positive <= 9 else "pN3"
+
+
+def stage_patients(table: Path, categories: Mapping[str, str]) -> tuple[Patient, ...]:
+    """Stage every patient of a table.
+
+    Args:
+        table: CSV with the columns ``slide``, ``node`` and ``patient``; a node may have several slides.
+        categories: the category of each slide, by its name without the file's ending.
+
+    Returns:
+        The patients in the table's order.
+
+    Raises:
+        DataError: the table lacks a column or a value, names a slide twice, or names one without a category.
+    """
+    patients: dict[str, dict[str, str]] = {}
+    seen: set[str] = set()
+    for line, row in enumerate(_rows(table), start=2):
+        slide, node, patient = (row[column].strip() for column in COLUMNS)
+        stem = slide if slide in categories else Path(slide).stem
+        if not (slide and node and patient):
+            raise DataError(f"line {line} leaves a column empty.", where=table, hint="Fill it in, or drop the line.")
+        if stem in seen:
+            raise DataError(f"line {line} names slide '{slide}' again.", where=table, hint="Keep one line for each.")
+        if stem not in categories:
+            raise DataError(
+                f"line {line} names slide '{slide}', which has not been read.",
+                where=table,
+                hint="Scan it first, or drop the line: a stage without all of its nodes would be too low.",
+            )
+        seen.add(stem)
+        nodes = patients.setdefault(patient, {})
+        nodes[node] = max(nodes.get(node, NEGATIVE), categories[stem], key=CATEGORIES.index)
+    return tuple(Patient(name, pn_stage(nodes.values()), nodes) for name, nodes in patients.items())
+
+
+def write_stages(path: Path, patients: Iterable[Patient]) -> None:
+    """Write a CSV with a line for each patient: the stage, and how many nodes are of each category.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["patient", "stage", "nodes", *CATEGORIES])
+    for patient in patients:
+        count = Counter(patient.nodes.values())
+        table.writerow([patient.name, patient.stage, len(patient.nodes), *(count[c] for c in CATEGORIES)])
+    write_text(path, text.getvalue())
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read ({error}).", where=table, hint="Give a CSV file.") from error
+    reader = csv.DictReader(text.splitlines(), restval="")
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise DataError(
+            f"lacks the column {' and '.join(missing)}.",
+            where=table,
+            hint=f"Its first line is: {','.join(COLUMNS)}",
+        )
+    return list(reader)

@@ -1,0 +1,1 @@
+"""From a slide to a probability map: tissue, grid, windows."""

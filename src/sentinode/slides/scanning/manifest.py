@@ -1,0 +1,107 @@
+"""A batch's manifests: how its slides are scanned, and how far each of them is.
+
+``OUT/manifest.json`` holds the settings, and each slide's folder has a ``manifest.json`` with its state.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sentinode._version import __version__
+from sentinode.errors import OutputError
+
+MANIFEST, TISSUE = "manifest.json", "tissue.png"
+
+DONE, FAILED, RUNNING = "done", "failed", "running"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the maps of a batch.
+
+    Attributes:
+        bundle: fingerprint of the bundle's weights.
+        temperature: the bundle's, by which scores are divided.
+        threshold: the bundle's, before the correction of the prior.
+        stride: pixels between windows at the bundle's resolution.
+        prior: share of tumour among windows of tissue.
+        mpp: microns per level-0 pixel in place of what the slides state, or None.
+        icc: whether colours were converted by the slides' ICC profiles.
+        engine: what computes, such as ``torch cpu float32``.
+    """
+
+    bundle: str
+    temperature: float
+    threshold: float
+    stride: int
+    prior: float
+    mpp: float | None
+    icc: bool
+    engine: str
+
+
+@dataclass(frozen=True)
+class SlideState:
+    """How far a slide is.
+
+    Attributes:
+        name: its folder below the batch's.
+        slide: its file.
+        state: ``running``, ``done`` or ``failed``.
+        reason: why it failed.
+        windows: how many were scored.
+        tissue_mm2: area of the tissue.
+        started, finished: times, UTC.
+        host, process: who is or was at it.
+        version: of Sentinode.
+    """
+
+    name: str
+    slide: str
+    state: str
+    reason: str | None = None
+    windows: int | None = None
+    tissue_mm2: float | None = None
+    started: str | None = None
+    finished: str | None = None
+    host: str = ""
+    process: int = 0
+    version: str = __version__
+
+
+def read_states(out: str | Path) -> list[SlideState]:
+    """The state of every slide in a batch's folder, in the order of their names."""
+    states = []
+    for file in sorted(Path(out).glob(f"*/{MANIFEST}")):
+        state = read_state(file)
+        if state is not None:
+            states.append(state)
+    return states
+
+
+def read_state(file: Path) -> SlideState | None:
+    """A slide's state from its manifest, or None where that is missing or cannot be read."""
+    try:
+        return SlideState(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def read_settings(manifest: Path) -> Settings:
+    """What a batch was begun with.
+
+    Raises:
+        OutputError: its manifest cannot be read.
+    """
+    try:
+        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        return Settings(**{field.name: record[field.name] for field in fields(Settings)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"the manifest of this batch cannot be read ({error.__class__.__name__}).",
+            where=manifest,
+            hint="Choose another --out, or remove the file to begin the batch again.",
+        ) from error

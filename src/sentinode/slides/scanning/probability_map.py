@@ -1,0 +1,163 @@
+"""The map of a slide: a calibrated probability for each window of a grid, and all that is needed to place it.
+
+A map is two files in the slide's folder: ``map.npy`` (float32) and ``map.json`` (everything else, with the
+SHA-256 of the array). Neither holds a time, a path or a pickle, so the same scan writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.atomic import whole_file, write_text
+from sentinode.errors import SlideError
+
+FORMAT = 1
+ARRAY, RECORD = "map.npy", "map.json"
+
+
+@dataclass(frozen=True)
+class SlideRecord:
+    """Which slide a map belongs to.
+
+    Attributes:
+        name: the slide's file name, without its folder.
+        width: level-0 pixels from left to right.
+        height: level-0 pixels from top to bottom.
+        mpp: microns per level-0 pixel.
+        fingerprint: digest of the slide's content, the same wherever the file lies.
+        bounds: left, top, width and height, in level-0 pixels, of the part that the scanner filled, to which
+            QuPath crops the slide; None where the file states none.
+    """
+
+    name: str
+    width: int
+    height: int
+    mpp: float
+    fingerprint: str
+    bounds: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ProbabilityMap:
+    """P(tumour) over a slide.
+
+    The window in row r and column c is centred ``(origin[0] + c * stride, origin[1] + r * stride)`` level-0
+    pixels from the slide's upper left corner. The origin is half a stride, so each window stands for the
+    ``stride`` x ``stride`` square around its centre, and the squares cover the slide without gap or overlap.
+
+    Attributes:
+        probability: float32 (rows, columns) in [0, 1]: temperature-scaled, then corrected to ``prior``; NaN
+            where there is no tissue.
+        stride: level-0 pixels from one window's centre to the next, in x and in y.
+        origin: (x, y) of the first window's centre in level-0 pixels.
+        mpp: microns per pixel at which the classifier saw the windows: the bundle's. Level 0's is
+            ``slide_mpp``.
+        threshold: the bundle's operating point, carried through the same correction as the probabilities.
+        prior: the share of tumour among windows of tissue that the probabilities assume.
+        slide: the slide.
+        bundle: fingerprint of the bundle.
+        engine: what computed the map, such as ``torch cpu float32``.
+    """
+
+    probability: NDArray[np.float32]
+    stride: float
+    origin: tuple[float, float]
+    mpp: float
+    threshold: float
+    prior: float
+    slide: SlideRecord
+    bundle: str
+    engine: str
+
+    @property
+    def tissue(self) -> NDArray[np.bool_]:
+        """bool (rows, columns), True where the map has a probability."""
+        return ~np.isnan(self.probability)
+
+    @property
+    def slide_mpp(self) -> float:
+        """Microns per level-0 pixel: ``stride * slide_mpp`` is the distance of two windows in microns."""
+        return self.slide.mpp
+
+    def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """x of each column and y of each row, the windows' centres in level-0 pixels."""
+        rows, columns = self.probability.shape
+        x, y = (start + self.stride * np.arange(n) for start, n in zip(self.origin, (columns, rows), strict=True))
+        return np.asarray(x, np.float64), np.asarray(y, np.float64)
+
+    def at(self, x: float, y: float) -> float:
+        """P(tumour) of the window whose square holds the level-0 point (x, y); NaN where there is none."""
+        row, column = int(y // self.stride), int(x // self.stride)
+        rows, columns = self.probability.shape
+        return float(self.probability[row, column]) if 0 <= row < rows and 0 <= column < columns else float("nan")
+
+
+def write_map(folder: Path, map: ProbabilityMap) -> None:
+    """Write a map into ``folder``; the record comes last, so that a folder with a record has a whole map.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(map.probability, dtype="<f4"), allow_pickle=False)
+    array = buffer.getvalue()
+    with whole_file(folder / ARRAY) as staged:
+        staged.write_bytes(array)
+    record = {name: value for name, value in asdict(map).items() if name != "probability"}
+    record = {"format": FORMAT, "sha256": hashlib.sha256(array).hexdigest(), **record}
+    write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def open_map(folder: str | Path) -> ProbabilityMap:
+    """Open the map that ``sentinode scan`` wrote into ``folder``: a slide's own folder below ``--out``.
+
+    Raises:
+        SlideError: there is no map, it was changed since it was written, or a newer version wrote it.
+    """
+    folder = Path(folder)
+    try:
+        record: Mapping[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        array = (folder / ARRAY).read_bytes()
+    except (OSError, ValueError) as error:
+        raise SlideError(
+            f"there is no map here ({error.__class__.__name__}).",
+            where=folder,
+            hint="Name the folder of one slide inside the --out folder of 'sentinode scan'.",
+        ) from error
+    if record.get("format") != FORMAT:
+        raise SlideError(
+            f"the map has format {record.get('format')!r}, and this version reads format {FORMAT}.",
+            where=folder / RECORD,
+            hint="Update sentinode, or scan the slide again.",
+        )
+    if record.get("sha256") != hashlib.sha256(array).hexdigest():
+        raise SlideError(
+            "the array is not the one that the record describes.",
+            where=folder / ARRAY,
+            hint="It was changed or only partly copied: copy it again, or scan the slide again.",
+        )
+    return ProbabilityMap(
+        probability=np.load(io.BytesIO(array), allow_pickle=False),
+        stride=float(record["stride"]),
+        origin=(float(record["origin"][0]), float(record["origin"][1])),
+        mpp=float(record["mpp"]),
+        threshold=float(record["threshold"]),
+        prior=float(record["prior"]),
+        slide=_slide_record(record["slide"]),
+        bundle=str(record["bundle"]),
+        engine=str(record["engine"]),
+    )
+
+
+def _slide_record(record: Mapping[str, Any]) -> SlideRecord:
+    bounds = record.get("bounds")
+    return SlideRecord(**{**record, "bounds": None if bounds is None else tuple(bounds)})

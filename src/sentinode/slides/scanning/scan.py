@@ -1,0 +1,307 @@
+"""One slide through one bundle: a grid of windows, read ahead in threads, scored in batches, kept as they
+come.
+
+The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it. So a
+scan that was killed goes on with the same batches as if nothing had happened, and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import math
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from sentinode.atomic import output_errors
+from sentinode.errors import BundleError, SlideError
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import Engine
+from sentinode.progress import bar
+from sentinode.slides.reading.pyramid import Pixels
+from sentinode.slides.reading.slide import Box, Slide
+from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
+from sentinode.slides.scanning.tissue import Mask, Tissue
+
+STRIDE = 32
+"""Pixels between windows at the bundle's resolution, unless told otherwise: the side of the square that a
+label
+speaks of, so that every point of the tissue is in the centre of one window."""
+
+PRIOR = 0.05
+"""Share of tumour among windows of tissue, unless told otherwise. PatchCamelyon has a half; Camelyon16's
+tumor_001
+has 0.006, slides with a macrometastasis have more, and most slides have none."""
+
+COARSEST = 1.5
+"""A slide may be this many times coarser than the bundle's resolution, and no more."""
+
+BLOCK = 1024
+"""Side in pixels, at the bundle's resolution, of the squares in which a slide is read."""
+
+READERS = min(4, os.cpu_count() or 1)
+SYNC_S = 20.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The windows of a slide: ``rows`` x ``columns``, ``step`` pixels apart at ``mpp`` microns per pixel.
+
+    ``scale`` is level-0 pixels per pixel at ``mpp``.
+    """
+
+    rows: int
+    columns: int
+    step: int
+    mpp: float
+    scale: float
+
+    @property
+    def stride(self) -> float:
+        """Level-0 pixels from one window's centre to the next."""
+        return self.step * self.scale
+
+    def box(self, rows: slice, columns: slice, window: int) -> Box:
+        """The part of the slide that holds the windows in ``rows`` and ``columns``."""
+        left, top = ((first + 0.5) * self.stride - window / 2 * self.scale for first in (columns.start, rows.start))
+        width, height = (self.step * (span.stop - span.start - 1) + window for span in (columns, rows))
+        return left, top, width, height
+
+
+def lay_grid(slide: Slide, mpp: float, step: int) -> Grid:
+    """The grid that covers a slide with one window for each ``step`` x ``step`` pixels at ``mpp``.
+
+    Raises:
+        SlideError: the slide's resolution is unknown, or too coarse for ``mpp``.
+    """
+    if slide.mpp > COARSEST * mpp:
+        raise SlideError(
+            f"the slide has {slide.mpp:g} microns per pixel, too coarse for a bundle that reads {mpp:g}.",
+            where=slide.path,
+            hint=f"It takes {COARSEST * mpp:.2f} or finer. If the slide is finer than it states, give --mpp.",
+        )
+    scale = mpp / slide.mpp
+    rows, columns = (max(1, math.ceil(side / scale / step - 1e-6)) for side in (slide.height, slide.width))
+    return Grid(rows, columns, step, mpp, scale)
+
+
+def scan_slide(
+    slide: Slide,
+    tissue: Tissue,
+    bundle: Bundle,
+    engine: Engine,
+    *,
+    stride: int = STRIDE,
+    prior: float = PRIOR,
+    log: Path | None = None,
+    show: bool = True,
+) -> ProbabilityMap:
+    """The map of one slide.
+
+    Args:
+        slide: the slide.
+        tissue: its tissue; windows without any are left out.
+        bundle: what the engine computes: its resolution, temperature, prior and threshold.
+        engine: scores the windows.
+        stride: pixels between windows, at the bundle's resolution.
+        prior: share of tumour among windows of tissue, to which the probabilities are corrected.
+        log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends.
+        show: whether to show a progress bar.
+
+    Raises:
+        SlideError: the slide is too coarse, has no tissue, or cannot be decoded.
+        OutputError: the log cannot be written, or the disk is full.
+    """
+    card = bundle.card
+    grid = lay_grid(slide, card.mpp, stride)
+    cells = tissue.cells(grid.rows, grid.columns, grid.stride)
+    if not cells.any():
+        raise SlideError(
+            "no stained tissue was found on the slide.",
+            where=slide.path,
+            hint="See tissue.png beside its manifest; Sentinode reads haematoxylin and eosin.",
+        )
+    blocks = _blocks(cells, max(1, BLOCK // stride))
+    sequence = np.concatenate([block.places for block in blocks])
+    identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, sequence)
+    with _open_log(log, identity, engine.batch) as kept:
+        margins = [kept.margins]
+        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=len(kept.margins))
+        left = len(sequence) - len(kept.margins)
+        with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
+            for batch in _made_ahead(batches):
+                scores = engine.margins(batch)
+                kept.append(scores)
+                margins.append(scores)
+                shown.advance(len(scores))
+    shift = prior_shift(card.prior, prior)
+    probability = np.full((grid.rows, grid.columns), np.nan, np.float32)
+    probability[sequence[:, 0], sequence[:, 1]] = _probabilities(np.concatenate(margins), bundle, shift)
+    return ProbabilityMap(
+        probability=probability,
+        stride=grid.stride,
+        origin=(grid.stride / 2, grid.stride / 2),
+        mpp=card.mpp,
+        threshold=float(expit(logit(card.threshold) + shift)),
+        prior=prior,
+        slide=SlideRecord(slide.path.name, slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds),
+        bundle=bundle.fingerprint,
+        engine=engine.name,
+    )
+
+
+def prior_shift(trained: float, prior: float) -> float:
+    """What to add to log-odds learnt at one share of tumour so that they hold at another.
+
+    Saerens, Latinne and Decaestecker (2002), *Neural Computation* 14, equation 2.4, for two classes.
+    """
+    return float(logit(prior) - logit(trained))
+
+
+def _probabilities(margins: NDArray[np.float32], bundle: Bundle, shift: float) -> NDArray[np.float32]:
+    """P(tumour) after temperature scaling and the correction of the prior."""
+    if not np.isfinite(margins).all():
+        raise BundleError(
+            "the network answered something that is not a number.",
+            where=bundle.path,
+            hint="Scan with --precision float32; if it persists, train the bundle again.",
+        )
+    probabilities: NDArray[np.float64] = expit(margins.astype(np.float64) / bundle.card.temperature + shift)
+    return probabilities.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Windows that are read together: ``places`` int64 (n, 2) holds the row and column of each."""
+
+    places: NDArray[np.int64]
+    rows: slice
+    columns: slice
+
+
+def _blocks(cells: Mask, side: int) -> list[_Block]:
+    """The windows of tissue in squares of ``side`` x ``side`` windows, row by row."""
+    blocks = []
+    for top in range(0, cells.shape[0], side):
+        for left in range(0, cells.shape[1], side):
+            corner = np.array([top, left])
+            places = np.argwhere(cells[top : top + side, left : left + side]) + corner
+            if len(places):
+                first, last = places.min(0), places.max(0) + 1
+                blocks.append(_Block(places, slice(first[0], last[0]), slice(first[1], last[1])))
+    return blocks
+
+
+def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, *, skip: int) -> Iterator[Pixels]:
+    """The windows from number ``skip`` on: uint8 (size, window, window, 3), in the end perhaps fewer."""
+    while blocks and skip >= len(blocks[0].places):
+        skip -= len(blocks[0].places)
+        blocks = blocks[1:]
+    boxes = [grid.box(block.rows, block.columns, window) for block in blocks]
+    batch, filled = np.empty((size, window, window, 3), np.uint8), 0
+    for block, region in zip(blocks, slide.regions(boxes, grid.mpp, threads=READERS), strict=True):
+        corners = (block.places - (block.rows.start, block.columns.start)) * grid.step
+        for y, x in corners[skip:]:
+            batch[filled] = region[y : y + window, x : x + window]
+            filled += 1
+            if filled == size:
+                yield batch
+                batch, filled = np.empty_like(batch), 0
+        skip = 0
+    if filled:
+        yield batch[:filled]
+
+
+def _made_ahead(batches: Iterator[Pixels]) -> Iterator[Pixels]:
+    """The batches, each cut out in a thread while the one before it is scored."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
+def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, sequence: NDArray[np.int64]) -> bytes:
+    """32 bytes that change with anything on which the sequence of scores depends."""
+    words = f"{slide} {bundle} {engine.name} {engine.batch} {grid}".encode()
+    return hashlib.sha256(words + np.ascontiguousarray(sequence, dtype="<i8").tobytes()).digest()
+
+
+class _Log:
+    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores and their CRC-32."""
+
+    def __init__(self, path: Path, identity: bytes, batch: int) -> None:
+        self._path, self._record = path, 4 * batch
+        self.margins = np.zeros(0, np.float32)
+        with output_errors(path):
+            self._file = path.open("a+b", buffering=0)
+            self._resume(identity)
+        self._synced = time.monotonic()
+
+    def _resume(self, identity: bytes) -> None:
+        """Keep the whole records of this same scan; drop what a kill left unfinished, or another scan's."""
+        self._file.seek(0)
+        data = self._file.read()
+        whole: list[bytes] = []
+        end = len(identity)
+        if data[:end] == identity:
+            while end + self._record + 4 <= len(data):
+                scores = data[end : end + self._record]
+                if data[end + self._record : end + self._record + 4] != _crc(scores):
+                    break
+                whole.append(scores)
+                end += self._record + 4
+        else:
+            self._file.truncate(0)
+            self._file.write(identity)
+        self._file.truncate(end)
+        self.margins = np.frombuffer(b"".join(whole), "<f4").astype(np.float32)
+
+    def append(self, scores: NDArray[np.float32]) -> None:
+        data = scores.astype("<f4").tobytes()
+        record = data + _crc(data)
+        with output_errors(self._path):
+            # An unbuffered file takes what fits on the disk, and says so only by how much that was.
+            if self._file.write(record) < len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if time.monotonic() - self._synced > SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _NoLog:
+    """Keeps nothing."""
+
+    margins = np.zeros(0, np.float32)
+
+    def append(self, scores: NDArray[np.float32]) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _open_log(path: Path | None, identity: bytes, batch: int) -> Iterator[_Log | _NoLog]:
+    if path is None:
+        yield _NoLog()
+        return
+    log = _Log(path, identity, batch)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")

@@ -1,0 +1,282 @@
+"""FROC as Camelyon16's script defines it, and as MONAI computes it."""
+
+import json
+
+import numpy as np
+import pytest
+import shapely
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from made_maps import asap, blob, made_map, square
+from scipy import ndimage
+from skimage import measure
+
+from sentinode.errors import AnnotationError, SlideError
+from sentinode.evaluation.froc import (
+    FALSE_POSITIVES,
+    Detections,
+    SlideResult,
+    Tumours,
+    compare,
+    evaluate_froc,
+    froc_curve,
+    grown,
+    longest_axes,
+    sensitivities,
+    summarise,
+    suppress,
+    tumours_on,
+    write_froc,
+)
+from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.scanning.probability_map import write_map
+
+
+def slides(tmp_path, seed=0, count=4, side=96, mask_mpp=7.776):
+    """Maps and truth on one grid: large, small and close tumours, hits and false alarms."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        truth = np.zeros((side, side), np.uint8)
+        for _ in range(rng.integers(0 if i else 1, 4)):
+            y, x = rng.integers(5, side - 35, 2)
+            height, width = rng.integers(1, 30, 2)
+            truth[y : y + height, x : x + width] = 1
+        noise = ndimage.gaussian_filter(rng.normal(size=truth.shape), 2) * 6
+        probability = 1 / (1 + np.exp(-(noise + 1.5 * truth - 1)))
+        yield i, truth, probability.astype(np.float32)
+
+
+def ours(samples, mask_mpp, box, threshold=0.5):
+    results = []
+    for i, truth, probability in samples:
+        detections = suppress(probability, threshold=threshold, box=box)
+        labels, ignored = grown(truth, mask_mpp)
+        under = labels[detections.row, detections.column]
+        results.append(compare(str(i), detections, under, Tumours(labels, ignored), score=0.5))
+    return results
+
+
+def monais(samples, tmp_path, mask_mpp, box, threshold=0.5, level=0):
+    from monai.apps.pathology.metrics import LesionFROC  # seconds to import, so only here
+
+    data = []
+    for i, truth, probability in samples:
+        np.save(tmp_path / f"{i}.npy", probability)
+        with tifffile.TiffWriter(tmp_path / f"{i}.tif") as tif:
+            for step in [2**k for k in range(level, -1, -1)]:
+                finer = np.repeat(np.repeat(truth, step, 0), step, 1)
+                tif.write(
+                    np.dstack([finer] * 3),
+                    tile=(96, 96),
+                    photometric="rgb",
+                    compression="zlib",
+                    subfiletype=int(step < 2**level),
+                )
+        data.append(
+            {
+                "prob_map": str(tmp_path / f"{i}.npy"),
+                "tumor_mask": str(tmp_path / f"{i}.tif"),
+                "level": level,
+                "pixel_spacing": mask_mpp / 2**level,
+            }
+        )
+    return LesionFROC(data, nms_box_size=box, nms_prob_threshold=threshold, image_reader_name="OpenSlide").evaluate()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("seed", "mask_mpp", "box", "threshold", "level"),
+    [(0, 7.776, 8, 0.5, 0), (1, 7.776, 5, 0.3, 1), (2, 31.104, 3, 0.5, 0), (3, 15.552, 24, 0.7, 2)],
+)
+def test_the_figure_equals_monais(tmp_path, seed, mask_mpp, box, threshold, level):
+    samples = list(slides(tmp_path, seed))
+    results = ours(samples, mask_mpp, box, threshold)
+    assert any(len(slide.false) for slide in results)
+    assert any(slide.targets for slide in results)
+    expected = monais(samples, tmp_path, mask_mpp, box, threshold, level)
+    assert summarise(results, resamples=2).froc.value == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_folders_of_maps_and_annotations_give_monais_figure_too(tmp_path):
+    """The same through polygons on a slide: windows of 8 level-0 pixels, and the mask on their grid."""
+    samples = list(slides(tmp_path, seed=5))
+    maps, truth = tmp_path / "maps", tmp_path / "truth"
+    truth.mkdir()
+    for i, mask, probability in samples:
+        (maps / f"s{i}").mkdir(parents=True)
+        write_map(maps / f"s{i}", made_map(probability, stride=8.0))
+        rows, columns = np.nonzero(mask)
+        boxes = shapely.union_all(shapely.box(columns, rows, columns + 1, rows + 1))
+        rings = [list(part.exterior.coords) for part in shapely.get_parts(boxes) if not part.is_empty]
+        asap(truth / f"s{i}.xml", *([(8 * x, 8 * y) for x, y in ring] for ring in rings))
+    result = evaluate_froc(maps, truth, box_um=8 * 7.776, mask_mpp=7.776, resamples=20, show=False)
+    assert result.parameters["nms_box_windows"] == [8]
+    assert result.froc.value == pytest.approx(monais(samples, tmp_path, 7.776, 8), abs=1e-6)
+
+
+@given(
+    arrays(np.float32, (7, 9), elements=st.sampled_from([0, 0.5, 0.6, 0.7, 0.7, 0.9, float("nan")])),
+    st.integers(1, 5),
+)
+def test_suppression_takes_the_highest_again_and_again(probability, box):
+    left = np.nan_to_num(probability)
+    expected = []
+    while left.max() > 0.5:
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        expected.append((row, column))
+        before, after = box // 2, box - box // 2
+        left[max(0, row - before) : row + after, max(0, column - before) : column + after] = 0
+    kept = suppress(probability, threshold=0.5, box=box)
+    assert list(zip(kept.row, kept.column, strict=True)) == expected
+
+
+@given(arrays(np.bool_, (12, 12)))
+def test_the_longest_axis_is_scikit_images(mask):
+    labels, count = ndimage.label(mask)
+    expected = [region.axis_major_length for region in measure.regionprops(labels)]
+    np.testing.assert_allclose(longest_axes(labels, count), expected, atol=1e-9)
+
+
+def test_tumours_are_grown_by_37_um_and_filled():
+    mask = np.zeros((60, 60), np.uint8)
+    mask[20:40, 20:40] = 1
+    mask[25:35, 25:35] = 0
+    labels, ignored = grown(mask, mask_mpp=10.0)
+    assert ignored == ()
+    assert labels[30, 30] == 1
+    assert np.flatnonzero(labels[30]).tolist() == list(range(17, 43))  # 3 pixels are nearer than 3.75
+
+
+def test_neighbours_that_grow_together_are_one_target():
+    mask = np.zeros((40, 80), np.uint8)
+    mask[10:30, 10:30] = mask[10:30, 34:54] = 1
+    assert grown(mask, mask_mpp=10.0)[0].max() == 1
+
+
+def test_what_is_under_275_um_is_neither_target_nor_false():
+    mask = np.zeros((60, 60), np.uint8)
+    mask[30, 30:35] = 1
+    labels, ignored = grown(mask, mask_mpp=10.0)
+    assert ignored == (1,)
+    seen = Detections(np.array([0.9, 0.8], np.float32), np.array([30, 5]), np.array([32, 5]))
+    result = compare("s", seen, labels[seen.row, seen.column], Tumours(labels, ignored), 0.9)
+    assert result.targets == 0
+    assert result.false.tolist() == [pytest.approx(0.8)]
+
+
+def test_a_part_of_the_mask_gives_the_regions_of_the_whole(tmp_path):
+    map = made_map(blob(100, 140))
+    drawn = read_annotations(asap(tmp_path / "a.xml", square(700, 600, 900), square(-20, 2500, 500)))
+    part = tumours_on(map, drawn)
+    whole = drawn.mask(map.slide.width, map.slide.height, part.downsample)
+    labels, ignored = grown(whole, 7.776)
+    left, top = part.corner
+    rows, columns = part.labels.shape
+    assert part.ignored == ignored
+    np.testing.assert_array_equal(part.labels > 0, labels[top : top + rows, left : left + columns] > 0)
+    assert np.count_nonzero(part.labels) == np.count_nonzero(labels)
+    x, y = np.array([1000.0, 10.0, 1e6, 3000.0]), np.array([1000.0, 2600.0, 0.0, 100.0])
+    assert (part.at(x, y) > 0).tolist() == [True, True, False, False]
+
+
+def result(name, false, found, ignored=0, score=0.5):
+    return SlideResult(name, np.array(false, np.float32), np.array(found, np.float32), ignored, score)
+
+
+def test_the_curve_by_hand():
+    """Two slides, two tumours (one missed), false positives at 0.9 and 0.6; the lowest is no threshold."""
+    curve = froc_curve([result("a", [0.9], [0.8, 0.0]), result("b", [0.6], [])])
+    np.testing.assert_allclose(curve, [[1, 0.5], [0.5, 0.5], [0.5, 0], [0, 0]])
+    np.testing.assert_allclose(sensitivities(curve), [0, 0.5, 0.5, 0.5, 0.5, 0.5])
+
+
+def test_the_scripts_quirk_is_kept_and_said():
+    """Where nothing is missed or ignored, the lowest probability is a real detection, and yet no threshold."""
+    summary = summarise([result("a", [], [0.9])], resamples=5)
+    assert summary.froc.value == 0
+    assert "follow the script" in summary.warnings[0]
+
+
+def test_figures_that_do_not_exist_are_null_and_said():
+    summary = summarise([result("a", [0.9], []), result("b", [], [])], resamples=5)
+    content = json.loads(json.dumps(summary.as_dict(), allow_nan=False))
+    assert content["froc"] == {"value": None, "low": None, "high": None}
+    assert content["slide_auc"]["value"] is None
+    assert "no slide has a tumour" in content["warnings"][0]
+
+
+def test_the_interval_holds_the_figure_and_repeats():
+    rng = np.random.default_rng(0)
+    slides = [result(str(i), rng.random(5), rng.random(i % 3), score=rng.random() + (i % 3 > 0)) for i in range(30)]
+    first, again = (summarise(slides, resamples=200, seed=1) for _ in range(2))
+    assert first.froc == again.froc
+    assert first.froc.low < first.froc.value < first.froc.high
+    assert first.slide_auc.low <= first.slide_auc.value <= first.slide_auc.high
+
+
+def a_batch(tmp_path, *names):
+    maps, truth = tmp_path / "maps", tmp_path / "truth"
+    truth.mkdir()
+    for name in names:
+        (maps / name).mkdir(parents=True)
+        write_map(maps / name, made_map(blob(60, 60, (10, 10, 30, 30))))
+    return maps, truth
+
+
+def test_the_two_slides_of_camelyon16_that_do_not_count_are_left_out(tmp_path):
+    maps, truth = a_batch(tmp_path, "Test_049", "test_114", "test_001", "test_002")
+    asap(truth / "test_001.xml", square(320, 320, 640))
+    summary = evaluate_froc(maps, truth, absent_is_normal=True, resamples=10, show=False)
+    assert summary.left_out == ("Test_049", "test_114")
+    assert [slide.name for slide in summary.slides] == ["test_001", "test_002"]
+    assert summary.as_dict()["tumours"] == 1
+    assert summary.slides[0].found.tolist() == [pytest.approx(0.95)]
+    assert len(summary.slides[1].false) > 0
+
+
+def test_a_missing_truth_is_refused_unless_it_means_normal(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    asap(truth / "a.xml", square(320, 320, 640))
+    with pytest.raises(AnnotationError, match=r"no truth for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
+        evaluate_froc(maps, truth, show=False)
+
+
+def test_a_folder_without_maps_is_refused(tmp_path):
+    with pytest.raises(SlideError, match="no maps here"):
+        evaluate_froc(tmp_path, tmp_path, show=False)
+
+
+def test_truth_of_another_slide_is_refused(tmp_path):
+    maps, truth = a_batch(tmp_path, "a")
+    asap(truth / "a.xml", square(50_000, 320, 640))
+    with pytest.raises(AnnotationError, match="outside the slide of 1920 x 1920"):
+        evaluate_froc(maps, truth, show=False)
+
+
+@pytest.mark.parametrize("wrong", [{"box_um": 0}, {"mask_mpp": -1}, {"threshold": float("nan")}])
+def test_arguments_that_make_no_sense_are_refused(tmp_path, wrong):
+    with pytest.raises(SlideError, match="makes no sense"):
+        evaluate_froc(tmp_path, tmp_path, show=False, **wrong)
+
+
+def test_only_slides_that_do_not_count_is_refused(tmp_path):
+    maps, truth = a_batch(tmp_path, "test_114")
+    with pytest.raises(SlideError, match="no slide to score"):
+        evaluate_froc(maps, truth, show=False)
+
+
+def test_the_files_name_the_parameters_and_repeat_byte_for_byte(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    asap(truth / "a.xml", square(320, 320, 640))
+    asap(truth / "b.xml")
+    for out in ("one", "two"):
+        write_froc(tmp_path / out, evaluate_froc(maps, truth, resamples=20, show=False))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+    assert files.keys() == {"froc.json", "froc.csv", "froc.svg"}
+    parameters = json.loads(files["froc.json"])["parameters"]
+    assert (parameters["nms_threshold"], parameters["nms_box_windows"]) == (0.5, [24])
+    assert list(FALSE_POSITIVES) == parameters["false_positives_per_slide"]

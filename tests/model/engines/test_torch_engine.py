@@ -1,0 +1,80 @@
+"""An engine answers as the network does, from any number of threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from sentinode.errors import DeviceError
+from sentinode.model.bundle import Bundle
+from sentinode.model.classifier import Classifier, build
+from sentinode.model.engines import open_engine
+from sentinode.model.engines.torch_engine import fold_batch_norms
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
+
+
+def test_margins_are_the_networks_logits_and_probabilities_their_calibration(bundle: Bundle) -> None:
+    engine = open_engine(bundle, device="cpu", precision="float32")
+    with torch.inference_mode():
+        logits = bundle.classifier()(torch.from_numpy(IMAGES)).numpy()
+    margins = logits[:, 1] - logits[:, 0]
+    np.testing.assert_allclose(engine.margins(IMAGES), margins, atol=1e-3)
+    expected = 1 / (1 + np.exp(-margins / bundle.card.temperature))
+    np.testing.assert_allclose(engine.probabilities(IMAGES), expected, atol=1e-4)
+    assert engine.name == "torch cpu float32"
+
+
+def test_a_batch_of_none_or_one_or_out_of_order_is_answered(bundle: Bundle) -> None:
+    engine = open_engine(bundle, device="cpu", precision="float32")
+    assert engine.probabilities(IMAGES[:0]).shape == (0,)
+    whole = engine.probabilities(IMAGES)
+    np.testing.assert_allclose(engine.probabilities(IMAGES[::-1])[::-1], whole, atol=1e-6)
+    np.testing.assert_allclose(engine.probabilities(IMAGES[2:3]), whole[2:3], atol=1e-6)
+
+
+def test_the_symmetries_averaged_make_the_answer_invariant(bundle: Bundle) -> None:
+    engine = open_engine(bundle, device="cpu", precision="float32", tta=True)
+    np.testing.assert_allclose(engine.margins(IMAGES), engine.margins(np.rot90(IMAGES, 1, (1, 2))), atol=1e-3)
+    np.testing.assert_allclose(engine.margins(IMAGES), engine.margins(IMAGES[:, ::-1]), atol=1e-3)
+
+
+def test_bfloat16_stays_near_float32(bundle: Bundle) -> None:
+    exact = open_engine(bundle, device="cpu", precision="float32").probabilities(IMAGES)
+    rounded = open_engine(bundle, device="cpu", precision="bfloat16").probabilities(IMAGES)
+    np.testing.assert_allclose(rounded, exact, atol=0.05)
+
+
+def test_threads_get_the_answers_to_their_own_questions(bundle: Bundle) -> None:
+    engine = open_engine(bundle, device="cpu", precision="float32")
+    expected = engine.probabilities(IMAGES)
+    with ThreadPoolExecutor(4) as pool:
+        for i, answer in enumerate(pool.map(lambda i: engine.probabilities(IMAGES[i % 6 : i % 6 + 1]), range(24))):
+            np.testing.assert_allclose(answer, expected[i % 6 : i % 6 + 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "test_convnext", "test_vit", "test_efficientnet"])
+def test_folding_batch_norms_changes_the_speed_and_not_the_answer(backbone: str) -> None:
+    network = build(backbone, pooling="avgcentre")[0]
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    network.eval()
+    images = torch.from_numpy(IMAGES)
+    with torch.inference_mode():
+        before = network(images)
+        folded = fold_batch_norms(network)
+        torch.testing.assert_close(folded(images), before, atol=1e-3, rtol=1e-3)
+    if backbone == "resnet18":
+        assert isinstance(folded, Classifier)
+        assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_a_device_that_is_not_there_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(DeviceError):
+        open_engine(bundle, device="cuda:99")

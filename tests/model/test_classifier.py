@@ -1,0 +1,170 @@
+"""The classifier takes uint8 patches, normalises inside and answers two logits; weights load without running code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from sentinode.errors import RecipeError, WeightsError
+from sentinode.model import classifier as classifiers
+from sentinode.model.classifier import POOLINGS, Pool, build, read_tensors
+
+
+def patches(count: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 96, 96, 3), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_any_backbone_with_any_pooling_gives_two_logits(backbone: str, pooling: str) -> None:
+    network = build(backbone, pooling=pooling, hidden=[8], dropout=0.1)[0].eval()
+    assert network(patches()).shape == (2, 2)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "test_vit"])
+def test_patches_can_be_enlarged_for_the_backbone(backbone: str) -> None:
+    plain, large = (build(backbone, pooling="avgcentre", side=side)[0].eval() for side in (96, 128))
+    small, big = (network.features(patches()).shape[2:] for network in (plain, large))
+    assert [round(side * 128 / 96) for side in small] == list(big)
+    assert large(patches()).shape == (2, 2)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "test_efficientnet", "test_convnext"])
+def test_a_backbone_can_end_at_a_finer_feature_map(backbone: str, tmp_path: Path) -> None:
+    whole = build(backbone)[0]
+    save_file(whole.backbone.state_dict(), tmp_path / "whole.safetensors")
+    ended = build(backbone, stride=16, weights=tmp_path / "whole.safetensors")[0].eval()
+    assert ended.features(patches()).shape[2:] == (6, 6)
+    assert ended(patches()).shape == (2, 2)
+    kept = ended.backbone.state_dict()
+    assert 0 < len(kept) < len(whole.backbone.state_dict())
+    assert all(torch.equal(value, whole.backbone.state_dict()[key]) for key, value in kept.items())
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "p4m_resnet"])
+def test_a_backbone_that_cannot_end_there_says_so(backbone: str) -> None:
+    with pytest.raises(RecipeError, match="cannot end at a stride of 16"):
+        build(backbone, stride=16)
+
+
+def test_scaling_and_normalisation_happen_inside() -> None:
+    network = build("test_resnet")[0]
+    white = network.normalise(torch.full((1, 96, 96, 3), 255, dtype=torch.uint8))
+    config = network.backbone.pretrained_cfg
+    expected = (1 - torch.tensor(config["mean"])) / torch.tensor(config["std"])
+    torch.testing.assert_close(white[0, :, 0, 0], expected)
+
+
+def test_the_centre_is_pooled_by_the_share_that_it_covers() -> None:
+    board = torch.zeros(1, 1, 3, 3)
+    board[0, 0, 1, 1] = 9
+    assert Pool("centre")(board).item() == pytest.approx(9)
+    assert Pool("avgcentre")(board).tolist() == [[1, 9]]
+    fine = torch.zeros(1, 1, 12, 12)
+    fine[0, 0, 4:8, 4:8] = 1  # exactly the 32 of 96 pixels
+    assert Pool("centre")(fine).item() == pytest.approx(1)
+
+
+def test_an_unknown_backbone_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'resnet5"):
+        build("resnet5O")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+def test_weights_come_from_a_file_whatever_wraps_them(tmp_path: Path, ending: str, prefix: str) -> None:
+    source = timm.create_model("test_resnet")
+    tensors = {prefix + key: value.contiguous() for key, value in source.state_dict().items()}
+    path = tmp_path / f"w{ending}"
+    save_file(tensors, path) if ending == ".safetensors" else torch.save({"state_dict": tensors}, path)
+    network, origin = build("test_resnet", weights=path)
+    assert torch.equal(network.backbone.state_dict()["conv1.0.weight"], source.state_dict()["conv1.0.weight"])
+    assert path.name in origin
+
+
+def test_torchvisions_resnet_fits_timms(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    source = resnet18(weights=None)
+    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    network, _ = build("resnet18", weights=tmp_path / "resnet18.pth")
+    x = torch.randn(1, 3, 96, 96)
+    expected = torch.nn.Sequential(*list(source.eval().children())[:-2])(x)
+    torch.testing.assert_close(network.eval().backbone(x), expected)
+
+
+class Trap:
+    """Pickled, this would touch a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_holds_more_than_tensors_is_refused_unopened(tmp_path: Path) -> None:
+    torch.save({"state_dict": Trap(tmp_path / "ran")}, tmp_path / "evil.pth")
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
+    for name in ("evil.pth", "plain.pkl"):
+        with pytest.raises(WeightsError, match="more than tensors"):
+            read_tensors(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("cut.safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{", "cannot be read as weights"),
+        ("page.safetensors", b"<!DOCTYPE html><html>not found</html>", "cannot be read as weights"),
+        ("empty.pth", b"", "cannot be read as weights"),
+    ],
+)
+def test_damaged_weights_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=says):
+        read_tensors(tmp_path / name)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="belong to another network"):
+        build("test_convnext", weights=tmp_path / "other.safetensors")
+    tensors = timm.create_model("test_resnet").state_dict()
+    tensors["conv1.0.weight"] = torch.zeros(1, 3, 3, 3)
+    save_file(tensors, tmp_path / "shape.safetensors")
+    with pytest.raises(WeightsError, match="has the shape"):
+        build("test_resnet", weights=tmp_path / "shape.safetensors")
+    with pytest.raises(WeightsError, match="no such weights file"):
+        build("test_resnet", weights=tmp_path / "none.pth")
+
+
+def test_without_a_network_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **options: object) -> torch.nn.Module:
+        if pretrained:
+            raise ConnectionError("the network is unreachable")
+        return real(name, **options)
+
+    def no_torchvision(net: torch.nn.Module, name: str) -> str:
+        raise ConnectionError("nor is this")
+
+    monkeypatch.setattr(classifiers.timm, "create_model", offline)
+    monkeypatch.setattr(classifiers, "_from_torchvision", no_torchvision)
+    with pytest.raises(WeightsError) as caught:
+        build("test_resnet", weights="imagenet")
+    assert "the network is unreachable" in caught.value.what
+    assert "--weights FILE" in (caught.value.hint or "")
+    assert "--weights none" in (caught.value.hint or "")
+
+
+@pytest.mark.real
+def test_the_real_weights_load_after_decoding(shared: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):  # as they are published, they are a codebook and codes
+        build("resnet50", weights=shared / "weights" / "resnet50_pqf.pth")

@@ -1,0 +1,66 @@
+"""A finished batch looked at again gives the same files, and what is new is in them."""
+
+import dataclasses
+import json
+
+import pytest
+from made_maps import blob, made_map
+from slide_files import tissue_picture, write_tiff
+
+from sentinode.errors import DataError, SlideError
+from sentinode.slides.results.findings import STAGES, write_findings
+from sentinode.slides.results.lesions import MICRO
+from sentinode.slides.scanning.manifest import DONE, FAILED, MANIFEST, SlideState
+from sentinode.slides.scanning.probability_map import ARRAY, write_map
+
+
+@pytest.fixture
+def batch(tmp_path):
+    slide = write_tiff(tmp_path / "one.tif", tissue_picture(640, 480), mpp=0.972)
+    maps = tmp_path / "maps"
+    for name, state in (("one", DONE), ("two", FAILED)):
+        (maps / name).mkdir(parents=True)
+        record = SlideState(name, str(slide), state, "truncated." if state == FAILED else None)
+        (maps / name / MANIFEST).write_text(json.dumps(dataclasses.asdict(record)))
+    write_map(maps / "one", made_map(blob(15, 20, (3, 3, 12, 12)), name="one.tif"))
+    return maps
+
+
+def test_looking_twice_changes_no_byte(batch):
+    def contents():
+        write_findings(batch, show=False)
+        return {path: path.read_bytes() for path in batch.rglob("*") if path.is_file()}
+
+    assert contents() == contents()
+
+
+def test_only_scanned_slides_count_and_the_page_shows_the_rest(batch):
+    found = write_findings(batch, show=False)
+    assert {name: totals.category for name, totals in found.slides.items()} == {"one": MICRO}
+    assert "truncated." in found.page.read_text()
+
+
+def test_more_smoothing_is_taken_and_recorded(batch):
+    found = write_findings(batch, sigma_um=100, show=False)
+    assert found.slides["one"].sigma_um == 100
+
+
+def test_a_map_that_was_changed_fails_alone_and_in_words(batch):
+    (batch / "one" / ARRAY).write_bytes(b"something else")
+    found = write_findings(batch, show=False)
+    assert found.slides == {}
+    assert "not the one that the record describes" in found.failed["one"]
+    assert "sentinode lesions" in found.page.read_text()
+
+
+def test_a_node_without_its_slide_is_refused_since_the_stage_would_be_too_low(batch, tmp_path):
+    nodes = tmp_path / "nodes.csv"
+    nodes.write_text("slide,node,patient\none.tif,1,p\ntwo.tif,2,p\n")
+    with pytest.raises(DataError, match=r"two\.tif.*has not been read"):
+        write_findings(batch, nodes=nodes, show=False)
+    assert not (batch / STAGES).exists()
+
+
+def test_a_folder_without_a_scan_is_refused(tmp_path):
+    with pytest.raises(SlideError, match="no scanned slides here"):
+        write_findings(tmp_path, show=False)

@@ -1,0 +1,105 @@
+"""Lesions as QuPath imports them and as a table."""
+
+import csv
+import json
+import tracemalloc
+
+import numpy as np
+import shapely
+from made_maps import blob, made_map
+
+from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.results.lesion_files import COLUMNS, write_geojson, write_table
+from sentinode.slides.results.lesions import find_lesions
+
+
+def a_slide_of_lesions():
+    probability = blob(120, 120, (5, 5, 9, 9), (20, 20, 90, 90), (100, 5, 112, 17))
+    probability[40:50, 40:50] = 0.01  # a hole
+    probability[95:, 60:] = np.nan
+    return find_lesions(made_map(probability, stride=32.5), sigma_um=0)
+
+
+def test_qupath_finds_class_colour_name_and_measurements(tmp_path):
+    lesions = a_slide_of_lesions()
+    write_geojson(tmp_path / "lesions.geojson", lesions)
+    content = json.loads((tmp_path / "lesions.geojson").read_text())
+    assert content["type"] == "FeatureCollection"
+    first, second, third = (feature["properties"] for feature in content["features"])
+    assert first["objectType"] == "annotation"
+    assert first["name"] == "Lesion 1"
+    assert first["classification"] == {"name": "Macrometastasis", "color": [213, 94, 0]}
+    assert second["classification"]["name"] == "Micrometastasis"
+    assert third["classification"]["name"] == "Isolated tumour cells"
+    assert first["measurements"]["Longest diameter (um)"] == round(lesions.found[0].diameter_um, 1)
+    assert all(isinstance(value, int | float) for value in first["measurements"].values())
+
+
+def test_polygons_are_valid_closed_wound_by_the_standard_and_keep_their_holes(tmp_path):
+    lesions = a_slide_of_lesions()
+    write_geojson(tmp_path / "lesions.geojson", lesions)
+    features = json.loads((tmp_path / "lesions.geojson").read_text())["features"]
+    for lesion, feature in zip(lesions, features, strict=True):
+        shape = shapely.geometry.shape(feature["geometry"])
+        assert shape.is_valid
+        assert shape.area == lesion.windows * 32.5**2
+        for polygon in shapely.get_parts(shape):
+            assert shapely.is_ccw(polygon.exterior)
+            assert not any(shapely.is_ccw(hole) for hole in polygon.interiors)
+    rings = features[0]["geometry"]["coordinates"]
+    assert len(rings) == 2
+    assert all(ring[0] == ring[-1] for ring in rings)
+
+
+def test_what_is_written_reads_back_as_annotations(tmp_path):
+    lesions = a_slide_of_lesions()
+    write_geojson(tmp_path / "lesions.geojson", lesions)
+    drawn = read_annotations(tmp_path / "lesions.geojson")
+    assert [region.name for region in drawn.tumour] == ["Lesion 1", "Lesion 2", "Lesion 3"]
+    assert drawn.area.area == sum(lesion.windows for lesion in lesions) * 32.5**2
+
+
+def test_windows_that_touch_at_corners_become_one_multipolygon(tmp_path):
+    write_geojson(tmp_path / "a.geojson", find_lesions(made_map(np.eye(4) * 0.9), sigma_um=0))
+    (feature,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert feature["geometry"]["type"] == "MultiPolygon"
+    assert shapely.geometry.shape(feature["geometry"]).is_valid
+
+
+def test_no_lesion_is_an_empty_collection(tmp_path):
+    write_geojson(tmp_path / "a.geojson", find_lesions(made_map(blob(9, 9))))
+    assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
+    write_table(tmp_path / "a.csv", find_lesions(made_map(blob(9, 9))))
+    assert (tmp_path / "a.csv").read_text().splitlines() == [",".join(COLUMNS)]
+
+
+def test_the_table_holds_the_measurements(tmp_path):
+    lesions = a_slide_of_lesions()
+    write_table(tmp_path / "lesions.csv", lesions)
+    rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
+    assert [int(row["lesion"]) for row in rows] == [1, 2, 3]
+    assert [row["category"] for row in rows] == [lesion.category for lesion in lesions]
+    assert float(rows[1]["diameter_um"]) == round(lesions.found[1].diameter_um, 1)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """The file is written lesion by lesion, never held."""
+    # Long outlines, so that the file outweighs each lesion's bounding box, which is held, and uncollected garbage.
+    comb = np.full((60, 60), 0.01, np.float32)
+    comb[1:58, 1:58:2] = comb[1, 1:58] = 0.9
+    peaks, sizes = [], []
+    for times in (2, 10):
+        lesions = find_lesions(made_map(np.tile(comb, (times, times))), sigma_um=0)
+        assert len(lesions) == times**2
+        tracemalloc.start()
+        write_geojson(tmp_path / "a.geojson", lesions)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        sizes.append((tmp_path / "a.geojson").stat().st_size)
+    assert peaks[1] - peaks[0] < (sizes[1] - sizes[0]) / 2
+
+
+def test_the_same_map_gives_the_same_bytes(tmp_path):
+    for name in ("a.geojson", "b.geojson"):
+        write_geojson(tmp_path / name, a_slide_of_lesions())
+    assert (tmp_path / "a.geojson").read_bytes() == (tmp_path / "b.geojson").read_bytes()

@@ -1,0 +1,54 @@
+"""The map as an OME-TIFF that lies over its slide."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+from made_maps import MPP, made_map
+
+from sentinode.slides.results.ome_tiff import write_ome_tiff
+
+OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
+
+
+@pytest.fixture
+def map():
+    probability = np.random.default_rng(0).random((300, 530), np.float32)
+    probability[:40] = np.nan
+    return made_map(probability)
+
+
+def test_it_holds_the_map_and_where_it_lies(tmp_path, map):
+    write_ome_tiff(tmp_path / "map.ome.tif", map)
+    with tifffile.TiffFile(tmp_path / "map.ome.tif") as tif:
+        np.testing.assert_array_equal(tif.series[0].asarray(), map.probability)
+        pixels = ElementTree.fromstring(tif.ome_metadata).find(f".//{OME}Pixels")
+    assert float(pixels.get("PhysicalSizeX")) == float(pixels.get("PhysicalSizeY")) == pytest.approx(32 * MPP)
+    assert pixels.get("PhysicalSizeXUnit") == "µm"
+    plane = pixels.find(f"{OME}Plane")
+    assert (float(plane.get("PositionX")), float(plane.get("PositionY"))) == (0, 0)
+
+
+def test_each_level_is_the_mean_of_the_finer_one(tmp_path, map):
+    write_ome_tiff(tmp_path / "map.ome.tif", map)
+    with tifffile.TiffFile(tmp_path / "map.ome.tif") as tif:
+        levels = [level.asarray() for level in tif.series[0].levels]
+    assert [level.shape for level in levels] == [(300, 530), (150, 265), (75, 133)]
+    assert np.isnan(levels[1][:20]).all()
+    assert levels[1][20, 0] == pytest.approx(map.probability[40:42, 0:2].mean())
+    assert levels[2][-1, -1] == pytest.approx(np.nanmean(map.probability[296:, 528:]), rel=1e-6)
+
+
+def test_the_same_map_gives_the_same_bytes(tmp_path, map):
+    for name in ("a.tif", "b.tif"):
+        write_ome_tiff(tmp_path / name, map)
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+def test_it_does_not_pass_for_a_slide(tmp_path, map):
+    """Float pixels are no colours: a scanner of folders that meets the map must not take it for tissue."""
+    write_ome_tiff(tmp_path / "map.ome.tif", map)
+    with pytest.raises(openslide.OpenSlideError):
+        openslide.OpenSlide(tmp_path / "map.ome.tif").read_region((0, 0), 0, (8, 8))

@@ -1,0 +1,98 @@
+"""Everything that is made of a map, in one folder, whole and repeatable."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from made_maps import asap, blob, made_map, square
+from slide_files import tissue_picture, write_tiff
+
+from sentinode.errors import OutputError, SlideError
+from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.results.lesions import NEGATIVE, find_lesions
+from sentinode.slides.results.outputs import (
+    DICOM,
+    GEOJSON,
+    HEATMAP,
+    OME_TIFF,
+    SMALL,
+    TABLE,
+    TOTALS,
+    read_totals,
+    write_outputs,
+)
+from sentinode.slides.scanning.tissue import find_tissue
+
+FILES = {HEATMAP, SMALL, GEOJSON, TABLE, TOTALS, OME_TIFF, DICOM}
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    path = tmp_path_factory.mktemp("slides") / "one.tif"
+    write_tiff(path, tissue_picture(640, 480), mpp=0.972)
+    with open_slide(path) as opened:
+        yield opened
+
+
+def a_map(slide, *boxes):
+    map = made_map(blob(15, 20, *boxes), name=slide.path.name)
+    tissue = find_tissue(slide)
+    inside = tissue.cells(15, 20, 32.0)
+    return dataclasses.replace(map, probability=np.where(inside, map.probability, np.nan).astype(np.float32)), tissue
+
+
+def test_all_files_are_there_and_say_the_same(slide, tmp_path):
+    map, tissue = a_map(slide, (0, 0, 15, 20))
+    truth = read_annotations(asap(tmp_path / "truth.xml", square(200, 200, 150)))
+    write_outputs(tmp_path / "out", slide, map, tissue, truth=truth)
+    lesions = find_lesions(map)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    totals = read_totals(tmp_path / "out")
+    assert totals.category == lesions.category != NEGATIVE
+    assert totals.score == pytest.approx(lesions.score, abs=1e-6)
+    rows = list(csv.DictReader((tmp_path / "out" / TABLE).open()))
+    features = json.loads((tmp_path / "out" / GEOJSON).read_text())["features"]
+    assert len(rows) == len(features) == sum(totals.lesions.values()) == len(lesions)
+    assert totals.tumour_mm2 == pytest.approx(sum(float(row["area_mm2"]) for row in rows), abs=1e-5)
+    assert totals.scanned_mm2 == pytest.approx(map.tissue.sum() * (32 * 0.972) ** 2 / 1e6, abs=1e-5)
+    assert totals.largest_um == pytest.approx(lesions.found[0].diameter_um, abs=0.1)
+
+
+def test_the_same_map_gives_the_same_bytes(slide, tmp_path):
+    map, tissue = a_map(slide, (5, 5, 10, 10))
+    for name in ("one", "two"):
+        write_outputs(tmp_path / name, slide, map, tissue)
+    for file in FILES:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_a_slide_without_tissue_has_no_score_and_all_files(slide, tmp_path):
+    map, tissue = a_map(slide)
+    nothing = dataclasses.replace(map, probability=np.full_like(map.probability, np.nan))
+    write_outputs(tmp_path, slide, nothing, tissue)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    totals = read_totals(tmp_path)
+    assert (totals.score, totals.category, totals.scanned_mm2) == (None, NEGATIVE, 0)
+
+
+def test_a_full_disk_half_way_leaves_no_half_written_file(slide, tmp_path, monkeypatch):
+    map, tissue = a_map(slide, (5, 5, 10, 10))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "out" / f".{OME_TIFF}"))
+
+    monkeypatch.setattr("tifffile.TiffWriter.write", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        write_outputs(tmp_path / "out", slide, map, tissue)
+    assert {path.name for path in (tmp_path / "out").iterdir()} < FILES
+
+
+def test_totals_that_are_missing_or_broken_are_refused(tmp_path):
+    for content in (None, "{", "{}", "[]"):
+        if content is not None:
+            (tmp_path / TOTALS).write_text(content)
+        with pytest.raises(SlideError, match="totals cannot be read"):
+            read_totals(tmp_path)

@@ -1,0 +1,105 @@
+"""The map as a DICOM parametric map, in the coordinates of its slide."""
+
+import dataclasses
+import time
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from made_maps import MPP, made_map
+
+from sentinode.slides.results.parametric_map import NO_TISSUE, write_parametric_map
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def map():
+    probability = np.random.default_rng(0).random((300, 270), np.float32)
+    probability[:40] = np.nan
+    return made_map(probability)
+
+
+@pytest.fixture
+def written(tmp_path, map):
+    path = tmp_path / "map.dcm"
+    write_parametric_map(path, tmp_path / "slide.tif", map)
+    return path
+
+
+def test_it_holds_the_map(written, map):
+    image = highdicom.imread(written)
+    stored = image.get_total_pixel_matrix()
+    np.testing.assert_array_equal(stored, np.nan_to_num(map.probability, nan=NO_TISSUE))
+    assert image.FloatPixelPaddingValue == NO_TISSUE
+    assert image.SOPClassUID == pydicom.uid.ParametricMapStorage
+    assert image.DimensionOrganizationType == "TILED_FULL"
+    measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.PixelSpacing == pytest.approx([32 * MPP / 1000] * 2)
+
+
+def test_a_slide_that_is_no_dicom_is_not_referred_to(written):
+    made = pydicom.dcmread(written)
+    assert "ReferencedSeriesSequence" not in made
+    assert "SourceImageSequence" not in made
+    assert "DerivationImageSequence" not in str(made)
+
+
+def test_the_same_map_gives_the_same_bytes_at_another_hour(tmp_path, map):
+    for name in ("a.dcm", "b.dcm"):
+        write_parametric_map(tmp_path / name, tmp_path / "slide.tif", map)
+        time.sleep(1.1)
+    assert (tmp_path / "a.dcm").read_bytes() == (tmp_path / "b.dcm").read_bytes()
+
+
+def test_another_map_of_the_slide_is_another_instance_in_the_same_frame_of_reference(tmp_path, map):
+    other = dataclasses.replace(map, probability=map.probability / 2)
+    for name, one in (("a.dcm", map), ("b.dcm", other)):
+        write_parametric_map(tmp_path / name, tmp_path / "slide.tif", one)
+    first, second = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert first.FrameOfReferenceUID == second.FrameOfReferenceUID
+    assert first.StudyInstanceUID == second.StudyInstanceUID
+
+
+def a_dicom_slide(path):
+    header = pydicom.Dataset()
+    header.file_meta = pydicom.dataset.FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.SOPClassUID = pydicom.uid.VLWholeSlideMicroscopyImageStorage
+    header.SOPInstanceUID, header.SeriesInstanceUID = "1.2.3.1", "1.2.3.2"
+    header.StudyInstanceUID, header.FrameOfReferenceUID = "1.2.3.3", "1.2.3.4"
+    header.PatientID, header.StudyDate = "patient", "20210107"
+    header.ImageOrientationSlide = [0, -1, 0, -1, 0, 0]
+    start = pydicom.Dataset()
+    start.XOffsetInSlideCoordinateSystem, start.YOffsetInSlideCoordinateSystem = 20.0, 40.0
+    header.TotalPixelMatrixOriginSequence = [start]
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_dicom_slide_is_the_source_and_gives_study_frame_and_coordinates(tmp_path, map):
+    write_parametric_map(tmp_path / "map.dcm", a_dicom_slide(tmp_path / "slide.dcm"), map)
+    made = pydicom.dcmread(tmp_path / "map.dcm")
+    assert (made.StudyInstanceUID, made.FrameOfReferenceUID) == ("1.2.3.3", "1.2.3.4")
+    assert (made.PatientID, made.StudyDate) == ("patient", "20210107")
+    (series,) = made.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == "1.2.3.2"
+    assert series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == "1.2.3.1"
+    # Columns go down in y and rows down in x; the first window's centre is 15.5 pixels from the first pixel's.
+    away = 15.5 * MPP / 1000
+    (corner,) = made.TotalPixelMatrixOriginSequence
+    assert float(corner.XOffsetInSlideCoordinateSystem) == pytest.approx(20 - away)
+    assert float(corner.YOffsetInSlideCoordinateSystem) == pytest.approx(40 - away)
+
+
+@pytest.mark.real
+def test_the_real_dicom_slide_is_referred_to_in_spite_of_its_broken_header(shared, tmp_path, map):
+    slide = shared / "slides" / "small_dicom.dcm"
+    write_parametric_map(tmp_path / "map.dcm", slide, map)
+    made, source = pydicom.dcmread(tmp_path / "map.dcm"), pydicom.dcmread(slide, stop_before_pixels=True)
+    assert made.StudyInstanceUID == source.StudyInstanceUID
+    assert made.StudyDate == "20210107"
+    (series,) = made.ReferencedSeriesSequence
+    assert series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID

@@ -1,0 +1,104 @@
+"""The pages of a batch: sorted by score, linked, and without anything from elsewhere."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+from made_maps import blob, made_map
+from slide_files import tissue_picture, write_tiff
+
+from sentinode.errors import SlideError
+from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.results.lesions import MICRO, NEGATIVE
+from sentinode.slides.results.outputs import TOTALS, write_outputs
+from sentinode.slides.results.staging import Patient
+from sentinode.slides.results.summary import PAGE, read_rows, write_summary
+from sentinode.slides.scanning.manifest import FAILED, MANIFEST, SlideState
+from sentinode.slides.scanning.probability_map import write_map
+from sentinode.slides.scanning.tissue import find_tissue
+
+
+class Page(HTMLParser):
+    """What a page shows and refers to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.text, self.tags = [], "", set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.links += [value for name, value in attributes if name in ("href", "src")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """Three scanned slides, one with a name that needs care, and one that failed."""
+    folder = tmp_path_factory.mktemp("batch")
+    path = folder / "slide.tif"
+    write_tiff(path, tissue_picture(640, 480), mpp=0.972)
+    with open_slide(path) as slide:
+        tissue = find_tissue(slide)
+        for name, high in (("low", 0.6), ("high & <odd> #1", 0.99), ("none", 0.1)):
+            map = made_map(blob(15, 20, (3, 3, 9, 9), high=high), name=f"{name}.tif")
+            (folder / name).mkdir()
+            write_map(folder / name, map)
+            write_outputs(folder / name, slide, map, tissue)
+    state = SlideState("cut", "cut.svs", FAILED, "the slide is truncated.")
+    (folder / "cut").mkdir()
+    (folder / "cut" / MANIFEST).write_text(json.dumps(dataclasses.asdict(state)))
+    return folder
+
+
+def test_the_highest_score_comes_first_and_failures_last(batch):
+    assert [row.name for row in read_rows(batch)] == ["high & <odd> #1", "low", "none", "cut"]
+
+
+def test_every_link_leads_to_a_file_of_the_batch(batch):
+    page = write_summary(batch)
+    assert page == batch / PAGE
+    for path in (page, *(batch / row.name / PAGE for row in read_rows(batch) if row.totals)):
+        shown = Page(path)
+        assert shown.links
+        for link in shown.links:
+            assert (path.parent / unquote(link)).is_file(), link
+        assert "script" not in shown.tags
+        assert not re.search(r"https?:|url\(|@import", path.read_text(encoding="utf-8"))
+
+
+def test_names_and_reasons_are_shown_as_they_are(batch):
+    text = Page(write_summary(batch)).text
+    assert "high & <odd> #1" in text
+    assert "the slide is truncated." in text
+    assert "4 slides, 1 without a result" in text
+    assert "For research, not for diagnosis." in text
+
+
+def test_patients_are_listed_with_their_stage(batch):
+    text = Page(write_summary(batch, patients=[Patient("p<1>", "pN1mi", {"a": MICRO, "b": NEGATIVE})])).text
+    assert "p<1>" in text
+    assert "pN1mi" in text
+    assert "a: micrometastasis; b: negative" in text
+
+
+def test_the_pages_repeat_byte_for_byte(batch):
+    first, again = (write_summary(batch).read_bytes() for _ in range(2))
+    assert first == again
+
+
+def test_a_folder_without_slides_is_refused(tmp_path):
+    with pytest.raises(SlideError, match="no scanned slides here"):
+        write_summary(tmp_path)
+
+
+def test_totals_of_another_version_are_refused_with_a_way_out(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / TOTALS).write_text('{"unknown": 1}')
+    with pytest.raises(SlideError, match="sentinode lesions"):
+        write_summary(tmp_path)

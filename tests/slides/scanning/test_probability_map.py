@@ -1,0 +1,89 @@
+"""A probability map: what it says, and that it survives being written and read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinode.errors import SlideError
+from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord, open_map, write_map
+
+
+def a_map(rows: int = 3, columns: int = 5, stride: float = 64.0) -> ProbabilityMap:
+    probability = np.linspace(0, 1, rows * columns, dtype=np.float32).reshape(rows, columns)
+    probability[0, 0] = np.nan
+    return ProbabilityMap(
+        probability=probability,
+        stride=stride,
+        origin=(stride / 2, stride / 2),
+        mpp=0.972,
+        threshold=0.31,
+        prior=0.05,
+        slide=SlideRecord("slide.svs", 300, 190, 0.486, "ab" * 32),
+        bundle="cd" * 32,
+        engine="torch cpu float32",
+    )
+
+
+def test_a_map_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    written = a_map()
+    write_map(tmp_path, written)
+    read = open_map(tmp_path)
+    np.testing.assert_array_equal(read.probability, written.probability)
+    assert read.probability.dtype == np.float32
+    for name in ("stride", "origin", "mpp", "threshold", "prior", "slide", "bundle", "engine"):
+        assert getattr(read, name) == getattr(written, name)
+
+
+def test_the_same_map_is_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_map(tmp_path / name, a_map())
+    for file in ("map.npy", "map.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_windows_without_tissue_are_nan_and_the_rest_is_tissue() -> None:
+    map = a_map()
+    assert not map.tissue[0, 0]
+    assert map.tissue.sum() == map.probability.size - 1
+
+
+@given(st.integers(0, 2), st.integers(0, 4), st.floats(8, 700))
+def test_the_centre_of_a_window_finds_the_window(row: int, column: int, stride: float) -> None:
+    map = a_map(stride=stride)
+    x, y = map.centres()
+    found = map.at(x[column], y[row])
+    np.testing.assert_equal(np.float32(found), map.probability[row, column])
+
+
+def test_a_point_outside_the_map_has_no_probability() -> None:
+    map = a_map()
+    assert np.isnan(map.at(-1, 5)) and np.isnan(map.at(5, 3 * 64)) and np.isnan(map.at(5 * 64, 5))
+
+
+def test_a_folder_without_a_map_is_refused_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match="no map here") as error:
+        open_map(tmp_path)
+    assert "sentinode scan" in str(error.value)
+
+
+def test_a_changed_array_is_refused(tmp_path: Path) -> None:
+    write_map(tmp_path, a_map())
+    array = bytearray((tmp_path / "map.npy").read_bytes())
+    array[-1] ^= 1
+    (tmp_path / "map.npy").write_bytes(array)
+    with pytest.raises(SlideError, match="not the one that the record describes"):
+        open_map(tmp_path)
+
+
+def test_a_map_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    write_map(tmp_path, a_map())
+    record = json.loads((tmp_path / "map.json").read_text())
+    (tmp_path / "map.json").write_text(json.dumps(record | {"format": 99}))
+    with pytest.raises(SlideError, match="format 99"):
+        open_map(tmp_path)

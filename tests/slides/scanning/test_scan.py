@@ -1,0 +1,207 @@
+"""Scanning one slide: where the windows lie, what they become, and that a stopped scan goes on."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slide_files import tissue_picture, write_tiff
+from stand_in import StandInBundle, StandInEngine
+
+from sentinode.errors import BundleError, OutputError, SlideError
+from sentinode.model.bundle import Bundle
+from sentinode.model.engines import open_engine
+from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.scanning import scan as scanning
+from sentinode.slides.scanning.probability_map import ProbabilityMap
+from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
+from sentinode.slides.scanning.tissue import Tissue, find_tissue
+
+PICTURE = tissue_picture(1000, 760, seed=5)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Slide:
+    return open_slide(write_tiff(tmp_path_factory.mktemp("slide") / "slide.tif", PICTURE, levels=3))
+
+
+@pytest.fixture(scope="module")
+def tissue(slide: Slide) -> Tissue:
+    return find_tissue(slide)
+
+
+def scan(slide: Slide, tissue: Tissue, engine: StandInEngine | None = None, **options: object) -> ProbabilityMap:
+    return scan_slide(slide, tissue, StandInBundle(), engine or StandInEngine(), show=False, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stride", [32, 96, 50])
+def test_each_probability_is_that_of_the_window_around_its_centre(slide: Slide, tissue: Tissue, stride: int) -> None:
+    map = scan(slide, tissue, stride=stride, prior=0.5)
+    assert map.probability.shape == (-(-760 // stride), -(-1000 // stride))
+    assert map.stride == pytest.approx(stride) and map.origin == pytest.approx((stride / 2, stride / 2))
+    canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
+    for row, column in np.argwhere(map.tissue):
+        top, left = (round((i + 0.5) * stride) - 48 + 200 for i in (row, column))
+        window = canvas[top : top + 96, left : left + 96]
+        expected = StandInEngine().probabilities(window[None])[0]
+        assert map.probability[row, column] == pytest.approx(expected, abs=2e-6)
+
+
+def test_only_tissue_has_a_probability(slide: Slide, tissue: Tissue) -> None:
+    map = scan(slide, tissue, stride=32)
+    np.testing.assert_array_equal(map.tissue, tissue.cells(*map.probability.shape, map.stride))
+    assert 0.05 < map.tissue.mean() < 0.8
+
+
+def test_a_finer_slide_gives_the_map_of_the_same_tissue(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    fine = PICTURE.repeat(2, 0).repeat(2, 1)
+    with open_slide(write_tiff(tmp_path / "fine.tif", fine, mpp=0.486)) as finer:
+        map, other = scan(slide, tissue, stride=96), scan(finer, find_tissue(finer), stride=96)
+    assert other.stride == pytest.approx(192) and other.slide_mpp == pytest.approx(0.486)
+    both = map.tissue & other.tissue
+    assert both.sum() > 0.9 * map.tissue.sum()
+    np.testing.assert_allclose(map.probability[both], other.probability[both], atol=0.03)
+
+
+def test_the_real_engine_scores_windows_as_it_scores_patches(slide: Slide, tissue: Tissue, bundle: Bundle) -> None:
+    engine = open_engine(bundle, device="cpu", precision="float32")
+    map = scan_slide(slide, tissue, bundle, engine, stride=96, prior=bundle.card.prior, show=False)
+    row, column = np.argwhere(map.tissue)[3]
+    patch = slide.region(column * 96, row * 96, 96, 96, 0.972)
+    assert map.probability[row, column] == pytest.approx(engine.probabilities(patch[None])[0], abs=1e-5)
+    assert map.engine == "torch cpu float32" and map.bundle == bundle.fingerprint
+
+
+def test_the_prior_moves_probabilities_and_threshold_alike(slide: Slide, tissue: Tissue) -> None:
+    half, rare = scan(slide, tissue, prior=0.5), scan(slide, tissue, prior=0.01)
+    some = half.tissue
+    assert half.threshold == pytest.approx(0.4)
+    assert rare.threshold < half.threshold
+    np.testing.assert_array_equal(half.probability[some] >= half.threshold, rare.probability[some] >= rare.threshold)
+    odds = [p / (1 - p) for p in (half.probability[some].astype(float), rare.probability[some].astype(float))]
+    np.testing.assert_allclose(odds[1], odds[0] / 99, rtol=1e-3)
+
+
+def test_the_prior_that_was_trained_with_corrects_nothing() -> None:
+    assert prior_shift(0.3, 0.3) == 0
+
+
+def test_a_slide_smaller_than_a_patch_has_one_window(tmp_path: Path) -> None:
+    small = np.full((60, 70, 3), (190, 110, 170), np.uint8)
+    small[:8] = 245
+    with open_slide(write_tiff(tmp_path / "small.tif", small, tile=None)) as slide:
+        map = scan(slide, Tissue(np.ones((8, 9), bool), 8.0, 7.776, small), stride=96)
+    assert map.probability.shape == (1, 1) and np.isfinite(map.probability).all()
+
+
+def test_a_slide_without_tissue_is_refused_in_words(tmp_path: Path) -> None:
+    empty = np.full((300, 300, 3), 243, np.uint8)
+    with (
+        open_slide(write_tiff(tmp_path / "empty.tif", empty)) as slide,
+        pytest.raises(SlideError, match="no stained tissue"),
+    ):
+        scan(slide, find_tissue(slide))
+
+
+def test_a_slide_that_is_too_coarse_is_refused(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "coarse.tif", PICTURE, mpp=1.6)
+    with open_slide(path) as slide, pytest.raises(SlideError, match="too coarse"):
+        lay_grid(slide, 0.972, 32)
+    with open_slide(path, mpp=1.4) as slide:
+        assert lay_grid(slide, 0.972, 32).stride == pytest.approx(32 * 0.972 / 1.4)
+
+
+def test_an_answer_that_is_not_a_number_is_not_passed_on(slide: Slide, tissue: Tissue) -> None:
+    class Broken(StandInEngine):
+        def margins(self, images: np.ndarray) -> np.ndarray:
+            return np.full(len(images), np.nan, np.float32)
+
+    with pytest.raises(BundleError, match="not a number"):
+        scan(slide, tissue, Broken())
+
+
+# Stopping and going on
+
+
+class Stops(StandInEngine):
+    """Fails after some batches, as a power cut would."""
+
+    left = 5
+
+    def margins(self, images: np.ndarray) -> np.ndarray:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().margins(images)
+
+
+@pytest.mark.parametrize("torn", [0, 1, 35, 68])
+def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
+    tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
+) -> None:
+    whole, log = scan(slide, tissue), tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    data = log.read_bytes()
+    log.write_bytes(data[: len(data) - torn])  # a record of 16 scores is 68 bytes
+    engine = StandInEngine()
+    resumed = scan(slide, tissue, engine, log=log)
+    np.testing.assert_array_equal(resumed.probability, whole.probability)
+    done = 5 if torn == 0 else 4
+    assert sum(engine.sizes) == whole.tissue.sum() - 16 * done
+    assert set(engine.sizes[:-1]) == {16}
+
+
+def test_the_log_of_another_scan_is_not_used(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    log = tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log, stride=48)
+    engine = StandInEngine()
+    map = scan(slide, tissue, engine, log=log, stride=32)
+    assert sum(engine.sizes) == map.tissue.sum()
+
+
+def test_a_flipped_bit_in_the_log_is_scored_again(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    log = tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    data = bytearray(log.read_bytes())
+    data[32 + 68 + 10] ^= 4  # in the second record
+    log.write_bytes(data)
+    engine = StandInEngine()
+    resumed = scan(slide, tissue, engine, log=log)
+    np.testing.assert_array_equal(resumed.probability, scan(slide, tissue).probability)
+    assert sum(engine.sizes) == resumed.tissue.sum() - 16
+
+
+@pytest.mark.parametrize("how", ["says so", "takes a part"])
+def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
+    tmp_path: Path, slide: Slide, tissue: Tissue, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    log, written = tmp_path / "scores.part", []
+
+    class Full(scanning._Log):
+        def append(self, scores: np.ndarray) -> None:
+            if len(written) == 3:
+                monkeypatch.setattr(self, "_file", FullDisk())
+            written.append(len(scores))
+            super().append(scores)
+
+    class FullDisk:
+        def write(self, data: bytes) -> int:
+            if how == "says so":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return len(data) - 10
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(scanning, "_Log", Full)
+    with pytest.raises(OutputError, match="disk is full"):
+        scan(slide, tissue, log=log)
+    monkeypatch.undo()
+    engine = StandInEngine()
+    map = scan(slide, tissue, engine, log=log)
+    assert sum(engine.sizes) == map.tissue.sum() - 48

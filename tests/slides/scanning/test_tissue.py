@@ -1,0 +1,133 @@
+"""Tissue is found by its stain, and nothing else that lies on a slide is taken for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from slide_files import tissue_picture, write_tiff
+
+from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.scanning.tissue import MASK_MPP, Tissue, find_tissue, tissue_mask
+
+GLASS = (242, 241, 243)
+PINK, PURPLE = (214, 150, 196), (150, 98, 165)
+
+
+def glass_with(draw_on: str = "") -> Image.Image:
+    """A slide of 600 x 400 pixels at the mask's resolution with a piece of tissue, and something else."""
+    image = Image.new("RGB", (600, 400), GLASS)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((80, 100, 280, 300), fill=PINK)
+    draw.ellipse((130, 150, 220, 240), fill=PURPLE)
+    match draw_on:
+        case "green pen":
+            draw.line((330, 40, 560, 360), fill=(20, 140, 95), width=20)
+        case "blue pen":
+            draw.line((330, 40, 560, 360), fill=(35, 50, 165), width=20)
+        case "red pen":
+            draw.line((330, 40, 560, 360), fill=(205, 35, 45), width=20)
+        case "black pen":
+            draw.line((330, 40, 560, 360), fill=(35, 30, 38), width=20)
+        case "crosses":
+            for x, y in ((380, 80), (520, 320)):
+                draw.rectangle((x - 25, y - 6, x + 25, y + 6), fill=(70, 62, 70))
+                draw.rectangle((x - 6, y - 25, x + 6, y + 25), fill=(70, 62, 70))
+        case "dust":
+            rng = np.random.default_rng(1)
+            for x, y in rng.uniform((320, 20), (580, 380), (60, 2)):
+                draw.ellipse((x, y, x + 7, y + 7), fill=tuple(rng.integers(60, 160, 3).tolist()))
+        case "glass edges":
+            draw.rectangle((310, 0, 318, 400), fill=(150, 150, 152))
+            draw.rectangle((540, 0, 600, 400), fill=(205, 204, 206))
+        case "white fill":
+            draw.rectangle((300, 0, 600, 400), fill=(255, 255, 255))
+        case "fat":
+            for x in range(320, 580, 22):
+                for y in range(20, 380, 22):
+                    draw.ellipse((x, y, x + 21, y + 21), fill=(244, 240, 244), outline=(236, 222, 233))
+    noise = np.random.default_rng(0).integers(-3, 4, (400, 600, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "also",
+    ["", "green pen", "blue pen", "red pen", "black pen", "crosses", "dust", "glass edges", "white fill", "fat"],
+)
+def test_tissue_is_kept_and_nothing_else(also: str) -> None:
+    mask = tissue_mask(np.asarray(glass_with(also)), MASK_MPP)
+    y, x = np.mgrid[:400, :600]
+    distance = np.hypot(x - 180, y - 200)
+    assert mask[distance < 98].all()
+    assert not mask[distance > 110].any()
+
+
+def test_ink_over_tissue_is_left_out() -> None:
+    image = glass_with()
+    ImageDraw.Draw(image).line((60, 200, 300, 200), fill=(20, 140, 95), width=30)
+    mask = tissue_mask(np.asarray(image), MASK_MPP)
+    assert not mask[195:205, 120:240].any()
+    assert mask[130:170, 150:210].all()
+
+
+def test_pale_stain_and_tinted_glass_do_not_matter() -> None:
+    picture = np.asarray(glass_with()).astype(int)
+    pale = (255 - (255 - picture) // 2).astype(np.uint8)
+    tinted = np.clip(picture - (0, 5, 0), 0, 255).astype(np.uint8)
+    expected = tissue_mask(picture.astype(np.uint8), MASK_MPP)
+    for other in (pale, tinted):
+        assert (tissue_mask(other, MASK_MPP) == expected).mean() > 0.995
+
+
+@pytest.mark.parametrize("grey", [0, 128, 241, 255])
+def test_empty_glass_has_no_tissue(grey: int) -> None:
+    noise = np.random.default_rng(0).integers(-3, 4, (200, 300, 3))
+    assert not tissue_mask(np.clip(grey + noise, 0, 255).astype(np.uint8), MASK_MPP).any()
+
+
+def test_the_mask_of_a_slide_is_its_own_whatever_its_resolution(tmp_path: Path) -> None:
+    picture = tissue_picture(1200, 900, seed=3)
+    fine = np.asarray(Image.fromarray(picture).resize((2400, 1800), Image.Resampling.BICUBIC))
+    with (
+        open_slide(write_tiff(tmp_path / "one.tif", picture, mpp=0.972)) as one,
+        open_slide(write_tiff(tmp_path / "two.tif", fine, mpp=0.486)) as two,
+    ):
+        coarse, finer = find_tissue(one), find_tissue(two)
+    assert coarse.scale == pytest.approx(8, rel=1e-6) and finer.scale == pytest.approx(16, rel=1e-6)
+    assert (coarse.mask == finer.mask).mean() > 0.99
+    assert coarse.area_mm2 == pytest.approx(finer.area_mm2, rel=0.02)
+
+
+def test_a_cell_of_a_grid_holds_tissue_where_any_of_its_pixels_does() -> None:
+    mask = np.zeros((10, 14), bool)
+    mask[3, 5] = True
+    tissue = Tissue(mask, scale=8.0, mpp=MASK_MPP, thumbnail=np.zeros((10, 14, 3), np.uint8))
+    cells = tissue.cells(rows=3, columns=4, stride=32)
+    assert np.argwhere(cells).tolist() == [[0, 1]]
+    # A cell smaller than a pixel of the mask belongs to the pixel that it lies in.
+    assert np.argwhere(tissue.cells(rows=20, columns=28, stride=4)).tolist() == [[6, 10], [6, 11], [7, 10], [7, 11]]
+
+
+@pytest.mark.real
+def test_every_lesion_of_tumor_001_lies_in_tissue_and_the_crosses_do_not(shared: Path) -> None:
+    with open_slide(shared / "slides" / "camelyon16_tumor_001_level5.tif", mpp=MASK_MPP) as slide:
+        tissue = find_tissue(slide)
+    drawn = Image.new("1", (tissue.mask.shape[1], tissue.mask.shape[0]))
+    truth = json.loads((shared / "slides" / "camelyon16_tumor_001.json").read_text())
+    for lesion in truth["positive"]:
+        ImageDraw.Draw(drawn).polygon([(x / 32, y / 32) for x, y in lesion["vertices"]], fill=1)
+    assert tissue.mask[np.asarray(drawn)].mean() > 0.999
+    assert tissue.mask.mean() < 0.1
+    assert not tissue.mask[:1500].any()  # crosses, glass edges, a hair and an air bubble
+
+
+@pytest.mark.real
+def test_the_ink_on_the_dicom_slide_is_left_out(shared: Path) -> None:
+    with open_slide(shared / "slides" / "small_dicom.dcm", mpp=MASK_MPP) as slide:
+        tissue, picture = find_tissue(slide), slide.thumbnail(MASK_MPP).astype(int)
+    green = (picture[..., 1] > picture[..., 0] + 30) & (picture[..., 1] > picture[..., 2] + 10)
+    assert green.mean() > 0.02
+    assert tissue.mask[green].mean() < 0.05
