@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sentinode.errors import BundleError, DataError, OutputError, RecipeError
-from sentinode.explanation import Evidence, Explainer, draw, explain
+from sentinode.explanation import EXACT, FIRST_ORDER, Evidence, Explainer, draw, explain
 from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, save
-from sentinode.model.classifier import build
+from sentinode.model.classifier import Classifier, Head, build
 from sentinode.patches import PatchSet, open_data
 from sentinode.patches.unlabelled import Patch
 
@@ -73,6 +73,144 @@ def test_the_evidence_lies_where_the_network_looks(tmp_path: Path) -> None:
     assert (evidence.cells[~lit] == 0).all()
     assert evidence.pixels[10, 86] == 1
     assert evidence.pixels[86, 10] == 0
+
+
+class Colours(nn.Module):
+    """A backbone whose feature map is the picture itself: three channels of 12 x 12 cells."""
+
+    def forward(self, planes: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(planes, 8)
+
+
+def coloured(pooling: str, *, average: float, special: float) -> Classifier:
+    """A network for which brightness means tumour: ``average`` weighs the mean, ``special`` the other pooled half."""
+    network = Classifier(Colours(), Head(3, pooling), mean=(0, 0, 0), std=(1, 1, 1)).eval()
+    linear = network.head[-1]
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[0.0], [1.0]]) * torch.tensor([average] * 3 + [special] * 3))
+        linear.bias.copy_(torch.tensor([0.25, -0.5]))
+    return network
+
+
+def evidence_in(network: nn.Module, image: np.ndarray, monkeypatch: pytest.MonkeyPatch, path: Path) -> Evidence:
+    bundle = bundled(network, path)
+    monkeypatch.setattr(bundle, "classifier", lambda: network)
+    (evidence,) = Explainer(bundle, device="cpu").evidence(image[None], "tumour")
+    return evidence
+
+
+def test_a_weight_on_the_centre_is_seen_in_the_centre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((96, 96, 3), 51, np.uint8)
+    image[:16, :16] = 255  # the brightest cells lie in a corner, of which the network thinks little
+    network = coloured("avgcentre", average=0.1, special=1.0)
+    evidence = evidence_in(network, image, monkeypatch, tmp_path / "bundle")
+    assert evidence.method == EXACT
+    # Of 12 x 12 cells the middle 4 x 4 are the centre: each has a 16th of its mean, and each cell a 144th of the whole.
+    expected = np.full((12, 12), 0.1 * 3 * 0.2 / 144)
+    expected[:2, :2] = 0.1 * 3 * 1.0 / 144
+    expected[4:8, 4:8] += 1.0 * 3 * 0.2 / 16
+    np.testing.assert_allclose(evidence.contributions, expected, rtol=1e-5)
+    assert (evidence.cells[4:8, 4:8] == 1).all()
+
+
+def test_of_a_maximum_the_cell_that_has_it_is_the_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((96, 96, 3), 51, np.uint8)
+    image[80:88, 8:16] = 255
+    network = coloured("avgmax", average=0.0, special=1.0)
+    evidence = evidence_in(network, image, monkeypatch, tmp_path / "bundle")
+    expected = np.zeros((12, 12))
+    expected[10, 1] = 3.0
+    np.testing.assert_allclose(evidence.contributions, expected, rtol=1e-5)
+
+
+BACKBONES = ("test_resnet", "test_efficientnet", "test_convnext", "test_vit", "p4m_resnet")
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("pooling", ["avg", "centre", "avgcentre", "max", "avgmax"])
+def test_contributions_and_bias_add_up_to_the_margin(backbone: str, pooling: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, _ = build(backbone, pooling=pooling)
+    torch.nn.init.normal_(network.head[-1].bias)
+    bundle = bundled(network, tmp_path / "bundle", backbone=backbone, pooling=pooling)
+    images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(images)).double().numpy()
+    bias = network.head[-1].bias.detach().double().numpy()
+    explainer = Explainer(bundle, device="cpu")
+    for target, other in ((1, 0), (0, 1)):
+        for evidence, logit in zip(explainer.evidence(images, ["normal", "tumour"][target]), logits, strict=True):
+            total = evidence.contributions.sum() + bias[target] - bias[other]
+            # Float32 carries seven digits of the sums that the margin is the difference of.
+            scale = np.abs(evidence.contributions).sum() + np.abs(logit).sum() + np.abs(bias).sum()
+            assert total == pytest.approx(logit[target] - logit[other], abs=1e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    ("head", "method"),
+    [
+        ({"pooling": "avg"}, EXACT),
+        ({"pooling": "centre", "dropout": 0.5}, EXACT),
+        ({"pooling": "avgcentre"}, EXACT),
+        ({"pooling": "max"}, FIRST_ORDER),
+        ({"pooling": "avgmax"}, FIRST_ORDER),
+        ({"pooling": "gem"}, FIRST_ORDER),
+        ({"pooling": "avg", "hidden": [8]}, FIRST_ORDER),
+    ],
+)
+def test_it_says_whether_the_contributions_are_exact(head: dict[str, object], method: str, tmp_path: Path) -> None:
+    network, _ = build("test_resnet", **head)  # type: ignore[arg-type]
+    bundle = bundled(network, tmp_path / "bundle", backbone="test_resnet", **head)
+    explainer = Explainer(bundle, device="cpu")
+    (evidence,) = explainer.evidence(np.full((1, 96, 96, 3), 200, np.uint8))
+    assert explainer.method == evidence.method == method
+
+
+def test_a_step_along_the_evidence_of_another_head_moves_the_margin_as_it_says(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build("test_resnet", pooling="avgmax", hidden=[16])[0].eval()
+    bundle = bundled(network, tmp_path / "bundle", backbone="test_resnet", pooling="avgmax", hidden=[16])
+    images = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
+    (evidence,) = Explainer(bundle, device="cpu").evidence(images, "tumour")
+    head = network.head.double()
+    with torch.inference_mode():
+        features = network.features(torch.from_numpy(images)).double()
+        for row, column in np.ndindex(evidence.contributions.shape):
+            more = features.clone()
+            more[..., row, column] *= 1 + 1e-5
+            (before,), (after,) = (head(each) for each in (features, more))
+            moved = (after[1] - after[0]) - (before[1] - before[0])
+            assert float(moved) == pytest.approx(1e-5 * evidence.contributions[row, column], abs=1e-8, rel=1e-2)
+
+
+def test_a_network_that_works_in_place_after_its_map_is_explained(tmp_path: Path) -> None:
+    network = Bright()
+    network.after = nn.ReLU(inplace=True)
+    network.forward = lambda images: in_place(network, images)  # type: ignore[method-assign]
+    bundle = bundled(network, tmp_path / "bundle", kind="custom", class_name="Bright")
+    (evidence,) = Explainer(bundle, device="cpu").evidence(np.full((1, 96, 96, 3), 255, np.uint8), "tumour")
+    np.testing.assert_allclose(evidence.contributions, 0.5 * 2 / 144, rtol=1e-5)
+    assert evidence.method == FIRST_ORDER
+
+
+def in_place(network: Bright, images: Tensor) -> Tensor:
+    map_ = network.layer(network.light(images.permute(0, 3, 1, 2).float() / 255))
+    margin = nn.functional.relu_(map_).mean((1, 2, 3))
+    return torch.stack([-margin, margin], 1)
+
+
+class Blind(Bright):
+    """A network through which no gradient leads."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(images)
+
+
+def test_a_network_without_gradients_is_refused_in_words(tmp_path: Path) -> None:
+    bundle = bundled(Blind(), tmp_path / "bundle", kind="custom", class_name="Blind")
+    with pytest.raises(BundleError, match="gradient cannot be followed"):
+        Explainer(bundle, device="cpu").evidence(np.zeros((1, 96, 96, 3), np.uint8))
 
 
 def test_where_nothing_speaks_for_a_class_its_map_is_empty(tmp_path: Path) -> None:
@@ -138,6 +276,7 @@ def test_a_picture_for_each_image_named_after_it(bundle: Bundle, patches: PatchS
         Image.fromarray(patches.images[:1][0]).save(tmp_path / folder / "same.png")
     done = explain(bundle, [tmp_path / "a", tmp_path / "b"], tmp_path / "out", device="cpu", show=False)
     assert [picture.name for picture in done.pictures] == ["same.png", "same-2.png"]
+    assert done.method in (EXACT, FIRST_ORDER)
     assert all(Image.open(picture).format == "PNG" for picture in done.pictures)
 
 
@@ -161,6 +300,8 @@ def test_nothing_to_explain_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 def test_an_unknown_target_names_those_there_are(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="called, tumour, normal"):
         explain(bundle, [tmp_path], tmp_path / "out", target="cat", show=False)
+    with pytest.raises(RecipeError, match="called, tumour, normal"):
+        Explainer(bundle, device="cpu").evidence(np.zeros((1, 96, 96, 3), np.uint8), "cat")
 
 
 def test_a_place_below_a_file_is_refused(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Where in the patch the evidence is: Grad-CAM beside the patch."""
+"""Where in the patch the evidence is: what each cell of the last feature map adds to the answer."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -16,12 +16,11 @@ from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchcam.methods import GradCAM
 
 from sentinode.atomic import whole_file
 from sentinode.errors import BundleError, DataError, RecipeError
 from sentinode.model.bundle import Bundle
-from sentinode.model.classifier import Classifier, as_map
+from sentinode.model.classifier import Classifier, Head
 from sentinode.model.hardware import choose_device
 from sentinode.patches import LABEL_REGION, PATCH_SIZE
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
@@ -29,6 +28,9 @@ from sentinode.progress import bar, console
 from sentinode.scoring import calibrated
 
 TARGETS = ("called", "tumour", "normal")
+
+EXACT, FIRST_ORDER = "exact contributions", "gradient x activation"
+"""How evidence was found: the contributions themselves where the head is linear, else their first-order estimate."""
 
 COLOURS = "inferno"
 """Perceptually even, and as readable in grey: the colours of the evidence."""
@@ -39,19 +41,31 @@ class Evidence:
     """What a model saw in one patch.
 
     Attributes:
-        probability: P(tumour). target: the class that the evidence speaks for, ``tumour`` or ``normal``.
-        cells: float32 (h, w), the map as the network has it, from 0 to 1 of its own strongest cell; all
-        zero where
-            nothing speaks for the class.
+        probability: P(tumour).
+        target: the class that the evidence is for, ``tumour`` or ``normal``.
+        contributions: float64 (h, w), what each cell adds to the target's logit minus that of the other class; below 0
+            where it speaks against the target.
+        method: ``EXACT``, where the contributions and the head's bias add up to that margin, or ``FIRST_ORDER``.
     """
 
     probability: float
     target: str
-    cells: NDArray[np.float32]
+    contributions: NDArray[np.float64]
+    method: str = FIRST_ORDER
+
+    @property
+    def cells(self) -> NDArray[np.float32]:
+        """float32 (h, w), from 0 to 1: what speaks for the target, as a share of the strongest cell.
+
+        All zero where nothing speaks for it.
+        """
+        supporting = self.contributions.clip(min=0)
+        shares: NDArray[np.float64] = supporting / max(supporting.max(), np.finfo(np.float64).tiny)
+        return shares.astype(np.float32)
 
     @property
     def pixels(self) -> NDArray[np.float32]:
-        """The same, float32 (96, 96), interpolated."""
+        """The cells interpolated to pixels: float32 (96, 96)."""
         cells = torch.from_numpy(self.cells)[None, None]
         grown = functional.interpolate(cells, (PATCH_SIZE, PATCH_SIZE), mode="bilinear", align_corners=False)
         pixels: NDArray[np.float32] = grown[0, 0].numpy()
@@ -65,22 +79,31 @@ class Explained:
     Attributes:
         pictures: the files that it wrote.
         failures: (id, reason) for each image that could not be explained.
+        method: how the evidence was found, ``EXACT`` or ``FIRST_ORDER``.
     """
 
     pictures: tuple[Path, ...]
     failures: tuple[tuple[str, str], ...] = field(default=())
+    method: str = FIRST_ORDER
 
 
 class Explainer:
-    """Grad-CAM (Selvaraju et al. 2017) at the last feature map of a bundle's network.
+    """The evidence in each cell of the last feature map of a bundle's network: its gradient times its activation.
 
-    The score whose gradient is taken is the margin between the two logits, since a softmax over two classes
-    knows nothing else. Works for every timm backbone, transformers included, and for a network of one's own
-    that has a feature map with a height and a width.
+    This is HiResCAM (Draelos and Carin 2020, https://arxiv.org/abs/2011.08891). The gradient is that of the margin
+    between the two logits, since a softmax over two classes knows nothing else. Where the head is linear in the feature
+    map, the products are what each cell adds to the margin, exactly. Grad-CAM (Selvaraju et al. 2017) averages the
+    gradients over the map before it multiplies, and so loses what a pooling such as ``avgcentre`` gives to the centre.
+
+    Works for every timm backbone, transformers included, and for a network of one's own that has a feature map with a
+    height and a width.
 
     Args:
         bundle: the model.
         device: where to compute; see :func:`sentinode.model.hardware.choose_device`.
+
+    Attributes:
+        method: ``EXACT`` for a linear head, ``FIRST_ORDER`` for any other and for a network of one's own.
 
     Raises:
         BundleError: the network has no feature map to look at.
@@ -92,7 +115,11 @@ class Explainer:
         self.network = bundle.classifier().to(self.device)
         self.temperature, self.threshold = bundle.card.temperature, bundle.card.threshold
         self.path = bundle.path
-        self._layer = self._last_feature_map()
+        # A class derived from ours may have another forward: it is looked into like any other network.
+        self._ours = self.network if type(self.network) is Classifier else None
+        linear = self._ours is not None and isinstance(self._ours.head, Head) and self._ours.head.linear
+        self.method = EXACT if linear else FIRST_ORDER
+        self._layer = self._last_feature_map() if self._ours is None else None
 
     def evidence(self, images: NDArray[np.uint8], target: str = "called") -> list[Evidence]:
         """Look at uint8 (B, 96, 96, 3).
@@ -101,43 +128,73 @@ class Explainer:
             images: RGB patches.
             target: the class whose evidence is wanted; ``called`` for the class that each patch was given at
                 the bundle's threshold.
+
+        Raises:
+            RecipeError: no such target.
+            BundleError: no gradient leads from the feature map to the logits.
         """
-        batch = torch.from_numpy(np.array(images)).to(self.device)
-        camera = GradCAM(self.network, self._layer, reshape_transform=self._as_map)
-        with torch.enable_grad(), camera:
+        _check_target(target)
+        features, margins = self._look(torch.from_numpy(np.array(images)).to(self.device))
+        contributions = self._contributions(features, margins).numpy()
+        probabilities = calibrated(margins.detach().float().cpu().numpy(), self.temperature)
+        found = []
+        for probability, cells in zip(probabilities.tolist(), contributions, strict=True):
+            name = self._name(probability, target)
+            found.append(Evidence(probability, name, cells if name == "tumour" else -cells, self.method))
+        return found
+
+    @torch.enable_grad()
+    def _look(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature map (B, C, h, w), and the margins (B,) of tumour over normal that follow from it."""
+        if self._ours is not None:
+            with torch.no_grad():
+                features = self._ours.features(batch)
+            logits = self._ours.head(features.requires_grad_()).float()
+        else:
+            features, logits = self._look_into(batch)
+        return features, logits[:, 1] - logits[:, 0]
+
+    def _look_into(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature map and the logits of a network of one's own."""
+        seen: list[Tensor] = []
+
+        def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            seen.append(output.detach().requires_grad_())
+            return seen[-1].clone()  # what follows may work in place
+
+        assert self._layer is not None
+        hook = self._layer.register_forward_hook(cut)
+        try:
             logits = self.network(batch)
-            margins = (logits[:, 1] - logits[:, 0]).detach().float().cpu().numpy()
-            said = calibrated(margins, self.temperature)
-            names = [self._name(float(p), target) for p in said]
-            try:
-                (maps,) = camera(scores=logits, normalized=False, targets=[_MARGIN[name] for name in names])
-            except RuntimeError as error:
-                raise BundleError(
-                    f"Grad-CAM cannot follow its network ({error}).",
-                    where=self.path,
-                    hint="Its forward must lead from the feature map to the logits with gradients.",
-                ) from error
-        strongest = maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
-        cells: NDArray[np.float32] = (maps / strongest).float().cpu().numpy()
-        return [Evidence(float(p), name, cell) for p, name, cell in zip(said, names, cells, strict=True)]
+        finally:
+            hook.remove()
+        return seen[-1], logits
+
+    def _contributions(self, features: Tensor, margins: Tensor) -> Tensor:
+        """float64 (B, h, w): what each cell adds to its patch's margin."""
+        try:
+            (gradient,) = torch.autograd.grad(margins.sum(), features)
+        except RuntimeError as error:
+            raise BundleError(
+                f"the gradient cannot be followed through its network ({error}).",
+                where=self.path,
+                hint="Its forward must lead from the feature map to the logits with gradients.",
+            ) from error
+        return (features.detach().cpu().double() * gradient.cpu().double()).sum(1)
 
     def _name(self, probability: float, target: str) -> str:
         if target != "called":
             return target
         return "tumour" if probability >= self.threshold else "normal"
 
-    def _as_map(self, features: Tensor) -> Tensor:
-        if isinstance(self.network, Classifier):
-            return as_map(features, self.network.backbone)
-        return features
-
     def _last_feature_map(self) -> nn.Module:
-        if isinstance(self.network, Classifier):
-            return self.network.backbone
+        """The last layer of a network of one's own that answers with a map of several cells."""
         found: list[nn.Module] = []
 
         def remember(module: nn.Module, _: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
+            if not isinstance(output, Tensor) or not output.is_floating_point():
+                return
+            if output.dim() == 4 and min(output.shape[2:]) > 1:
                 found.append(module)
 
         hooks = [module.register_forward_hook(remember) for module in self.network.modules()]
@@ -150,18 +207,16 @@ class Explainer:
                 hook.remove()
         if not found:
             raise BundleError(
-                "no layer of its network answers with a feature map (B, C, h, w) for Grad-CAM to look at.",
+                "no layer of its network answers with a feature map (B, C, h, w) in which to look for evidence.",
                 where=self.path,
                 hint="Predicting and evaluating work all the same.",
             )
         return found[-1]
 
 
-# What the gradient is taken of: one patch's logits (2,) to the margin for a class.
-_MARGIN: dict[str, Callable[[Tensor], Tensor]] = {
-    "tumour": lambda logits: logits[1] - logits[0],
-    "normal": lambda logits: logits[0] - logits[1],
-}
+def _check_target(target: str) -> None:
+    if target not in TARGETS:
+        raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(TARGETS)}.")
 
 
 def explain(
@@ -191,8 +246,7 @@ def explain(
         DataError: no image could be explained; nothing is written.
         OutputError: the folder cannot be written.
     """
-    if target not in TARGETS:
-        raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(TARGETS)}.")
+    _check_target(target)
     explainer = Explainer(bundle, device=device)
     pictures: list[Path] = []
     failures: list[tuple[str, str]] = []
@@ -213,7 +267,7 @@ def explain(
             f"none of the {len(failures)} images could be explained; the first: {failures[0][1]}",
             where=failures[0][0],
         )
-    return Explained(tuple(pictures), tuple(failures))
+    return Explained(tuple(pictures), tuple(failures), explainer.method)
 
 
 def draw(patch: Patch, evidence: Evidence, threshold: float) -> bytes:
@@ -230,7 +284,7 @@ def draw(patch: Patch, evidence: Evidence, threshold: float) -> bytes:
     over = right.imshow(evidence.pixels, cmap=COLOURS, vmin=0, vmax=1, alpha=0.15 + 0.4 * evidence.pixels)
     rows, columns = evidence.cells.shape
     left.set_title("patch; the square is what the label speaks of", fontsize=8)
-    right.set_title(f"evidence for {evidence.target}, {rows} x {columns} cells", fontsize=8)
+    right.set_title(f"evidence for {evidence.target}, {rows} x {columns} cells:\n{evidence.method}", fontsize=8)
     bar_of_colours = figure.colorbar(ScalarMappable(over.norm, over.cmap), ax=right, shrink=0.8, pad=0.02)
     bar_of_colours.set_label("share of the strongest cell", fontsize=8)
     bar_of_colours.ax.tick_params(labelsize=7)

@@ -103,7 +103,9 @@ def test_a_broken_file_among_good_ones_ends_with_three(
     assert "1 patch predicted, 1 failed" in told
     code, out, told = sentinode("explain", bundle.path, image, broken, "--out", tmp_path / "out", "--json")
     assert code == EXIT_PARTIAL
-    assert json.loads(out)["failed"][0]["id"] == broken.as_posix()
+    explained = json.loads(out)
+    assert explained["failed"][0]["id"] == broken.as_posix()
+    assert explained["method"] == "exact contributions"
 
 
 def test_explain_prints_the_pictures_it_made(sentinode: Sentinode, bundle: Bundle, image: Path, tmp_path: Path) -> None:

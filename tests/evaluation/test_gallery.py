@@ -26,6 +26,7 @@ def test_the_most_confident_errors_come_first(bundle: Bundle, patches: PatchSet)
     said = np.random.default_rng(0).random(len(patches)).astype(np.float32)
     shown = gallery(bundle, patches, said, 0.5, device="cpu")
     row = {name: at for at, name in enumerate(patches.ids)}
+    assert shown.method == "exact contributions"
 
     worst = sorted(said[(patches.labels == 0) & (said >= 0.5)], reverse=True)[: module.SHOWN]
     assert [mistake.probability for mistake in shown.false_alarms] == pytest.approx(worst)

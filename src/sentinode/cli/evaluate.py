@@ -141,7 +141,7 @@ def explain(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made and what failed as JSON.")] = False,
 ) -> None:
-    """Draw where in each patch the evidence is: Grad-CAM beside the patch, with the centre square.
+    """Draw where in each patch the evidence is, beside the patch, with the centre square.
 
     Exit code 3 where some images could not be read; the rest is done.
 
@@ -153,7 +153,8 @@ def explain(
     done = run(bundle, images, out, target=target, mpp=mpp, device=device)
     pictures = [str(picture) for picture in done.pictures]
     failed = [{"id": name, "error": why} for name, why in done.failures]
-    typer.echo(json.dumps({"pictures": pictures, "failed": failed}, indent=2) if as_json else "\n".join(pictures))
+    told = {"method": done.method, "pictures": pictures, "failed": failed}
+    typer.echo(json.dumps(told, indent=2) if as_json else "\n".join(pictures))
     if failed:
         raise typer.Exit(EXIT_PARTIAL)
 

@@ -29,7 +29,7 @@ class Mistake:
         id: of the patch.
         probability: P(tumour).
         picture: the patch as a PNG data URI.
-        evidence: Grad-CAM for the class that it was called, a transparent PNG data URI to lay over the
+        evidence: what speaks for the class that it was called, a transparent PNG data URI to lay over the
             picture; None where the network has no feature map.
     """
 
@@ -47,12 +47,14 @@ class Gallery:
         false_alarms: normal patches that were called tumour.
         misses: tumour patches that were called normal.
         cells: height and width of the feature map, or None.
+        method: how the evidence was found; see :class:`sentinode.explanation.Evidence`.
         excuse: why there is no evidence, where there is none.
     """
 
     false_alarms: tuple[Mistake, ...]
     misses: tuple[Mistake, ...]
     cells: tuple[int, ...] | None = None
+    method: str | None = None
     excuse: str | None = field(default=None)
 
 
@@ -64,14 +66,14 @@ def gallery(
     *,
     device: str = "auto",
 ) -> Gallery:
-    """Find the most confident errors and look at each with Grad-CAM.
+    """Find the most confident errors and the evidence for each.
 
     Args:
         bundle: the model.
         patches: what it was tried on.
         probabilities: float32 (N,), P(tumour) of each.
         threshold: P(tumour) from which a patch is called tumour.
-        device: where to compute Grad-CAM.
+        device: where to compute the evidence.
     """
     said = probabilities.astype(np.float64)
     order = np.argsort(said, kind="stable")
@@ -85,12 +87,12 @@ def gallery(
         Mistake(str(patches.ids[row]), float(said[row]), _png(patch), _png(_veil(seen)) if seen else None)
         for row, patch, seen in zip(rows, pixels, evidence, strict=True)
     )
-    cells = next((seen.cells.shape for seen in evidence if seen), None)
-    return Gallery(mistakes[: len(alarms)], mistakes[len(alarms) :], cells, excuse)
+    cells, method = next(((seen.cells.shape, seen.method) for seen in evidence if seen), (None, None))
+    return Gallery(mistakes[: len(alarms)], mistakes[len(alarms) :], cells, method, excuse)
 
 
 def _evidence(bundle: Bundle, pixels: NDArray[np.uint8], device: str) -> tuple[Sequence[Evidence | None], str | None]:
-    """Grad-CAM for what each patch was called; or nothing, and why."""
+    """The evidence for what each patch was called; or nothing, and why."""
     if not len(pixels):
         return (), None
     try:

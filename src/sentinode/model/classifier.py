@@ -27,6 +27,8 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 STRIDE = 32
 POOLINGS = ("avg", "max", "avgmax", "gem", "centre", "avgcentre")
+AVERAGES = ("avg", "centre", "avgcentre")
+"""The poolings that are linear in the feature map."""
 
 
 class Classifier(nn.Module):
@@ -114,6 +116,8 @@ class Head(nn.Sequential):
             layers += [nn.Dropout(dropout), nn.Linear(width, size), nn.ReLU()]
             width = size
         super().__init__(*layers, nn.Dropout(dropout), nn.Linear(width, 2))
+        self.linear = not hidden and pooling in AVERAGES
+        """Whether the logits are linear in the feature map, up to the bias."""
 
 
 class Pool(nn.Module):
