@@ -39,6 +39,89 @@ def test_biases_and_norms_have_no_weight_decay() -> None:
         assert decay[id(parameter)] == (0.1 if parameter.ndim > 1 else 0), name
 
 
+@pytest.mark.parametrize("layer_decay", [1.0, 0.7])
+@pytest.mark.parametrize(
+    ("backbone", "kept"),
+    [
+        ("vit_tiny_patch16_224", {"cls_token": 1, "pos_embed": 1}),
+        ("swin_tiny_patch4_window7_224", {"relative_position_bias_table": 12}),
+        ("test_vit", {"cls_token": 1, "pos_embed": 1}),
+    ],
+)
+def test_what_a_backbone_says_not_to_decay_is_not_decayed(
+    backbone: str, kept: dict[str, int], layer_decay: float
+) -> None:
+    network = build(backbone)[0]
+    optimizer = make_optimizer(network, OptimizerRecipe(weight_decay=0.1, layer_decay=layer_decay))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(decay) == len(list(network.parameters()))
+    found = dict.fromkeys(kept, 0)
+    for name, parameter in network.named_parameters():
+        last = name.rpartition(".")[2]
+        found |= {last: found[last] + 1} if last in kept else {}
+        assert decay[id(parameter)] == (0 if last in kept or parameter.ndim <= 1 else 0.1), name
+    assert found == kept
+
+
+def test_a_network_of_ones_own_keeps_what_its_parts_say_not_to_decay() -> None:
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = torch.nn.ModuleList([build("test_vit")[0].backbone for _ in range(2)])
+            self.scale = torch.nn.Parameter(torch.ones(2, 2))
+
+        def no_weight_decay(self) -> list[str]:
+            return ["scale"]
+
+    network = Own()
+    optimizer = make_optimizer(network, OptimizerRecipe(weight_decay=0.1))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    without = {name for name, p in network.named_parameters() if p.ndim > 1 and decay[id(p)] == 0}
+    tokens = {f"branches.{number}.{name}" for number in range(2) for name in ("cls_token", "pos_embed")}
+    assert without == {"scale", *tokens}
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "p4m_resnet"])
+def test_a_convolutional_networks_groups_are_its_matrices_and_the_rest_in_order(backbone: str) -> None:
+    network = build(backbone)[0]
+    without, decayed = make_optimizer(network, OptimizerRecipe(weight_decay=0.1)).param_groups
+    parameters = list(network.named_parameters())
+    assert [id(p) for p in decayed["params"]] == [id(p) for name, p in parameters if p.ndim > 1]
+    assert [id(p) for p in without["params"]] == [id(p) for name, p in parameters if p.ndim <= 1]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_weight_decay_is_decoupled_from_the_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    network, twin = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    twin.load_state_dict(network.state_dict())
+    decaying, plain = (
+        make_optimizer(each, OptimizerRecipe(name=name, lr=0.1, weight_decay=decay))
+        for each, decay in ((network, 0.5), (twin, 0.0))
+    )
+    # The same gradients throughout: a step differs by the decay of the weights before it, and by nothing else.
+    for _ in range(3):
+        expected = network.weight.detach() * (1 - 0.1 * 0.5) - twin.weight.detach()
+        for each, optimizer in ((network, decaying), (twin, plain)):
+            each.weight.grad, each.bias.grad = torch.full((2, 3), 0.7), torch.full((2,), 0.7)
+            optimizer.step()
+        torch.testing.assert_close(network.weight.detach() - twin.weight.detach(), expected)
+        torch.testing.assert_close(network.bias, twin.bias)
+
+
+def test_decay_follows_the_learning_rate_of_each_layer() -> None:
+    network = torch.nn.Linear(3, 2)
+    before = network.weight.detach().clone()
+    optimizer = make_optimizer(network, OptimizerRecipe(name="sgd", lr=0.1, weight_decay=0.5))
+    set_learning_rate(optimizer, 0.01)
+    network.weight.grad = torch.zeros(2, 3)
+    optimizer.step()
+    torch.testing.assert_close(network.weight.detach(), before * (1 - 0.01 * 0.5))
+    network.weight.grad = None  # a layer that took no part in a step stays as it is
+    optimizer.step()
+    torch.testing.assert_close(network.weight.detach(), before * (1 - 0.01 * 0.5))
+
+
 @given(
     steps=st.integers(1, 500), warmup=st.floats(0, 0.9), schedule=st.sampled_from(["onecycle", "cosine", "constant"])
 )

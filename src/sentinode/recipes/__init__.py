@@ -79,7 +79,12 @@ class OptimizerRecipe(Section):
     name: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum 0.9.")
     lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate of the last layers.")
     head_lr: float = Field(1e-3, gt=0, le=10, description="Learning rate of the first stage, head alone.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay; biases and norms have none.")
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Decoupled weight decay, in SGD as in AdamW; biases, norms, position embeddings and class tokens have none.",
+    )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Learning rate of a layer over that of the layer after it; 1 for none."
     )

@@ -17,15 +17,15 @@ from sentinode.recipes import OptimizerRecipe
 def make_optimizer(network: nn.Module, recipe: OptimizerRecipe, *, head_only: bool = False) -> torch.optim.Optimizer:
     """AdamW or SGD over groups that carry ``lr_scale``, the share of the learning rate that each gets.
 
-    Layers nearer the input get ``layer_decay`` times the learning rate of the layer above them (Clark et al. 2020);
-    biases and norms have no weight decay.
+    Layers nearer the input get ``layer_decay`` times the learning rate of the layer above them (Clark et al. 2020).
+    Weight decay is decoupled; biases, norms and what :func:`undecayed` names have none.
     """
     rate = recipe.head_lr if head_only else recipe.lr
     if head_only or not isinstance(network, Classifier) or recipe.layer_decay == 1:
-        groups = param_groups_weight_decay(network, recipe.weight_decay)
+        groups = param_groups_weight_decay(network, recipe.weight_decay, no_weight_decay_list=undecayed(network))
     else:
         backbone, decay = network.backbone, recipe.layer_decay
-        groups = param_groups_layer_decay(backbone, recipe.weight_decay, layer_decay=decay)
+        groups = param_groups_layer_decay(backbone, recipe.weight_decay, undecayed(backbone), layer_decay=decay)
         for group in groups:  # timm gives the backbone's last layer 1, which is the head's
             group["lr_scale"] *= decay
         groups += param_groups_weight_decay(network.head, recipe.weight_decay)
@@ -33,8 +33,44 @@ def make_optimizer(network: nn.Module, recipe: OptimizerRecipe, *, head_only: bo
         group.setdefault("lr_scale", 1.0)
     options: dict[str, Any] = {"lr": rate, "fused": True}
     if recipe.name == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options)
+        return DecoupledSGD(groups, momentum=0.9, nesterov=True, **options)
     return torch.optim.AdamW(groups, **options)
+
+
+def undecayed(network: nn.Module) -> set[str]:
+    """The parameters that the network, or a part of it, says not to decay.
+
+    timm's networks name their position embeddings, class tokens and tables of relative positions in
+    ``no_weight_decay()``; so may a network of one's own.
+    """
+    names: set[str] = set()
+    for part, module in network.named_modules():
+        listed = getattr(module, "no_weight_decay", None)
+        if callable(listed):
+            names |= {f"{part}.{name}" if part else name for name in listed()}
+    return names
+
+
+class DecoupledSGD(torch.optim.SGD):
+    """SGD whose weight decay multiplies the weights by 1 - lr * weight_decay before the step, as AdamW's does.
+
+    Loshchilov and Hutter (2019), *Decoupled Weight Decay Regularization*, algorithm 1. PyTorch's SGD adds it
+    to the gradient, and a momentum of 0.9 makes that ten times as strong.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        decays = [group["weight_decay"] for group in self.param_groups]
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if decay and weights:
+                torch._foreach_mul_(weights, 1 - group["lr"] * decay)
+            group["weight_decay"] = 0.0
+        try:
+            return super().step(closure)
+        finally:
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
