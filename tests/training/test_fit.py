@@ -18,12 +18,14 @@ from safetensors.torch import load_file
 
 import sentinode
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
+from sentinode.model.classifier import build
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
 from sentinode.scoring import calibrated
 from sentinode.training import fit, learner
 from sentinode.training import run as running
+from sentinode.training.checkpoint import load_best
 
 SETTINGS = [
     "model.backbone=test_resnet",
@@ -159,9 +161,27 @@ def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) ->
         "augment.contrast=0", "augment.saturation=0", "augment.hue=0", "model.dropout=0", "training.ema=0",
         *EXACT,
     )  # fmt: skip
-    fit(alone, data, tmp_path / "one", show=False)
-    fit(alone, data, tmp_path / "two", device="cpu", devices=2, show=False)
+    one = fit(alone, data, tmp_path / "one", show=False)
+    two = fit(alone, data, tmp_path / "two", device="cpu", devices=2, show=False)
     assert_same(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
+    # The loss in the log is that of the whole batch, not that of one process's share.
+    losses = [[entry["train_loss"] for entry in bundle.card.history] for bundle in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Path, ema: float) -> None:
+    # Each process's batch norms see its own share of the patches, and learn statistics of their own.
+    settings = (f"training.ema={ema}", "training.epochs=3", *EXACT)
+    bundle = fit(recipe(*settings), data, tmp_path / "run", device="cpu", devices=2, show=False)
+    network = build("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
+    network.load_state_dict(load_best(tmp_path / "run"))
+    valid = data["valid"]
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(np.asarray(valid.images[:])))
+    scored = max(bundle.card.history, key=lambda entry: entry["valid_auc"])
+    nll = torch.nn.functional.cross_entropy(logits, torch.from_numpy(valid.labels.astype(np.int64)))
+    assert scored["valid_nll"] == pytest.approx(float(nll), rel=1e-5)
 
 
 def test_processes_know_the_slides_that_a_map_names(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class OptimizerRecipe(Section):
         0.01,
         ge=0,
         le=1,
-        description="Decoupled weight decay, in SGD as in AdamW; biases, norms, position embeddings and class tokens have none.",
+        description="Decoupled weight decay, in SGD too; none for biases, norms, position embeddings, class tokens.",
     )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Learning rate of a layer over that of the layer after it; 1 for none."

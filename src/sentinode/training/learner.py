@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from timm.utils.distributed import distribute_bn
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
@@ -75,7 +76,10 @@ class Learner:
         self.learns.train()
 
     def step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,). Returns the mean loss."""
+        """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,).
+
+        Returns the mean loss of the whole batch, that of the other processes' shares included.
+        """
         self._set_rate(step)
         rng = self._seed(step)
         targets = self._within_memory(len(images), partial(self._targets, images, labels, step))
@@ -87,8 +91,17 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None and ((step + 1) % AVERAGED_EVERY == 0 or step + 1 == self.stage.steps):
+            self.share_statistics()
             self.average.update_parameters(self.network)
-        return loss
+        return loss if self.fabric.world_size == 1 else cast(Tensor, self.fabric.all_reduce(loss, reduce_op="mean"))
+
+    def share_statistics(self) -> None:
+        """Give all processes the mean of their batch norms' running statistics, so that all hold the same network.
+
+        Each has seen its own share of the patches. Means are averaged, and so are variances, as timm's training does.
+        """
+        if self.fabric.world_size > 1:
+            distribute_bn(self.learns, self.fabric.world_size, reduce=True)  # type: ignore[no-untyped-call]
 
     def _set_rate(self, step: int) -> None:
         optimizer = self.recipe.optimizer

@@ -203,6 +203,7 @@ class Run:
     def _close_epoch(self, epoch: int, learner: Learner) -> None:
         """Score valid, keep the best weights, write the log, and see whether patience has run out."""
         progress, recipe = self.progress, self.recipe.training
+        learner.share_statistics()
         margins = self._margins(self._scored(), self.valid, f"Valid {epoch}/{recipe.epochs}")
         figures = _quick_figures(margins, self.valid.labels)
         progress.history.append(
