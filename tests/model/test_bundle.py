@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 import sentinode
 from sentinode.errors import BundleError
@@ -67,6 +68,12 @@ def test_a_bundle_says_what_it_is(bundle: Bundle) -> None:
     assert len(bundle.card.data["fingerprint"]["train"]) == 64
     assert bundle.card.versions["sentinode"] == sentinode.__version__
     assert "not for diagnosis" in bundle.card.intended_use
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.01, 1.0000000000000002])
+def test_a_threshold_is_a_number_from_0_to_1(value: float) -> None:
+    with pytest.raises(ValidationError):
+        Threshold(value=value, rule="accuracy", chosen_on="valid", n=10)
 
 
 def test_who_may_read_the_card_may_read_the_weights(run: Path) -> None:

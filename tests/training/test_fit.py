@@ -380,6 +380,26 @@ def test_an_unknown_rule_is_refused_before_anything_is_written(data: PatchData, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("rule", ["sensitivity@2", "specificity", "sensitivity@"])
+def test_a_rule_that_is_half_right_is_refused_too(data: PatchData, tmp_path: Path, rule: str) -> None:
+    with pytest.raises(RecipeError):
+        fit(recipe(f'operating_point.rule="{rule}"'), data, tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rule_that_saturated_probabilities_cannot_keep_costs_its_threshold_and_not_the_run(
+    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(running, "calibrated", lambda margins, _: np.ones(len(margins), np.float32))
+    settings = ('operating_point.rule="specificity@0.9"', "training.epochs=1", "training.head_epochs=0")
+    card = fit(recipe(*settings), data, tmp_path / "run", show=False).card
+    assert card.thresholds.keys() == {"accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "half"}
+    assert all(0 <= threshold.value <= 1 for threshold in card.thresholds.values())
+    assert card.threshold_rule == "accuracy"
+    assert "no threshold by specificity@0.9" in caplog.text
+    assert "that of the rule accuracy" in caplog.text
+
+
 def test_a_teacher_without_a_moving_average_is_refused(data: PatchData, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is none"):
         fit(recipe("training.teacher=0.5", "training.ema=0"), data, tmp_path / "run", show=False)

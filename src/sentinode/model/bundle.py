@@ -60,7 +60,7 @@ class Architecture(Part):
 class Threshold(Part):
     """An operating point on the scale of calibrated probabilities."""
 
-    value: float
+    value: float = Field(ge=0, le=1, allow_inf_nan=False)
     rule: str
     chosen_on: str
     n: int

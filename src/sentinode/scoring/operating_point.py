@@ -6,7 +6,7 @@ import logging
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError, RecipeError, nearest
 
@@ -19,8 +19,9 @@ RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity
 def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str) -> float:
     """The threshold on P(tumour) that serves ``rule`` best on these patches.
 
-    Thresholds lie half-way between neighbouring probabilities, so that rounding moves no patch across. Of
-    several that serve equally well the one nearest to 0.5 is taken.
+    Thresholds lie half-way between neighbouring probabilities, so that rounding moves no patch across, or at the upper
+    one where float32 has no number between them. Of several that serve equally well the one nearest to 0.5 is taken. No
+    threshold is above 1, so a patch with a probability of exactly 1 is always called tumour.
 
     Args:
         labels: (N,), 0 or 1.
@@ -30,36 +31,40 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str) -> 
             ``specificity@S`` (the lowest that keeps specificity at S or above).
 
     Returns:
-        The threshold; a patch whose probability is equal or above is called tumour. 0.5, with a warning,
+        The threshold, from 0 to 1; a patch whose probability is equal or above is called tumour. 0.5, with a warning,
         where there is one class only.
 
     Raises:
         RecipeError: the rule is unknown.
-        DataError: there are no patches, or unequal numbers of labels and probabilities.
+        DataError: there are no patches, unequal numbers of labels and probabilities, or probabilities outside 0 to 1;
+            or too many normal patches have a probability of exactly 1 for the specificity that is asked for.
     """
     name, share = parse_rule(rule)
     if name == "half":
         return 0.5
-    label = np.asarray(labels).ravel() == 1
-    said = np.asarray(probabilities, dtype=np.float64).ravel()
-    if not len(label) or len(label) != len(said):
-        raise DataError(f"a threshold cannot be chosen on {len(label)} labels and {len(said)} probabilities.")
+    label, probability = _checked(labels, probabilities)
     if label.all() or not label.any():
         log.warning("Only one class among the patches: no threshold can be chosen, 0.5 is used.")
         return 0.5
 
-    scores, rank = np.unique(said, return_inverse=True)
-    between = (scores[:-1] + scores[1:]) / 2
-    above = (scores[-1] + 1) / 2 if scores[-1] < 1 else math.nextafter(1, 2)
-    thresholds = np.concatenate(([0.0], between, [above]))
-    fn = np.concatenate(([0], np.cumsum(np.bincount(rank[label], minlength=len(scores)))))
-    tn = np.concatenate(([0], np.cumsum(np.bincount(rank[~label], minlength=len(scores)))))
+    # Threshold number i calls tumour all but the i lowest of the distinct probabilities.
+    scores, rank = np.unique(probability, return_inverse=True)
+    upper = scores[1:] if scores[-1] == 1 else np.append(scores[1:], 1.0)
+    thresholds = np.append(0.0, _between(scores[: len(upper)], upper))
+    fn, tn = (np.append(0, np.cumsum(np.bincount(rank[of], minlength=len(scores)))) for of in (label, ~label))
+    fn, tn = fn[: len(thresholds)], tn[: len(thresholds)]
     tp, fp = label.sum() - fn, (~label).sum() - tn
     sensitivity, specificity = tp / label.sum(), tn / (~label).sum()
 
     if name == "sensitivity":
         return float(thresholds[sensitivity >= share].max())
     if name == "specificity":
+        if specificity[-1] < share:
+            raise DataError(
+                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} normal "
+                "patches have a probability of exactly 1.",
+                hint="Choose another rule, or a model that is less sure of itself.",
+            )
         return float(thresholds[specificity >= share].min())
     merit = {
         "accuracy": tp + tn,
@@ -68,6 +73,26 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str) -> 
     }[name]
     best = thresholds[np.isclose(merit, merit.max(), rtol=1e-12, atol=0)]
     return float(best[np.abs(best - 0.5).argmin()])
+
+
+def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which patches are tumour, and the probability of each."""
+    label = np.asarray(labels).ravel() == 1
+    probability = np.asarray(probabilities, dtype=np.float64).ravel()
+    if not len(label) or len(label) != len(probability):
+        raise DataError(f"a threshold cannot be chosen on {len(label)} labels and {len(probability)} probabilities.")
+    if outside := int((~((probability >= 0) & (probability <= 1))).sum()):
+        raise DataError(
+            f"{outside:,} of {len(probability):,} probabilities are not numbers from 0 to 1.",
+            hint="Where they come from a model, its training diverged: train again with a lower rate.",
+        )
+    return label, probability
+
+
+def _between(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A threshold for each two neighbours that is above the lower and not above the upper, also in float32."""
+    middle = (lower + upper) / 2
+    return np.where((middle > lower) & (middle.astype(np.float32) > lower), middle, upper)
 
 
 def parse_rule(rule: str) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from sentinode.model.hardware import choose_device, choose_precision, describe, 
 from sentinode.patches import PatchData, open_data
 from sentinode.progress import console
 from sentinode.recipes import Recipe
-from sentinode.scoring import choose_threshold
+from sentinode.scoring import parse_rule
 from sentinode.training.checkpoint import CHECKPOINT
 from sentinode.training.run import Job, Run
 
@@ -132,7 +132,7 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
             where="training.teacher",
             hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
         )
-    choose_threshold(np.array([0, 1], np.uint8), np.array([0.2, 0.8]), recipe.operating_point.rule)
+    parse_rule(recipe.operating_point.rule)
 
 
 def _refuse_to_overwrite(out: Path, resume: bool) -> None:

@@ -7,6 +7,7 @@ seed and the step's number, so that a run which was killed and resumed arrives a
 from __future__ import annotations
 
 import datetime
+import logging
 import signal
 import threading
 import time
@@ -31,7 +32,7 @@ from sentinode.model.classifier import Classifier, build
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import bar, console
 from sentinode.recipes import Recipe
-from sentinode.scoring import auc, calibrated, choose_threshold, fit_platt, fit_temperature, measure
+from sentinode.scoring import RULES, auc, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -45,8 +46,11 @@ from sentinode.training.learner import Learner, Stage
 from sentinode.training.logbook import Logbook
 from sentinode.training.optimisation import moving_average
 
+log = logging.getLogger(__name__)
+
 RECIPE = "recipe.toml"
-STANDARD_RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
+SUBSTITUTE_RULE = "accuracy"
+"""Chooses the threshold where none can keep what the recipe's rule asks for."""
 VALID_BATCH = 128
 IDENTITY = {
     "recipe": "hyperparameters",
@@ -334,16 +338,8 @@ class Run:
             margins = margins + np.float32(offset)
             prior = float(labels.mean())  # the offset is that of valid's balance
         probabilities = calibrated(margins, temperature)
-        rule = recipe.operating_point.rule
-        thresholds = {
-            name: bundles.Threshold(
-                value=choose_threshold(labels, probabilities, name),
-                rule=name,
-                chosen_on="valid",
-                n=len(labels),
-            )
-            for name in dict.fromkeys((*STANDARD_RULES, rule))
-        }
+        thresholds = _thresholds(labels, probabilities, recipe.operating_point.rule)
+        rule = recipe.operating_point.rule if recipe.operating_point.rule in thresholds else SUBSTITUTE_RULE
         scores = measure(labels, probabilities, thresholds[rule].value, groups=self.valid.slides)
         card = bundles.Card(
             name=self.job.out.resolve().name,
@@ -390,6 +386,22 @@ class Run:
                 for split, part in sets.items()
             },
         }
+
+
+def _thresholds(
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], rule: str
+) -> dict[str, bundles.Threshold]:
+    """The threshold by each rule that Sentinode has, and by ``rule``; one that no threshold can keep is left out."""
+    found: dict[str, bundles.Threshold] = {}
+    for name in dict.fromkeys((*RULES, rule)):
+        try:
+            value = choose_threshold(labels, probabilities, name)
+        except DataError as error:  # of a run of hours the bundle must not be lost to it
+            instead = f" The bundle's threshold is that of the rule {SUBSTITUTE_RULE}." if name == rule else ""
+            log.warning("The bundle stores no threshold by %s: %s%s", name, error.what, instead)
+            continue
+        found[name] = bundles.Threshold(value=value, rule=name, chosen_on="valid", n=len(labels))
+    return found
 
 
 def _quick_figures(margins: NDArray[np.float32], labels: NDArray[np.uint8]) -> dict[str, float]:
