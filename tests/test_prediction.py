@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -69,6 +70,27 @@ def test_kaggles_columns_are_id_and_label(bundle: Bundle, images: Path, tmp_path
     assert list(table[0]) == ["id", "label"]
     assert table[0]["id"] == "patch0"
     assert 0 <= float(table[0]["label"]) <= 1
+
+
+def test_kaggles_ids_are_those_of_the_images_in_parquet(bundle: Bundle, images: Path, tmp_path: Path) -> None:
+    names = [f"{number:040x}.tif" for number in range(10)]
+    held = [{"bytes": (images / f"patch{number}.png").read_bytes(), "path": name} for number, name in enumerate(names)]
+    pq.write_table(pa.table({"image": held}), tmp_path / "images.parquet")
+    predict(bundle, [tmp_path / "images.parquet"], out=tmp_path / "submission.csv", format="kaggle", show=False)
+    predict(bundle, [images], out=tmp_path / "same.csv", format="kaggle", show=False)
+    table, same = rows(tmp_path / "submission.csv"), rows(tmp_path / "same.csv")
+    assert [row["id"] for row in table] == [f"{number:040x}" for number in range(10)]
+    assert [row["label"] for row in table] == [row["label"] for row in same]
+
+
+def test_a_submission_with_an_id_twice_is_refused(bundle: Bundle, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "patch0.png").write_bytes((images / "patch0.png").read_bytes())
+    with pytest.raises(OutputError, match="the id 'patch0' stands for two patches") as refused:
+        predict(bundle, [images, tmp_path / "other"], out=tmp_path / "out.csv", format="kaggle", show=False)
+    assert "other/patch0.png" in refused.value.what
+    assert not (tmp_path / "out.csv").exists()
+    assert predict(bundle, [images, tmp_path / "other"], out=tmp_path / "out.csv", show=False).done == 11
 
 
 def test_parquet_and_json_lines_say_the_same(bundle: Bundle, mixed: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Prediction:
     """What the model says of one patch, or why it says nothing.
 
     Attributes:
-        id: the path as given, with ``#`` and the row for a patch of an HDF5 or Parquet file.
+        id: the path as given, or what the patch is called in its file; see :class:`sentinode.patches.unlabelled.Patch`.
         probability: P(tumour), calibrated; None where the patch could not be read.
         tumour: whether the probability reaches the bundle's threshold; None likewise.
         error: why there is no probability, else None.
@@ -98,7 +98,7 @@ def predict(
 
     Raises:
         DataError: not one patch could be read; nothing is written.
-        OutputError: the file cannot be written, or the format is unknown.
+        OutputError: the file cannot be written, the format is unknown, or two patches of a Kaggle table have one id.
         DeviceError: no such device or precision.
     """
     chosen = _format(out, format)
@@ -238,9 +238,18 @@ def _write_kaggle(rows: Iterable[Prediction], stream: TextIO) -> None:
     """Kaggle's two columns: failures have no row here."""
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(("id", "label"))
+    written: dict[str, str] = {}
     for row in rows:
-        if row.probability is not None:
-            table.writerow((short_name(row.id), f"{row.probability:.7g}"))
+        if row.probability is None:
+            continue
+        name = short_name(row.id)
+        if name in written:
+            raise OutputError(
+                f"the id '{name}' stands for two patches, {written[name]} and {row.id}.",
+                hint="A submission has one row for each id. Predict them apart, or in another format.",
+            )
+        written[name] = row.id
+        table.writerow((name, f"{row.probability:.7g}"))
 
 
 def _write_jsonl(rows: Iterable[Prediction], stream: TextIO) -> None:

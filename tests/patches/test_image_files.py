@@ -45,6 +45,61 @@ def test_leakage_is_warned_of_where_no_slide_is_known(disk):
     assert "--slides" in warning
 
 
+def table_of(disk, ids, images=None):
+    """A Kaggle folder whose table holds these ids; ``images`` are the files of train/, by default abc.tif for each."""
+    folder = disk.folder
+    (folder / "train").mkdir(parents=True)
+    for name in images or [f"{stem}.tif" for stem in "abcdefghij"]:
+        Image.fromarray(disk.patches(1, seed=len(name))[0]).save(folder / "train" / name)
+    rows = [f"{name},{number % 2}" for number, name in enumerate(ids)]
+    (folder / "train_labels.csv").write_text("\n".join(["id,label", *rows]), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".tif", ".TIF", ".png", ""])
+def test_ids_may_have_an_images_ending(disk, ending):
+    # .png, though the files end in .tif: whoever converted the images left the table as it was.
+    data = open_data(table_of(disk, [f"{stem}{ending}" for stem in "abcdefghij"]))
+    assert sorted(everything(disk.folder)) == list("abcdefghij")
+    assert not [warning for warning in data.warnings if "left out" in warning]
+
+
+def test_an_id_that_could_be_two_images_is_refused(disk):
+    folder = table_of(disk, "abcdefghij", [*(f"{stem}.tif" for stem in "abcdefghij"), "c.png"])
+    with pytest.raises(DataError, match=r"'c' could be c\.png or c\.tif"):
+        open_data(folder)
+
+
+def test_an_ending_tells_two_images_apart(disk):
+    names = [*(f"{stem}.tif" for stem in "abcdefghij"), "c.png"]
+    read = everything(table_of(disk, names, names))
+    assert sorted(read) == sorted(names)
+
+
+def test_two_ids_for_one_image_are_refused(disk):
+    with pytest.raises(DataError, match="ids stand more than once, such as c"):
+        open_data(table_of(disk, ["c.tif", *"abcdefghij"]))
+
+
+def test_an_id_with_a_dot_is_no_ending(disk):
+    stems = [f"x_0.{number}" for number in range(10)]
+    assert sorted(everything(table_of(disk, stems, [f"{stem}.tif" for stem in stems]))) == stems
+
+
+def test_a_row_without_an_id_is_named(disk):
+    folder = table_of(disk, "abcdefghij")
+    table = folder / "train_labels.csv"
+    table.write_text("label,id\n" + "".join(f"{n % 2},{name}\n" for n, name in enumerate("abcdefghij")) + "1\n")
+    with pytest.raises(DataError, match="1 of 11 rows have no image"):
+        open_data(folder)
+
+
+def test_hidden_files_beside_the_images_are_not_images(disk):
+    folder = table_of(disk, "abcdefghij")
+    (folder / "train" / "._a.tif").write_bytes(b"macOS")
+    assert not [warning for warning in open_data(folder).warnings if "left out" in warning]
+
+
 def test_missing_images_are_named(disk):
     disk.kaggle(disk.patches(20), LABELS)
     (disk.folder / "train" / f"{3:040x}.tif").unlink()

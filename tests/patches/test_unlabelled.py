@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import h5py
@@ -86,6 +87,57 @@ def test_parquet_with_an_image_struct_is_read(tmp_path: Path) -> None:
     assert isinstance(bad.pixels, DataError)
 
 
+def parquet(path: Path, names: list[str | None]) -> Path:
+    """A file of one patch over and over, under these names."""
+    held = io.BytesIO()
+    Image.fromarray(noise(96, 96, 3)).save(held, "PNG")
+    pq.write_table(pa.table({"image": [{"bytes": held.getvalue(), "path": name} for name in names]}), path)
+    return path
+
+
+def ids(*paths: Path) -> list[str]:
+    return [patch.id for patch in read_patches(paths)]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["0a1b.tif", "ff02.tif"], ["0a1b", "ff02"]),
+        (["in/0a1b.webp", "in/deep/ff02.JPG"], ["0a1b", "ff02"]),
+        (["in\\0a1b.png", "in\\ff02.png"], ["0a1b", "ff02"]),
+        (["0a1b", "ff02"], ["0a1b", "ff02"]),
+        (["x_0.5", "x_0.7"], ["x_0.5", "x_0.7"]),  # what follows the dot is no image's ending
+        (["12.png", "7.png"], ["12", "7"]),
+    ],
+)
+def test_a_parquet_patch_is_called_what_its_image_is_called(
+    tmp_path: Path, names: list[str | None], expected: list[str]
+) -> None:
+    assert ids(parquet(tmp_path / "images.parquet", names)) == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[None, None], ["a.png", None], ["a.png", ""], ["a.png", "a.png"], ["0/a.png", "1/a.png"], ["a.png", "a.jpg"]],
+)
+def test_where_not_each_has_a_name_of_its_own_all_are_called_by_their_row(
+    tmp_path: Path, names: list[str | None]
+) -> None:
+    path = parquet(tmp_path / "images.parquet", names)
+    assert ids(path) == [f"{path.as_posix()}#0", f"{path.as_posix()}#1"]
+
+
+def test_names_that_a_file_before_has_used_are_not_used_again(tmp_path: Path) -> None:
+    first, second = (parquet(tmp_path / f"{name}.parquet", ["0.png", f"{name}.png"]) for name in "ab")
+    assert ids(first, second) == ["0", "a", f"{second.as_posix()}#0", f"{second.as_posix()}#1"]
+
+
+def test_a_parquet_file_without_paths_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "one.png")
+    pq.write_table(pa.table({"image": [{"bytes": (tmp_path / "one.png").read_bytes()}]}), tmp_path / "x.parquet")
+    assert ids(tmp_path / "x.parquet") == [f"{(tmp_path / 'x.parquet').as_posix()}#0"]
+
+
 def test_another_size_is_refused_and_never_squeezed(tmp_path: Path) -> None:
     path = save(tmp_path / "large.png", noise(200, 300, 3))
     assert "300 x 200 pixels, where 96 x 96 are needed" in refusal(path)
@@ -170,7 +222,16 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("id", "name"),
-    [("in/0a1b.tif", "0a1b"), ("in/x.h5#12", "x#12"), ("in/a#1.png", "a#1"), ("plain", "plain")],
+    [
+        ("in/0a1b.tif", "0a1b"),
+        ("in/0a1b.TIFF", "0a1b"),
+        ("in/x.h5#12", "x#12"),
+        ("in/x.parquet#12", "x#12"),
+        ("in/a#1.png", "a#1"),
+        ("plain", "plain"),
+        ("in/x_0.5.png", "x_0.5"),
+        ("x_0.5", "x_0.5"),
+    ],
 )
 def test_the_short_name_is_kaggles_id(id: str, name: str) -> None:
     assert short_name(id) == name

@@ -41,6 +41,13 @@ CLASS_FOLDERS = {
 """What the folders of a class may be called; case, spaces and hyphens do not matter."""
 
 
+def image_name(path: str) -> str:
+    """What an image is called: its path without folders, of whichever system, and without an image's ending."""
+    name = path.replace("\\", "/").rpartition("/")[2]
+    stem, dot, ending = name.rpartition(".")
+    return stem if stem and f"{dot}{ending}".lower() in IMAGE_ENDINGS else name
+
+
 class ImageFiles:
     """One image file for each patch."""
 
@@ -71,7 +78,7 @@ def find_kaggle(path: Path) -> Source | None:
         path: the folder of both, or the CSV itself.
 
     Raises:
-        DataError: the table is not what it should be, or images that it names are missing.
+        DataError: the table is not what it should be, or images that it names are missing or cannot be told apart.
     """
     table = path if path.is_file() else path / KAGGLE_LABELS
     if table.name != KAGGLE_LABELS or not table.is_file():
@@ -85,8 +92,8 @@ def find_kaggle(path: Path) -> Source | None:
             where=table,
             hint="Unpack train.zip of the competition there, so that train/<id>.tif exists for each row.",
         )
-    by_id = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_ENDINGS}
-    missing = [name for name in ids if name not in by_id]
+    found = _named_images(ids, folder, table)
+    missing = [name for name, file in zip(ids, found, strict=True) if file is None]
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise DataError(
@@ -94,10 +101,38 @@ def find_kaggle(path: Path) -> Source | None:
             where=table,
             hint="Unpack the rest of train.zip there, or remove these rows from the table.",
         )
-    extra = len(by_id) - len(set(ids))
+    files = [file for file in found if file is not None]
+    extra = sum(1 for _ in _images_in(folder)) - len(set(files))
     warnings = (f"{extra:,} images in {folder} are not in {table.name}, and are left out.",) if extra else ()
-    part = Part(labels, np.array(ids), ImageFiles([by_id[name] for name in ids]), where=table)
-    return Source("kaggle", path, {"": part}, warnings)
+    # Kaggle's ids have no ending; one is kept only where it tells two images apart.
+    stems = [file.stem for file in files]
+    names = stems if len(set(stems)) == len(set(files)) else [file.name for file in files]
+    return Source("kaggle", path, {"": Part(labels, np.array(names), ImageFiles(files), where=table)}, warnings)
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    return (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
+
+
+def _named_images(ids: Sequence[str], folder: Path, table: Path) -> list[Path | None]:
+    """The image of each id, which may be given with an image's ending or without; None where there is none."""
+    by_name: dict[str, Path] = {}
+    by_stem: dict[str, list[Path]] = {}
+    for file in sorted(_images_in(folder)):
+        by_name[file.name] = file
+        by_stem.setdefault(file.stem, []).append(file)
+    found: list[Path | None] = []
+    for name in ids:
+        exact = by_name.get(name)
+        candidates = [exact] if exact else by_stem.get(name) or by_stem.get(image_name(name), [])
+        if len(candidates) > 1:
+            raise DataError(
+                f"the id {name!r} could be {' or '.join(file.name for file in candidates)} in {folder}.",
+                where=table,
+                hint="Write the ending in the table, or remove one of the images.",
+            )
+        found.append(candidates[0] if candidates else None)
+    return found
 
 
 def _kaggle_table(path: Path) -> tuple[list[str], list[float]]:
@@ -116,7 +151,7 @@ def _kaggle_table(path: Path) -> tuple[list[str], list[float]]:
             values.append(float(label))
         except (TypeError, ValueError):
             raise DataError(f"the label in line {number:,} is {label!r}; it must be 0 or 1.", where=path) from None
-    return [name for name, _ in rows], values
+    return [name or "" for name, _ in rows], values
 
 
 def find_folder(path: Path) -> Source | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
+from sentinode.patches.image_files import image_name
 from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
 from sentinode.patches.source import SPLIT_NAMES, Part, Source, checked_labels, read_head
 from sentinode.progress import Bar
@@ -68,7 +69,7 @@ def _read(split: str, files: list[Path]) -> Part:
 
 def _ids(split: str, paths: list[NDArray[Any]], indices: list[NDArray[Any]]) -> NDArray[np.str_]:
     """``split/index`` where the row of the official file is known; else the image's name; else the row."""
-    stems = [PurePosixPath(path).stem if path else "" for path in np.concatenate(paths).tolist()]
+    stems = [image_name(path) if path else "" for path in np.concatenate(paths).tolist()]
     index = np.concatenate(indices).tolist()
     prefix = f"{split or 'all'}/"
     if len(set(stems)) < len(stems) or not all(stems):

@@ -11,11 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import DataError
-from sentinode.patches.image_files import IMAGE_ENDINGS
+from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
 from sentinode.patches.official import open_hdf5
 from sentinode.patches.parquet import open_parquet
 from sentinode.patches.patch_set import MPP, PATCH_SIZE
@@ -30,7 +31,9 @@ class Patch:
     """One patch, or why there is none.
 
     Attributes:
-        id: the path as given, with ``#`` and the row for a patch of an HDF5 or Parquet file.
+        id: the path as given, with ``#`` and the row for a patch of an HDF5 file; for one of a Parquet file what its
+            ``image.path`` calls it, where each patch of the file has a name of its own that no file before it has
+            used, else its row likewise.
         pixels: uint8 (96, 96, 3) RGB, or the error.
     """
 
@@ -41,7 +44,10 @@ class Patch:
 def short_name(id: str) -> str:
     """The id of a patch without its folders and ending, as Kaggle wants it."""
     file, _, row = id.rpartition("#")
-    return f"{Path(file).stem}#{row}" if file and row.isdigit() else Path(id).stem
+    container = Path(file)
+    if row.isdigit() and container.suffix.lower() in ENDINGS:
+        return f"{container.stem}#{row}"
+    return image_name(Path(id).name)
 
 
 def read_patches(paths: Iterable[str | Path], *, mpp: float | None = None, bundle_mpp: float = MPP) -> Iterator[Patch]:
@@ -60,13 +66,14 @@ def read_patches(paths: Iterable[str | Path], *, mpp: float | None = None, bundl
     if mpp is not None and not 0 < mpp < np.inf:
         raise DataError(f"{mpp} microns per pixel is no resolution.", hint="Give a pixel's size, as 0.25.")
     scale = None if mpp is None else mpp / bundle_mpp
+    taken: set[str] = set()
     for kind, files in groupby(_files(paths), key=_kind):
         if kind == "image":
             yield from _images(files, scale)
             continue
         for file in files:
             try:
-                yield from (_hdf5 if kind == "hdf5" else _parquet)(file, scale)
+                yield from _hdf5(file, scale) if kind == "hdf5" else _parquet(file, scale, taken)
             except DataError as error:
                 yield Patch(file.as_posix(), error)
 
@@ -179,16 +186,32 @@ def _row(data: h5py.Dataset, row: int) -> Decoded:
         return DataError(f"these pixels are damaged ({error}).")
 
 
-def _parquet(path: Path, scale: float | None) -> Iterator[Patch]:
+def _parquet(path: Path, scale: float | None, taken: set[str]) -> Iterator[Patch]:
+    """The patches of a Parquet file. The names that it gives them are added to those ``taken``."""
     with open_parquet(path) as file:
-        if "image.bytes" not in {column.path for column in file.schema}:
+        columns = {column.path for column in file.schema}
+        if "image.bytes" not in columns:
             raise DataError("there is no column 'image' with a field 'bytes'.", where=path)
+        names = _image_names(file) if "image.path" in columns else []
+        if not taken.isdisjoint(names):
+            names = []
+        taken.update(names)
         row = 0
         try:
             for batch in file.iter_batches(BATCH, columns=["image.bytes"]):
                 encoded = [data.as_py() or b"" for data in batch.column("image").field("bytes")]
                 for pixels in in_threads(lambda data: fitted(decode_any_size(data, path), scale), encoded):
-                    yield Patch(f"{path.as_posix()}#{row}", pixels)
+                    yield Patch(names[row] if names else f"{path.as_posix()}#{row}", pixels)
                     row += 1
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"truncated or damaged after row {row:,} ({error}).", where=path) from error
+
+
+def _image_names(file: pq.ParquetFile) -> list[str]:
+    """What ``image.path`` calls each patch; empty where not each has a name of its own."""
+    try:
+        paths = file.read(columns=["image.path"])["image"].combine_chunks().field("path").to_pylist()
+    except (OSError, pa.ArrowException):  # reading the pixels will say from which row on it is damaged
+        return []
+    names = [image_name(path) if isinstance(path, str) else "" for path in paths]
+    return names if all(names) and len(set(names)) == len(names) else []
