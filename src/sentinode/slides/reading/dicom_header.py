@@ -61,9 +61,10 @@ def _stated_spacings(header: Any) -> Iterator[tuple[float, float]]:
 
 
 def icc_profile(header: Any) -> bytes | None:
+    """The profile of the optical path, or that of the image, which older files have."""
     with suppress(AttributeError, IndexError, TypeError):
-        return bytes(header.OpticalPathSequence[0].ICCProfile) or None
-    return None
+        return bytes(header.OpticalPathSequence[0].ICCProfile)
+    return bytes(header.ICCProfile) if header.get("ICCProfile") else None
 
 
 def slide_origin(header: Any) -> tuple[float, float] | None:
@@ -76,5 +77,7 @@ def slide_origin(header: Any) -> tuple[float, float] | None:
 
 def slide_orientation(header: Any) -> tuple[float, ...] | None:
     """Unit vectors, in the slide's coordinates, along a picture's rows and columns, if the header states them."""
-    cosines = header.get("ImageOrientationSlide") or ()
-    return tuple(map(float, cosines)) if len(cosines) == 6 else None
+    with suppress(AttributeError, TypeError, ValueError):
+        cosines = tuple(map(float, header.ImageOrientationSlide))
+        return cosines if len(cosines) == 6 else None
+    return None
