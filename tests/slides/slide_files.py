@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
-import pydicom
 import tifffile
 from numpy.typing import NDArray
 
@@ -68,60 +66,3 @@ def halved(picture: Pixels, times: int) -> Pixels:
         quarters = picture[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
         picture = quarters.mean((1, 3)).round().astype(np.uint8)
     return picture
-
-
-def write_dicom(
-    path: Path, picture: Pixels, *, tile: int, order: str, mpp: float = 0.972, colours: str = "YBR"
-) -> Path:
-    """A DICOM slide that lacks what OpenSlide asks for, with JPEG frames in an order that it does or does not state.
-
-    ``order`` is ``TILED_FULL`` (by rows), ``TILED_SPARSE`` (backwards, with positions, and without the first tile),
-    ``rows`` or ``columns`` (unstated).
-    """
-    height, width = picture.shape[:2]
-    columns, rows = -(-width // tile), -(-height // tile)
-    places = [(column, row) for row in range(rows) for column in range(columns)]
-    if order == "columns":
-        places.sort()
-    if order == "TILED_SPARSE":
-        places = places[:0:-1]
-    padded = np.pad(picture, ((0, rows * tile - height), (0, columns * tile - width), (0, 0)), constant_values=255)
-    options = {"level": 95, "subsampling": "444"}
-    if colours == "RGB":
-        options |= {"colorspace": "RGB", "outcolorspace": "RGB"}
-    frames = [
-        imagecodecs.jpeg8_encode(
-            np.ascontiguousarray(padded[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]), **options
-        )
-        for x, y in places
-    ]
-    slide = pydicom.Dataset()
-    slide.file_meta = pydicom.dataset.FileMetaDataset()
-    slide.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
-    slide.file_meta.MediaStorageSOPClassUID = slide.SOPClassUID = pydicom.uid.VLWholeSlideMicroscopyImageStorage
-    slide.file_meta.MediaStorageSOPInstanceUID = slide.SOPInstanceUID = "1.2.3.4"
-    slide.Rows = slide.Columns = tile
-    slide.TotalPixelMatrixColumns, slide.TotalPixelMatrixRows = width, height
-    slide.NumberOfFrames, slide.SamplesPerPixel = len(frames), 3
-    slide.PhotometricInterpretation = "RGB" if colours == "RGB" else "YBR_FULL_422"
-    slide.BitsAllocated = slide.BitsStored = 8
-    slide.HighBit, slide.PixelRepresentation, slide.PlanarConfiguration = 7, 0, 0
-    measures, shared = pydicom.Dataset(), pydicom.Dataset()
-    measures.PixelSpacing = [mpp / 1e3, mpp / 1e3]
-    shared.PixelMeasuresSequence = [measures]
-    slide.SharedFunctionalGroupsSequence = [shared]
-    if order.startswith("TILED"):
-        slide.DimensionOrganizationType = order
-    if order == "TILED_SPARSE":
-        slide.PerFrameFunctionalGroupsSequence = [_placed(x * tile + 1, y * tile + 1) for x, y in places]
-    slide.PixelData = pydicom.encaps.encapsulate(frames)
-    slide["PixelData"].is_undefined_length = True
-    slide.save_as(path, enforce_file_format=True)
-    return path
-
-
-def _placed(column: int, row: int) -> pydicom.Dataset:
-    position, group = pydicom.Dataset(), pydicom.Dataset()
-    position.ColumnPositionInTotalImagePixelMatrix, position.RowPositionInTotalImagePixelMatrix = column, row
-    group.PlanePositionSlideSequence = [position]
-    return group

@@ -13,7 +13,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
-from slide_files import halved, tissue_picture, write_dicom, write_tiff
+from slide_files import halved, tissue_picture, write_tiff
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.slide import Slide, open_slide
@@ -178,47 +178,6 @@ def test_transparent_pixels_are_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read[50:], PICTURE[50:])
 
 
-# DICOM that OpenSlide refuses
-
-RAMPS = np.stack(
-    [
-        np.linspace(40, 230, 300)[None].repeat(220, 0),
-        np.linspace(230, 40, 220)[:, None].repeat(300, 1),
-        np.full((220, 300), 120),
-    ],
-    axis=-1,
-).astype(np.uint8)
-
-
-@pytest.mark.parametrize("order", ["TILED_FULL", "TILED_SPARSE", "rows", "columns"])
-def test_the_frames_of_a_dicom_slide_lie_where_they_belong(tmp_path: Path, order: str) -> None:
-    path = write_dicom(tmp_path / "slide.dcm", RAMPS, tile=64, order=order)
-    with open_slide(path) as slide:
-        assert slide.mpp == pytest.approx(0.972)
-        read = slide.region(0, 0, 300, 220, slide.mpp).astype(int)
-    expected = RAMPS.astype(int)
-    if order == "TILED_SPARSE":
-        expected[:64, :64] = 255  # this one is not in the file
-    np.testing.assert_allclose(read, expected, atol=6)
-
-
-def test_a_dicom_slide_whose_jpeg_does_not_name_its_colours_is_read_by_its_header(tmp_path: Path) -> None:
-    path = write_dicom(tmp_path / "rgb.dcm", RAMPS, tile=64, order="TILED_FULL", colours="RGB")
-    # What marks the colours in the stream is taken out, as by a scanner that stores RGB and says so in the header.
-    data = path.read_bytes().replace(b"Adobe", b"Never")
-    path.write_bytes(data)
-    with open_slide(path) as slide:
-        read = slide.region(0, 0, 300, 220, slide.mpp).astype(int)
-    np.testing.assert_allclose(read, RAMPS, atol=6)
-
-
-def test_a_dicom_slide_that_lacks_frames_is_called_damaged(tmp_path: Path) -> None:
-    path = write_dicom(tmp_path / "cut.dcm", RAMPS, tile=64, order="TILED_FULL")
-    path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(SlideError, match="damaged"):
-        open_slide(path).thumbnail(0.972)
-
-
 # What cannot be read
 
 
@@ -312,15 +271,3 @@ def test_the_real_slides_open_and_say_what_they_lack(
         else:
             with pytest.raises(SlideError, match=refusal):
                 _ = slide.mpp
-
-
-@pytest.mark.real
-def test_the_dicom_that_openslide_refuses_is_laid_out_and_coloured_as_it_was_scanned(shared: Path) -> None:
-    with open_slide(shared / "slides" / "small_dicom.dcm", mpp=8.0) as slide:
-        picture = slide.region(0, 0, slide.width, slide.height, 8.0).astype(int)
-    # Glass is white, not the pink that YCbCr looks like when it is taken for RGB.
-    assert np.median(picture[-800:, 1400:1800], axis=(0, 1)).min() > 230
-    # Frames lie so that neighbours fit: steps across their seams are as small as those inside them.
-    seams = [abs(picture[:, x] - picture[:, x - 1]).mean() for x in range(500, 3236, 500)]
-    inside = [abs(picture[:, x] - picture[:, x - 1]).mean() for x in range(250, 3236, 500)]
-    assert np.mean(seams) < 1.5 * np.mean(inside)

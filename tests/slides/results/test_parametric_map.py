@@ -94,6 +94,44 @@ def test_a_dicom_slide_is_the_source_and_gives_study_frame_and_coordinates(tmp_p
     assert float(corner.YOffsetInSlideCoordinateSystem) == pytest.approx(40 - away)
 
 
+def without_origin(header):
+    header.TotalPixelMatrixOriginSequence = [pydicom.Dataset()]
+
+
+def with_no_origins(header):
+    header.TotalPixelMatrixOriginSequence = []
+
+
+def without_orientation(header):
+    del header.ImageOrientationSlide
+
+
+@pytest.mark.parametrize("change", [without_origin, with_no_origins, without_orientation])
+def test_a_dicom_slide_that_does_not_say_where_it_lies_gives_no_frame_of_reference(tmp_path, map, change):
+    slide = a_dicom_slide(tmp_path / "slide.dcm")
+    header = pydicom.dcmread(slide)
+    change(header)
+    header.save_as(slide)
+    write_parametric_map(tmp_path / "map.dcm", slide, map)
+    made = pydicom.dcmread(tmp_path / "map.dcm")
+    assert made.StudyInstanceUID == "1.2.3.3"
+    assert made.FrameOfReferenceUID != "1.2.3.4"
+    assert made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == "1.2.3.1"
+    # The coordinates start at the slide's corner: columns go right in x, and rows go down in y.
+    (corner,) = made.TotalPixelMatrixOriginSequence
+    assert float(corner.XOffsetInSlideCoordinateSystem) == pytest.approx(16 * MPP / 1000)
+    assert float(corner.YOffsetInSlideCoordinateSystem) == pytest.approx(16 * MPP / 1000)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("series", ["CMU-1-Small-Region", "CMU-1-Small-Region-J2K"])
+def test_the_real_series_without_an_origin_has_a_map(shared, tmp_path, map, series):
+    for slide in (shared / "slides" / "containers" / series).iterdir():
+        write_parametric_map(tmp_path / "map.dcm", slide, map)
+        made, source = pydicom.dcmread(tmp_path / "map.dcm"), pydicom.dcmread(slide, stop_before_pixels=True)
+        assert made.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+
+
 @pytest.mark.real
 def test_the_real_dicom_slide_is_referred_to_in_spite_of_its_broken_header(shared, tmp_path, map):
     slide = shared / "slides" / "small_dicom.dcm"

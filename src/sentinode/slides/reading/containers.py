@@ -1,4 +1,4 @@
-"""Which library opens a file: OpenSlide for scanners' formats, tifffile, pydicom or Pillow for what it refuses."""
+"""Which library opens a file: pydicom DICOM, OpenSlide other scanners' formats, tifffile or Pillow what it refuses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.dicom_pyramid import DicomPyramid
+from sentinode.slides.reading.dicom_series import is_dicom
 from sentinode.slides.reading.flat_pyramid import FlatPyramid
 from sentinode.slides.reading.openslide_pyramid import OpenSlidePyramid
 from sentinode.slides.reading.pyramid import UNREADABLE, Level, Pyramid
@@ -34,15 +35,14 @@ def open_pyramid(path: Path) -> Pyramid:
             hint="Install it with: pip install 'sentinode[slides]'",
         ) from error
     with path.open("rb") as file:
-        head = file.read(132)
-    readers: list[type[Pyramid]] = [OpenSlidePyramid]
-    if head[:2] in (b"II", b"MM"):
+        head = file.read(2)
+    readers: list[type[Pyramid]] = [OpenSlidePyramid, FlatPyramid]
+    if is_dicom(path):
+        # OpenSlide takes colours from the header where streams say otherwise, and downsamples from sizes alone.
+        readers = [DicomPyramid]
+    elif head in (b"II", b"MM"):
         # Of an OME-TIFF, OpenSlide would see neither the levels nor the resolution.
         readers = [TiffPyramid, OpenSlidePyramid] if _inspect(path) else [OpenSlidePyramid, TiffPyramid]
-    elif head[128:132] == b"DICM":
-        readers.append(DicomPyramid)
-    else:
-        readers.append(FlatPyramid)
     reasons = []
     for reader in readers:
         try:

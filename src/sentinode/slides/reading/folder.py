@@ -7,6 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sentinode.errors import SlideError
+from sentinode.progress import console
+from sentinode.slides.reading.dicom_series import (
+    Instance,
+    is_dicom,
+    levels_of_slide,
+    read_instance,
+    slide_file,
+    tissue_instances,
+)
 from sentinode.slides.reading.slide import SLIDE_SUFFIXES, fingerprint
 
 OWN_FILES = ("probability.ome.tif", "probability.dcm")
@@ -14,7 +23,7 @@ OWN_FILES = ("probability.ome.tif", "probability.dcm")
 
 
 def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> list[Path]:
-    """The slides among files and in folders, each once, sorted; of a DICOM series the first instance.
+    """The slides among files and in folders, each once, sorted; of a DICOM series the finest instance.
 
     Raises:
         SlideError: a path is missing, or there is no slide at all.
@@ -25,7 +34,7 @@ def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> 
             inside = sorted(file for file in path.rglob("*") if _is_slide(file, exclude))
             found.update(_one_per_series(inside))
         elif path.is_file():
-            found.add(path)
+            found.add(slide_file(path))
         else:
             raise SlideError("there is no such slide or folder.", where=path, hint="Check the path.")
     if not found:
@@ -36,31 +45,53 @@ def find_slides(paths: Iterable[str | Path], *, exclude: Path | None = None) -> 
 
 def _is_slide(file: Path, exclude: Path | None) -> bool:
     """Whether a file in a folder looks like a slide that is not our own output."""
-    if file.suffix.lower() not in SLIDE_SUFFIXES or file.name in OWN_FILES:
+    if file.name in OWN_FILES or not (file.suffix.lower() in SLIDE_SUFFIXES or _is_dicom_without_ending(file)):
         return False
     return exclude is None or not file.parent.resolve().is_relative_to(exclude.resolve())
 
 
-def _one_per_series(files: Sequence[Path]) -> Iterator[Path]:
-    """The files, with one instance for each series of DICOM, since OpenSlide finds the others itself."""
-    seen: set[str] = set()
-    for file in files:
-        series = _series(file) if file.suffix.lower() == ".dcm" else None
-        if series is None or series not in seen:
-            yield file
-        if series is not None:
-            seen.add(series)
-
-
-def _series(file: Path) -> str | None:
-    import pydicom
-
+def _is_dicom_without_ending(file: Path) -> bool:
+    """Whether a file is DICOM by its content. Archives name files by numbers and UIDs, without ``.dcm``."""
+    ending = file.suffix.lower()
+    if not (ending in ("", ".dicom") or ending[1:].isdigit()):
+        return False
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        return f"{file.parent}/{header.SeriesInstanceUID}"
-    # Whatever ails the file, the scan will say it, with the file's name.
-    except Exception:
-        return None
+        return file.is_file() and is_dicom(file)
+    except OSError:
+        return False
+
+
+def _one_per_series(files: Sequence[Path]) -> Iterator[Path]:
+    """The files, with one for each slide of DICOM: the finest instance. Other DICOM files are named as left out."""
+    series: dict[tuple[Path, str], list[Instance]] = {}
+    others: Counter[tuple[Path, str]] = Counter()
+    for file in files:
+        instance = read_instance(file)
+        if instance is None:
+            yield file  # no DICOM; or damaged, which the scan will say
+        elif instance.is_whole_slide:
+            series.setdefault((file.parent, instance.series or str(file)), []).append(instance)
+        else:
+            others[file.parent, instance.what] += 1
+    for instances in series.values():
+        yield from _slides_of(instances)
+    for (folder, what), count in others.items():
+        console.print(
+            f"{folder}: left out, for they are no slides: DICOM files of the kind '{what}' ({count}).", markup=False
+        )
+
+
+def _slides_of(series: Sequence[Instance]) -> Iterator[Path]:
+    """The finest instance of each slide of a series; none where it shows no tissue, which is said."""
+    volumes = tissue_instances(series)
+    for one in volumes:
+        try:
+            yield levels_of_slide(one, series)[0][0].path
+        except SlideError:
+            yield max(volumes, key=lambda volume: volume.width).path  # the scan will say what is wrong with it
+    if not volumes:
+        kinds = ", ".join(sorted({one.kind for one in series}))
+        console.print(f"{series[0].path}: left out, for its series shows no tissue, only {kinds}.", markup=False)
 
 
 def name_slides(slides: Sequence[Path]) -> dict[str, Path]:

@@ -71,12 +71,17 @@ class Pyramid(ABC):
         """Let go of the file."""
 
 
-def levels_of(sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Levels from their (width, height) and their tiles' (width, height)."""
+def levels_of(
+    sizes: Sequence[tuple[int, int]],
+    tiles: Sequence[tuple[int, int]],
+    downsamples: Sequence[tuple[float, float]] | None = None,
+) -> tuple[Level, ...]:
+    """Levels from their (width, height), their tiles' (width, height), and, if known, their downsamples (x, y)."""
     width, height = sizes[0]
+    factors = downsamples or [(width / w, height / h) for w, h in sizes]
     return tuple(
-        Level(w, h, tile_width, tile_height, (width / w + height / h) / 2)
-        for (w, h), (tile_width, tile_height) in zip(sizes, tiles, strict=True)
+        Level(w, h, tile_width, tile_height, (x + y) / 2)
+        for (w, h), (tile_width, tile_height), (x, y) in zip(sizes, tiles, factors, strict=True)
     )
 
 

@@ -23,6 +23,7 @@ from PIL import Image, ImageCms
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.containers import open_pyramid
+from sentinode.slides.reading.dicom_series import base_files, slide_file
 from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Level, Pixels, Pyramid
 
 SLIDE_SUFFIXES = frozenset(
@@ -45,14 +46,15 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
     """Open a slide.
 
     Args:
-        path: SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, PNG or JPEG.
+        path: SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, PNG or JPEG. Any file of a DICOM series stands for the
+            series; the slide's ``path`` is then its finest instance.
         mpp: microns per level-0 pixel, in place of what the file states.
         icc: convert colours to sRGB by the slide's ICC profile, where it has one.
 
     Raises:
         SlideError: the file is missing, damaged, no slide, or its levels disagree; or ``mpp`` is absurd.
     """
-    path = Path(path)
+    path = slide_file(Path(path))
     pyramid = open_pyramid(path)
     try:
         return Slide(path, pyramid, mpp=mpp, icc=icc)
@@ -62,13 +64,18 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over a file's size and 64 pieces of 64 KiB spread evenly: the same wherever the file lies."""
-    size, piece = path.stat().st_size, 1 << 16
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for i in range(64):
-            file.seek(max(size - piece, 0) * i // 63)
-            digest.update(file.read(piece))
+    """SHA-256 over a file's size and 64 pieces of 64 KiB spread evenly: the same wherever the file lies.
+
+    Of a DICOM series it is that of the finest instance, whichever is named; of one in parts, over all of them.
+    """
+    digest, piece = hashlib.sha256(), 1 << 16
+    for part in base_files(path):
+        size = part.stat().st_size
+        digest.update(str(size).encode())
+        with part.open("rb") as file:
+            for i in range(64):
+                file.seek(max(size - piece, 0) * i // 63)
+                digest.update(file.read(piece))
     return digest.hexdigest()
 
 

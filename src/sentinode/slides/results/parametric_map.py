@@ -16,6 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
 from sentinode.atomic import whole_file
+from sentinode.slides.reading.dicom_header import slide_orientation, slide_origin
 from sentinode.slides.scanning.probability_map import ProbabilityMap
 
 TILE = 256
@@ -46,23 +47,24 @@ _TAKEN_OVER = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
-    "FrameOfReferenceUID",
     "PatientID",
     "ContentDate",
     "SpecificCharacterSet",
     "ContainerIdentifier",
-    "ImageOrientationSlide",
-    "TotalPixelMatrixOriginSequence",
 )
 """What the map has from a DICOM slide, where that states it."""
+
+_PLACE = ("FrameOfReferenceUID", "ImageOrientationSlide", "TotalPixelMatrixOriginSequence")
+"""What says where a slide's picture lies on the glass: the map has all of it, or none."""
 
 
 def write_parametric_map(path: Path, slide: Path, map: ProbabilityMap) -> None:
     """Write P(tumour) as a tiled parametric map (Parametric Map Storage, float pixels).
 
-    For a DICOM slide the map belongs to its study and frame of reference, lies in its slide coordinates and refers
-    to it as the source. For any other it stands in a study of its own, whose coordinates start at the slide's
-    corner. Identifiers derive from content, and no time is written.
+    For a DICOM slide the map belongs to its study and refers to it as the source; where the slide states how its
+    picture lies on the glass, the map lies in the same frame of reference. For any other slide it stands in a study
+    of its own. Where no place is known, the coordinates start at the slide's corner. Identifiers derive from content,
+    and no time is written.
 
     Args:
         path: the file to write.
@@ -128,7 +130,8 @@ def _source(stated: Dataset, map: ProbabilityMap) -> Dataset:
     source.NumberOfFrames = 1
     source.Columns, source.Rows = slide.width, slide.height
     source.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-    for keyword in _TAKEN_OVER:
+    has_place = slide_origin(stated) is not None and slide_orientation(stated) is not None
+    for keyword in (*_TAKEN_OVER, *(_PLACE if has_place else ())):
         if keyword in stated and stated[keyword].value not in (None, ""):
             setattr(source, keyword, stated[keyword].value)
     for keyword in ("StudyDate", "ContentDate"):  # written 2021-01-07 by some, where DICOM has 20210107
