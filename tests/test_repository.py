@@ -50,8 +50,8 @@ def test_every_benchmark_that_the_pages_name_exists() -> None:
             assert (ROOT / name).is_file(), f"{page.name} names {name}"
 
 
-WITHOUT_DATA = ("efficientnet_lite_weights.py", "training_memory.py")
-"""Scripts that look at a network alone."""
+WITHOUT_DATA = ("efficientnet_lite_weights.py", "interval_coverage.py", "training_memory.py")
+"""Scripts that look at a network alone, or at made-up data whose truth is known."""
 
 
 def test_every_benchmark_takes_its_data_and_says_what_it_measures() -> None:

@@ -1,7 +1,9 @@
 import errno
+import html
 import json
 import os
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -218,6 +220,72 @@ def test_by_patch_the_interval_is_said_to_be_too_narrow(bundle: Bundle, tmp_path
     found = evaluate(bundle, folder, "test", tmp_path / "out", resamples=5, show=False)
     assert found.scores.resampled == "patch"
     assert any("too narrow" in warning for warning in found.warnings)
+
+
+def slides_by_file(data: Path, out: Path, slide_of: Callable[[int, str], str | None]) -> Path:
+    """A slide map of test: patch n is of the slide ``slide_of(n, id)``, and has no row where that is None."""
+    ids = open_data(data, show=False)["test"].ids.tolist()
+    rows = [f"{id},{slide}\n" for number, id in enumerate(ids) if (slide := slide_of(number, id)) is not None]
+    out.write_text("id,slide\n" + "".join(rows))
+    return out
+
+
+class TestASlideMap:
+    def test_a_few_slides_are_said_in_the_terminal_the_report_and_the_json(
+        self, bundle: Bundle, generated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table = slides_by_file(generated, tmp_path / "map.csv", lambda number, _: f"slide {number % 12}")
+        found = evaluate(bundle, generated, "test", tmp_path / "out", slide_map=table)
+        written = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+        assert written["interval"] == "95 % by slide: jackknife over 12 slides, Student's t"
+        assert written["data"]["slides"] == written["slides"] == 12
+        (few,) = [warning for warning in written["warnings"] if warning.startswith("Only 12 slides:")]
+        assert few in " ".join(capsys.readouterr().err.split())
+        report = html.unescape(found.report.read_text("utf-8"))
+        assert few in report
+        assert written["interval"] in report
+
+    def test_ten_named_patches_are_refused_and_nothing_is_left(
+        self, bundle: Bundle, generated: Path, tmp_path: Path
+    ) -> None:
+        table = slides_by_file(generated, tmp_path / "map.csv", lambda number, _: "one" if number < 10 else None)
+        with pytest.raises(DataError, match="names 10 of the 128 patches of test, and not the other 118"):
+            evaluate(bundle, generated, "test", tmp_path / "out", slide_map=table, show=False)
+        assert not (tmp_path / "out").exists()
+
+    def test_slides_that_it_leaves_empty_are_counted_everywhere(
+        self, bundle: Bundle, generated: Path, tmp_path: Path
+    ) -> None:
+        table = slides_by_file(
+            generated, tmp_path / "map.csv", lambda number, _: f"s{number % 3}" if number < 10 else ""
+        )
+        found = evaluate(bundle, generated, "test", tmp_path / "out", slide_map=table, show=False)
+        written = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+        assert written["interval"].startswith("95 % by slide for 10 of 128 patches, the rest one by one (too narrow)")
+        assert (written["slides"], written["without_slide"]) == (3, 118)
+        assert any(warning.startswith("118 of 128 patches have no known slide") for warning in written["warnings"])
+        assert "3, and 118 patches whose slide is unknown" in found.report.read_text("utf-8")
+
+    def test_a_class_on_one_slide_has_no_interval_and_says_so(
+        self, bundle: Bundle, generated: Path, tmp_path: Path
+    ) -> None:
+        labels = open_data(generated, show=False)["test"].labels
+        table = slides_by_file(
+            generated, tmp_path / "map.csv", lambda number, _: "all tumour" if labels[number] else f"s{number % 20}"
+        )
+        found = evaluate(bundle, generated, "test", tmp_path / "out", slide_map=table, show=False)
+        written = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+        assert written["auc"]["value"] is not None
+        assert written["auc"]["low"] is None
+        assert "AUC has no interval: it rests on one slide, and without that there is one class only." in found.warnings
+
+
+def test_a_bundle_of_an_earlier_version_has_no_method_for_valid_and_its_report_is_made(
+    bundle: Bundle, generated: Path, tmp_path: Path
+) -> None:
+    valid = {name: value for name, value in bundle.card.metrics["valid"].items() if name != "interval"}
+    earlier = Bundle(bundle.path, bundle.card.model_copy(update={"metrics": {"valid": valid}}))
+    assert evaluate(earlier, generated, "test", tmp_path, resamples=2, show=False).report.exists()
 
 
 def test_a_split_that_is_not_there_is_refused(bundle: Bundle, generated: Path, tmp_path: Path) -> None:

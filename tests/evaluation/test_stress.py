@@ -54,6 +54,23 @@ def test_it_leaves_a_record_and_a_picture_and_the_same_again(bundle: Bundle, gen
     assert (tmp_path / "a" / "stress.json").read_bytes() == (tmp_path / "b" / "stress.json").read_bytes()
 
 
+def test_intervals_are_by_slide_where_slides_are_known(bundle: Bundle, generated: Path, tmp_path: Path) -> None:
+    stress(bundle, generated, "valid", tmp_path, count=60, show=False)
+    record = json.loads((tmp_path / "stress.json").read_text())
+    assert record["interval"].startswith("95 % by slide: jackknife over")
+    assert record["warnings"][0].startswith("Only ")
+
+
+def test_a_class_on_one_slide_has_no_interval_and_is_drawn(bundle: Bundle, generated: Path, tmp_path: Path) -> None:
+    patches = open_data(generated, show=False)["valid"]
+    rows = [f"{id},{'one' if label else id}\n" for id, label in zip(patches.ids, patches.labels, strict=True)]
+    (tmp_path / "map.csv").write_text("id,slide\n" + "".join(rows))
+    data = open_data(generated, slide_map=tmp_path / "map.csv", show=False)
+    points = stress(bundle, data, "valid", tmp_path / "out", count=60, show=False)
+    assert all(point.figures["auc"][1:] == (None, None) for point in points)
+    assert (tmp_path / "out" / "stress.png").exists()
+
+
 def test_patches_of_one_class_are_refused(bundle: Bundle, generated: Path, tmp_path: Path) -> None:
     data = open_data(generated, show=False)
     data["valid"].labels[:] = 1

@@ -156,3 +156,12 @@ def test_the_near_duplicates_of_the_shared_sample_are_found(shared, tmp_path):
         named = {pair for ids in clusters.values() for pair in combinations(sorted(ids), 2)}
         ours = {pair for copies in found.copies for pair in combinations(sorted(copies.ids), 2)}
         assert named == {pair for pair in ours if pair[0].startswith(split)}
+
+
+def test_patches_without_a_known_slide_are_counted(disk):
+    def forget(images, slides):
+        slides["valid"][3] = ""
+
+    found = planted(disk, forget)
+    assert [(s.slides, s.without_slide) for s in found.splits] == [(4, 0), (4, 1), (4, 0)]
+    assert "Patches without a known slide in valid: 1." in found.findings()

@@ -90,7 +90,7 @@ def test_a_row_without_an_id_is_named(disk):
     folder = table_of(disk, "abcdefghij")
     table = folder / "train_labels.csv"
     table.write_text("label,id\n" + "".join(f"{n % 2},{name}\n" for n, name in enumerate("abcdefghij")) + "1\n")
-    with pytest.raises(DataError, match="1 of 11 rows have no image"):
+    with pytest.raises(DataError, match="line 12 has 1 cells"):
         open_data(folder)
 
 
@@ -130,6 +130,56 @@ def test_other_labels_in_the_table_are_refused(disk, label):
     table.write_text(table.read_text().replace(f"{3:040x},1", f"{3:040x},{label}"))
     with pytest.raises(DataError, match="must be 0"):
         open_data(disk.folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("False", "True"), "20 of 20 are not: 'False' (10), 'True' (10)"),
+        (("normal", "tumor"), "20 of 20 are not: 'normal' (10), 'tumor' (10)"),
+        (("0", "tumor"), "10 of 20 are not: 'tumor' (10)"),
+    ],
+)
+def test_words_in_place_of_labels_are_refused_with_those_found(disk, words, said):
+    disk.kaggle(disk.patches(20), [words[label] for label in LABELS])
+    with pytest.raises(DataError) as refused:
+        open_data(disk.folder)
+    assert said in refused.value.what
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "this table is empty"),
+        ("id,label\n", "a head, but no rows"),
+        ("id;label\na;1\n", "separated by semicolons"),
+        ("id,label\na\n", "line 2 has 1 cells"),
+    ],
+)
+def test_a_table_without_rows_or_with_other_separators_is_refused(disk, content, said):
+    disk.kaggle(disk.patches(20), LABELS)
+    (disk.folder / "train_labels.csv").write_text(content)
+    with pytest.raises(DataError, match=said):
+        open_data(disk.folder)
+
+
+@pytest.mark.parametrize("labels", [("0", "1"), ("0.0", "1.0"), (" 0", "1 ")])
+def test_numbers_are_read_however_they_are_written(disk, labels):
+    disk.kaggle(disk.patches(4), [labels[label] for label in (0, 1, 0, 1)])
+    assert open_data(disk.folder, whole=True)["all"].labels.tolist() == [0, 1, 0, 1]
+
+
+def test_ids_may_carry_the_ending_of_their_files(disk):
+    disk.kaggle(disk.patches(4), [0, 1, 0, 1], ["a", "b", "c", "d.tif"])
+    table = disk.folder / "train_labels.csv"
+    table.write_text(table.read_text().replace("a,", "a.tif,").replace("b,", "b.TIF,"))
+    assert open_data(disk.folder, whole=True)["all"].ids.tolist() == ["a", "b", "c", "d.tif"]
+
+
+def test_files_that_begin_with_a_dot_are_no_images(disk):
+    disk.kaggle(disk.patches(4), [0, 1, 0, 1])
+    (disk.folder / "train" / "._a.tif").write_bytes(b"of a Macintosh")
+    assert open_data(disk.folder, whole=True).warnings == ()
 
 
 def test_other_columns_are_refused(disk):

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -209,3 +213,113 @@ def test_a_meta_csv_of_another_length_is_refused(disk):
     meta = disk.folder / f"{STEM}train_meta.csv"
     meta.write_text("".join(meta.read_text().splitlines(keepends=True)[:-1]))
     assert "5 rows here, and 6 labels" in refusal(disk.folder).what
+
+
+def test_slides_of_the_meta_csv_that_are_not_known_stay_so(disk):
+    disk.official("test", disk.patches(6), LABELS, ["camelyon16_test_001"] * 4 + ["", "nan"])
+    assert open_data(disk.folder)["test"].slides.tolist() == ["camelyon16_test_001"] * 4 + ["", ""]
+
+
+def test_a_meta_csv_without_any_slide_names_none(disk):
+    disk.official("train", disk.patches(6), LABELS, [""] * 6)
+    assert open_data(disk.folder)["train"].slides is None
+
+
+class TestFilesThatAreWhole:
+    """Eight gigabytes are not fetched again for a file that nothing is wrong with."""
+
+    def h5(self, disk) -> Path:
+        return disk.official("train", disk.patches(6), LABELS) / f"{STEM}train_x.h5"
+
+    def test_a_file_that_another_program_writes_is_called_locked(self, disk):
+        path = self.h5(disk)
+        hold = f"import h5py, sys\nf = h5py.File({str(path)!r}, 'a')\nprint(flush=True)\nsys.stdin.read()"
+        with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+            writer.stdout.readline()
+            error = refusal(disk.folder)
+            writer.communicate()
+        assert error.what == "this HDF5 file is locked: another program has it open for writing."
+        assert "download" not in error.hint
+        assert len(open_data(disk.folder)["train"]) == 6
+
+    def test_a_file_that_its_writer_did_not_close_is_called_so(self, disk):
+        path = self.h5(disk)
+        with h5py.File(path, "w", libver="latest") as file:
+            file["x"] = disk.patches(6)
+        crash = f"import h5py, os\nf = h5py.File({str(path)!r}, 'a', libver='latest')\nf.flush()\nos._exit(0)"
+        subprocess.run([sys.executable, "-c", crash], check=True)
+        error = refusal(disk.folder)
+        assert "was not closed by the program that wrote it" in error.what
+        assert "h5clear" in error.hint
+
+    def test_a_file_system_without_locks_is_told_what_to_set(self, disk, monkeypatch):
+        self.h5(disk)
+
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "unable to lock file, errno = 37, error message = 'No locks available'")
+
+        monkeypatch.setattr(official.h5py, "File", no_locks)
+        error = refusal(disk.folder)
+        assert "cannot be locked for reading" in error.what
+        assert "HDF5_USE_FILE_LOCKING=FALSE" in error.hint
+
+    def test_a_file_that_may_not_be_read_is_not_called_damaged(self, disk, monkeypatch):
+        path = self.h5(disk)
+
+        def forbidden(self: Path, *_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+        monkeypatch.setattr(Path, "open", forbidden)
+        error = refusal(disk.folder)
+        assert error.what == "cannot be read (Permission denied)."
+        assert str(error.where).startswith(str(path)[:-4])
+        assert "download" not in error.hint
+
+    def test_a_file_of_a_newer_hdf5_is_called_so(self, disk):
+        path = self.h5(disk)
+        content = bytearray(path.read_bytes())
+        content[8] = 9  # the version of the superblock
+        path.write_bytes(content)
+        error = refusal(disk.folder)
+        assert "is of a version that HDF5" in error.what
+        assert "Update h5py" in error.hint
+
+    def test_a_dataset_of_a_newer_hdf5_is_called_so(self, disk):
+        path = self.h5(disk)
+        content = bytearray(path.read_bytes())
+        with h5py.File(path) as file:
+            header = h5py.h5o.get_info(file["x"].id).addr
+        content[header] = 200  # the version of the object's header
+        path.write_bytes(content)
+        assert "is of a version that HDF5" in refusal(disk.folder).what
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_a_filter_that_is_not_installed_is_named(self, disk, packed):
+        path = disk.official("train", disk.patches(6), LABELS, chunks=(2, 96, 96, 3), compression="lzf") / (
+            f"{STEM}train_x.h5"
+        )
+        content = path.read_bytes()
+        start = content.rindex((32000).to_bytes(2, "little"), 0, content.index(b"lzf"))
+        path.write_bytes(content[:start] + (32999).to_bytes(2, "little") + content[start + 2 :])  # one that nobody has
+        if packed:
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+            path.unlink()
+        error = refusal(disk.folder)
+        assert "compressed with a filter that is not installed here (lzf, number 32999)" in error.what
+        assert "h5repack" in error.hint
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "this file is empty"), (b"text" * 99, "not an HDF5 file")])
+def test_what_is_no_hdf5_is_not_called_damaged(disk, content, said):
+    path = disk.official("train", disk.patches(6), LABELS) / f"{STEM}train_x.h5"
+    path.write_bytes(content)
+    error = refusal(disk.folder)
+    assert said in error.what
+    assert "damaged" not in error.what
+
+
+def test_the_sentence_for_a_file_of_the_users_own_does_not_name_our_download(tmp_path):
+    (tmp_path / "mine.h5").write_bytes(b"text")
+    with pytest.raises(DataError) as refused, official.open_hdf5(tmp_path / "mine.h5"):
+        pass
+    assert "sentinode" not in refused.value.hint

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -39,6 +43,15 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(DataError, match="none of those that are read alone"):
         open_data(tmp_path / "a.txt")
+
+
+def test_a_folder_that_may_not_be_read_is_refused_in_words(tmp_path, monkeypatch):
+    def forbidden(self: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        open_data(tmp_path)
 
 
 def test_generated_patches_are_a_toy(generated):

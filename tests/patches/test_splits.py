@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinode.errors import DataError
-from sentinode.patches import open_data
-from sentinode.patches.splits import deal, read_slide_map
+from sentinode.patches.splits import deal
 
 
 @settings(deadline=None)
@@ -73,44 +72,3 @@ def test_patches_of_unknown_slide_go_to_train():
 def test_two_slides_are_too_few():
     with pytest.raises(DataError, match="2 slides cannot be dealt"):
         deal(np.array(["a", "b"]), np.zeros(2, np.uint8), np.array(["x", "y"]))
-
-
-@pytest.mark.parametrize("column", ["slide", "wsi", "wsi_id"])
-def test_a_slide_map_groups_and_silences_the_warning(disk, tmp_path, column):
-    disk.kaggle(disk.patches(20), [0, 1] * 10)
-    table = tmp_path / "map.csv"
-    table.write_text(f"id,{column}\n" + "".join(f"{i:040x},slide{i // 4}\n" for i in range(20)))
-    data = open_data(disk.folder, slide_map=table)
-    assert data.warnings == ()
-    slides = [set(data[split].slides) for split in data.splits]
-    assert sum(len(s) for s in slides) == len(set.union(*slides)) == 5
-
-
-def test_patches_that_the_map_does_not_name_are_counted(disk, tmp_path):
-    disk.kaggle(disk.patches(20), [0, 1] * 10)
-    table = tmp_path / "map.csv"
-    table.write_text("id,wsi\n" + "".join(f"{i:040x},slide{i // 4}\n" for i in range(16)))
-    data = open_data(disk.folder, slide_map=table)
-    assert data.warnings[0].startswith("Leakage: the slide map does not name 4 of 20 patches")
-    unknown = np.isin(data["train"].ids, [f"{i:040x}" for i in range(16, 20)])
-    assert unknown.sum() == 4
-    assert data["train"].slides[unknown].tolist() == data["train"].ids[unknown].tolist()
-
-
-def test_a_map_of_other_patches_is_refused(disk, tmp_path):
-    disk.kaggle(disk.patches(20), [0, 1] * 10)
-    (tmp_path / "map.csv").write_text("id,slide\nsomething,else\n")
-    with pytest.raises(DataError, match="names none of the 20 patches"):
-        open_data(disk.folder, slide_map=tmp_path / "map.csv")
-
-
-def test_a_map_with_other_columns_is_refused(tmp_path):
-    (tmp_path / "map.csv").write_text("patch,case\na,b\n")
-    with pytest.raises(DataError, match="these are patch, case"):
-        read_slide_map(tmp_path / "map.csv")
-
-
-def test_a_map_that_contradicts_itself_is_refused(tmp_path):
-    (tmp_path / "map.csv").write_text("id,slide\na,x\na,y\n")
-    with pytest.raises(DataError, match="a stands twice, with slides x and y"):
-        read_slide_map(tmp_path / "map.csv")

@@ -54,7 +54,7 @@ def evaluate(
     tta: Tta = False,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "float32",
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap behind the intervals.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap behind intervals by patch.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
 ) -> None:
@@ -195,8 +195,8 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
     without = "; valid is without the symmetries averaged" if evaluation.about["tta"] else ""
     table = Table(
         title=f"{card.name}: {scores.n:,} {split} patches, threshold {scores.threshold:.3f}",
-        caption=f"ECE by chance {scores.ece_floor}; before temperature scaling NLL {raw.nll.value:.3f}, "
-        f"Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}{without}",
+        caption=f"Interval: {scores.interval}. ECE by chance {scores.ece_floor}; before temperature scaling "
+        f"NLL {raw.nll.value:.3f}, Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}{without}",
         box=SIMPLE_HEAD,
     )
     table.add_column("figure")
@@ -207,7 +207,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
         table.add_row(
             name,
             f"{_number(known.get('value'))} ({_number(here.value)})",
-            f"{_number(here.low)} to {_number(here.high)}",
+            "-" if math.isnan(here.low) else f"{_number(here.low)} to {_number(here.high)}",
             _number(half.value),
         )
     return table

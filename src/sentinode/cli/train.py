@@ -56,14 +56,17 @@ def train(
     if as_json:
         typer.echo(bundle.card.model_dump_json(indent=2))
         return
-    auc = bundle.card.metrics["valid"]["auc"]
+    valid = bundle.card.metrics["valid"]
+    auc = valid["auc"]
+    interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
     toy = " A toy: it was trained on generated patches." if bundle.card.toy else ""
-    console.print(
-        f"Valid AUC {auc['value']:.4f} ({auc['low']:.4f} to {auc['high']:.4f}), threshold "
-        f"{bundle.card.threshold:.3f} by {bundle.card.threshold_rule}.{toy}\n"
+    threshold = f"{bundle.card.threshold:.3f} by {bundle.card.threshold_rule}"
+    lines = [
+        f"Valid AUC {auc['value']:.4f} ({interval}), threshold {threshold}.{toy}",
+        *(f"Note: {note}" for note in valid["notes"]),
         f"Next: sentinode evaluate {bundle.path} {data} --split test --out {out / 'test'}",
-        markup=False,
-    )
+    ]
+    console.print("\n".join(lines), markup=False)
     typer.echo(bundle.path)
 
 

@@ -96,16 +96,17 @@ def evaluate(
             training never saw.
         out: the folder to write to.
         rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
-        slide_map: a CSV that names the slide of each patch, for intervals by slide, where ``data`` is a path.
+        slide_map: a CSV that names the slide of each patch of the split, for intervals by slide, where ``data`` is a
+            path.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap behind intervals by patch; those by slide need none.
         seed: of the bootstrap.
         show: whether to show progress and warnings on standard error.
 
     Raises:
-        DataError: the data or the split cannot be read.
+        DataError: the data or the split cannot be read, or the slide map does not name all its patches.
         BundleError: the bundle stores no threshold by this rule.
         OutputError: the folder cannot be written.
         DeviceError: no such device or precision.
@@ -121,8 +122,7 @@ def evaluate(
     temperature = bundle.card.temperature
     probabilities = calibrated(margins, temperature)
     raw = calibrated(margins, 1.0)
-    groups = _groups(patches)
-    bootstrap: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
+    bootstrap: dict[str, Any] = {"groups": patches.slides, "resamples": resamples, "seed": seed}
     scores = measure(patches.labels, probabilities, threshold.value, **bootstrap)
     fingerprint = patches.fingerprint()
     warnings = _warnings(bundle, patches, fingerprint, scores)
@@ -144,7 +144,7 @@ def evaluate(
                 "kind": patches.kind,
                 "fingerprint": fingerprint,
                 "toy": patches.toy,
-                "slides": None if groups is None else len(np.unique(groups)),
+                "slides": scores.slides,
             },
             "threshold_rule": threshold.rule,
             "temperature": temperature,
@@ -214,13 +214,6 @@ def _carried(threshold: float, temperature: float) -> float:
     return float(expit(logit(threshold) * temperature)) if 0 < threshold < 1 else threshold
 
 
-def _groups(patches: PatchSet) -> NDArray[np.str_] | None:
-    """The slide of each patch; a patch whose slide is unknown is a slide of its own."""
-    if patches.slides is None or not (patches.slides != "").any():
-        return None
-    return np.where(patches.slides == "", np.char.add("patch ", patches.ids), patches.slides)
-
-
 def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:
     """What a reader of the figures must bear in mind."""
     warnings = []
@@ -247,12 +240,9 @@ def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Score
         warnings.append("A toy: these patches are generated, and the figures say nothing about tissue.")
     elif bundle.card.toy:
         warnings.append("A toy: the model was trained on generated patches and knows nothing about tissue.")
-    if scores.resampled == "patch":
-        warnings.append(
-            "The intervals are by patch, since no slides are known: patches of one slide are alike, so the "
-            "intervals are too narrow."
-        )
+    warnings += scores.notes
     warnings += [f"{NAMES[name][0]} is undefined: {why}." for name, why in scores.undefined.items()]
+    warnings += [f"{NAMES[name][0]} has no interval: {why}." for name, why in scores.no_interval.items()]
     return (*warnings, *patches.warnings)
 
 

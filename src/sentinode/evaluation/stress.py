@@ -23,8 +23,8 @@ from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.patches import ALL, PATCH_SIZE, PatchData, open_data
 from sentinode.prediction import read_ahead
-from sentinode.progress import bar
-from sentinode.scoring import calibrated, measure
+from sentinode.progress import bar, console
+from sentinode.scoring import Scores, calibrated, measure
 
 FIGURES = ("auc", "accuracy", "nll")
 
@@ -93,11 +93,11 @@ DISTURBANCES = {
 
 @dataclass(frozen=True)
 class StressPoint:
-    """How good the bundle is at one level of one disturbance: each figure as value, low and high."""
+    """How good the bundle is at one level of one disturbance: each figure as value, low and high (None for none)."""
 
     disturbance: str
     level: float
-    figures: dict[str, tuple[float, float, float]]
+    figures: dict[str, tuple[float | None, ...]]
 
 
 def stress(
@@ -125,7 +125,7 @@ def stress(
         count: patches to take, at random; all where there are fewer.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        resamples: of the bootstrap behind the intervals.
+        resamples: of the bootstrap behind the intervals, which are by slide where slides are known.
         seed: of the choice of patches and of the bootstrap.
         show: whether to show progress on standard error.
 
@@ -138,6 +138,7 @@ def stress(
     patches = data[split]
     rows = np.sort(np.random.default_rng(seed).permutation(len(patches))[:count])
     images, labels = patches.images[rows], patches.labels[rows]
+    slides = None if patches.slides is None else patches.slides[rows]
     if len(np.unique(labels)) < 2:
         raise DataError("these patches are of one class only.", where=data.path, hint="Take more: --patches.")
     folder = make_folder(Path(out))
@@ -146,28 +147,35 @@ def stress(
 
     with bar("Disturbing patches", total, show=show) as shown:
 
-        def score(disturbance: Disturbance | None, level: float = 0) -> dict[str, tuple[float, float, float]]:
+        def score(disturbance: Disturbance | None, level: float = 0) -> Scores:
             margins = []
             for batch in read_ahead(_disturbed(images, disturbance, level, engine.batch)):
                 margins.append(engine.margins(batch))
                 shown.advance(len(batch))
             said = calibrated(np.concatenate(margins), card.temperature)
-            scores = measure(labels, said, card.threshold, resamples=resamples, seed=seed)
-            figures = {name: getattr(scores, name) for name in FIGURES}
-            return {name: (figure.value, figure.low, figure.high) for name, figure in figures.items()}
+            return measure(labels, said, card.threshold, groups=slides, resamples=resamples, seed=seed)
 
         as_it_is = score(None)
         points = []
         for name, disturbance in DISTURBANCES.items():
-            points.append(StressPoint(name, disturbance.untouched, as_it_is))
+            points.append(StressPoint(name, disturbance.untouched, _figures(as_it_is)))
             for level in disturbance.levels:
-                points.append(StressPoint(name, level, score(disturbance, level)))
+                points.append(StressPoint(name, level, _figures(score(disturbance, level))))
     about = {"bundle": bundle.fingerprint, "split": split, "patches": len(rows), "seed": seed, "engine": engine.name}
-    record = {**about, "points": [asdict(point) for point in points]}
+    intervals = {"interval": as_it_is.interval, "warnings": list(as_it_is.notes)}
+    record = {**about, **intervals, "points": [asdict(point) for point in points]}
     write_text(folder / "stress.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
     with whole_file(folder / "stress.png") as staged:
         draw(points).savefig(staged, dpi=110)
+    if show:
+        for note in as_it_is.notes:
+            console.print("Note:", style="yellow", end=" ")
+            console.print(note, markup=False)
     return points
+
+
+def _figures(scores: Scores) -> dict[str, tuple[float | None, ...]]:
+    return {name: tuple(getattr(scores, name).as_dict().values()) for name in FIGURES}
 
 
 def _disturbed(
@@ -187,7 +195,7 @@ def draw(points: list[StressPoint]) -> Figure:
         mine = sorted((point for point in points if point.disturbance == name), key=lambda point: point.level)
         levels = [point.level for point in mine]
         for key, colour in (("auc", "#b5338a"), ("accuracy", "#3f6fb5")):
-            value, low, high = np.array([point.figures[key] for point in mine]).T
+            value, low, high = np.array([point.figures[key] for point in mine], float).T  # None becomes NaN
             axis.plot(levels, value, color=colour, marker="o", markersize=3, label=key.replace("auc", "AUC"))
             axis.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.axvline(disturbance.untouched, color="#888", linewidth=0.8, linestyle=":")

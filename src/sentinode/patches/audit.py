@@ -36,6 +36,7 @@ class SplitAudit:
     patches: int
     tumour: int
     slides: int | None
+    without_slide: int = 0
     black: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
     corrupt: dict[str, str] = field(default_factory=dict)
@@ -102,6 +103,8 @@ class Audit:
         if differ := [copies for copies in self.copies if copies.labels_differ]:
             found.append(f"Groups of copies with both labels: {len(differ):,}, such as {_and(differ[0].ids[:2])}.")
         for split in self.splits:
+            if split.without_slide:
+                found.append(f"Patches without a known slide in {split.split}: {split.without_slide:,}.")
             if split.corrupt:
                 name, why = next(iter(split.corrupt.items()))
                 found.append(f"Corrupt patches in {split.split}: {len(split.corrupt):,}, such as {name}: {why}")
@@ -164,8 +167,9 @@ def _look_through(
     shown: Bar,
 ) -> SplitAudit:
     """Read every patch once, and fill in its descriptor, its digest and whether it can be read."""
-    slides = None if part.slides is None else len(np.unique(part.slides[part.slides != ""]))
-    found = SplitAudit(split, len(part.labels), int(part.labels.sum()), slides)
+    known = None if part.slides is None else part.slides[part.slides != ""]
+    slides, unknown = (None, 0) if known is None else (len(np.unique(known)), len(part.labels) - len(known))
+    found = SplitAudit(split, len(part.labels), int(part.labels.sum()), slides, unknown)
     for rows, images in _batches(part, found):
         cells[rows] = describe(images)
         readable[rows] = True

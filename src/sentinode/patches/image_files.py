@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinode.errors import DataError
 from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
-from sentinode.patches.source import SPLIT_NAMES, Part, Source, checked_labels, read_head
+from sentinode.patches.source import SPLIT_NAMES, Part, Source
+from sentinode.patches.table import read_table
 from sentinode.progress import Bar
 
 IMAGE_ENDINGS = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -41,11 +44,15 @@ CLASS_FOLDERS = {
 """What the folders of a class may be called; case, spaces and hyphens do not matter."""
 
 
-def image_name(path: str) -> str:
-    """What an image is called: its path without folders, of whichever system, and without an image's ending."""
-    name = path.replace("\\", "/").rpartition("/")[2]
+def without_ending(name: str) -> str:
+    """The name of an image file without its ending; any other name as it is."""
     stem, dot, ending = name.rpartition(".")
     return stem if stem and f"{dot}{ending}".lower() in IMAGE_ENDINGS else name
+
+
+def image_name(path: str) -> str:
+    """What an image is called: its path without folders, of whichever system, and without an image's ending."""
+    return without_ending(path.replace("\\", "/").rpartition("/")[2])
 
 
 class ImageFiles:
@@ -83,8 +90,7 @@ def find_kaggle(path: Path) -> Source | None:
     table = path if path.is_file() else path / KAGGLE_LABELS
     if table.name != KAGGLE_LABELS or not table.is_file():
         return None
-    ids, values = _kaggle_table(table)
-    labels = checked_labels(np.array(values), table)
+    ids, labels = _kaggle_table(table)
     folder = table.parent / "train"
     if not folder.is_dir():
         raise DataError(
@@ -135,23 +141,27 @@ def _named_images(ids: Sequence[str], folder: Path, table: Path) -> list[Path | 
     return found
 
 
-def _kaggle_table(path: Path) -> tuple[list[str], list[float]]:
-    read_head(path)
+def _kaggle_table(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
+    """The ids and the labels."""
+    rows = read_table(path, ("id",), ("label",))
+    labels = [_number(cell) for _, cell in rows]
+    if any(label not in (0, 1) for label in labels):
+        counts = Counter(cell for (_, cell), label in zip(rows, labels, strict=True) if label not in (0, 1))
+        found = ", ".join(f"{cell!r} ({count:,})" for cell, count in counts.most_common(5))
+        raise DataError(
+            f"labels must be 0 (normal) or 1 (tumour); {counts.total():,} of {len(rows):,} are not: "
+            f"{found}{', ...' if len(counts) > 5 else ''}.",
+            where=path,
+            hint="Write 0 and 1 into the column 'label', in place of words.",
+        )
+    return [id for id, _ in rows], np.array(labels).astype(np.uint8)
+
+
+def _number(cell: str) -> float:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if not {"id", "label"} <= set(table.fieldnames or ()):
-                raise DataError(f"the columns must be 'id,label'; they are {table.fieldnames}.", where=path)
-            rows = [(row["id"], row["label"]) for row in table]
-    except UnicodeDecodeError as error:
-        raise DataError("this is not a text table.", where=path) from error
-    values = []
-    for number, (_, label) in enumerate(rows, start=2):
-        try:
-            values.append(float(label))
-        except (TypeError, ValueError):
-            raise DataError(f"the label in line {number:,} is {label!r}; it must be 0 or 1.", where=path) from None
-    return [name or "" for name, _ in rows], values
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def find_folder(path: Path) -> Source | None:

@@ -7,7 +7,7 @@ present.
 from __future__ import annotations
 
 import contextlib
-import csv
+import errno
 import gzip
 import hashlib
 import io
@@ -23,7 +23,9 @@ from sentinode.errors import DataError
 from sentinode.patches.cache import unpacked
 from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.pixels import BATCH, PATCH_BYTES, SHAPE, MappedImages, write_stream
-from sentinode.patches.source import Part, Source, checked_labels, read_head
+from sentinode.patches.slide_map import known_slide
+from sentinode.patches.source import MAY_NOT_READ, Part, Source, checked_labels, read_head
+from sentinode.patches.table import read_table
 from sentinode.progress import Bar
 
 STEM = "camelyonpatch_level_2_split_"
@@ -86,11 +88,12 @@ def swap(source: Source) -> str | None:
         return None
     for split, part in source.parts.items():
         if part.slides is not None:
-            of_test = np.char.startswith(part.slides, TEST_SLIDE)
+            known = part.slides[part.slides != ""]
+            of_test = np.char.startswith(known, TEST_SLIDE)
             if split == "test" and not of_test.all():
-                return f"the test split holds slides such as {part.slides[~of_test][0]}, not {TEST_SLIDE}*"
+                return f"the test split holds slides such as {known[~of_test][0]}, not {TEST_SLIDE}*"
             if split != "test" and of_test.any():
-                return f"the {split} split holds slides such as {part.slides[of_test][0]}"
+                return f"the {split} split holds slides such as {known[of_test][0]}"
         other = {"valid": "test", "test": "valid"}.get(split)
         if other and part.where.stat().st_size < 1 << 20:
             published = PUBLISHED_MD5.get(part.where.name.replace(split, other))
@@ -174,7 +177,7 @@ class Hdf5Pixels:
                 try:
                     yield from data[start : start + BATCH]
                 except OSError as error:
-                    raise _damaged(self._path, error) from error
+                    raise unreadable_hdf5(self._path, error) from error
 
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
@@ -242,12 +245,12 @@ def gunzip(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
 @contextlib.contextmanager
 def open_hdf5(path: Path, content: io.BytesIO | None = None) -> Iterator[h5py.File]:
     """An HDF5 file, or one held in memory, with its errors in the user's words."""
-    if content is None:
-        read_head(path)
+    if content is None and not read_head(path):
+        raise DataError("this file is empty.", where=path, hint=_fetch_again(path))
     try:
         file = h5py.File(content if content is not None else path, "r")
     except OSError as error:
-        raise _damaged(path, error) from error
+        raise unreadable_hdf5(path, error) from error
     with file:
         yield file
 
@@ -260,23 +263,88 @@ def _apart(path: Path, images: int, labels: int) -> DataError:
     )
 
 
-def _damaged(path: Path, error: OSError) -> DataError:
-    if "truncated" in str(error):
-        return DataError("this HDF5 file is truncated.", where=path, hint=DAMAGED)
-    return DataError(f"this is not an HDF5 file, or it is damaged ({error}).", where=path, hint=DAMAGED)
+def unreadable_hdf5(path: Path, error: OSError | KeyError) -> DataError:
+    """Why HDF5 cannot read a file. Only a file that is damaged, or is something else, has to be fetched again."""
+    what = str(error)
+    if "unable to lock file" in what:
+        return _locked(path, error)
+    if "already open for write" in what:
+        return DataError(
+            "this HDF5 file is open for writing, or was not closed by the program that wrote it.",
+            where=path,
+            hint="Wait until that program is done. If it was stopped, 'h5clear -s FILE' of the HDF5 tools makes the "
+            "file readable; then see whether its content is whole.",
+        )
+    if isinstance(error, PermissionError):
+        return DataError("cannot be read (Permission denied).", where=path, hint=MAY_NOT_READ)
+    if "signature not found" in what:
+        return DataError("this is not an HDF5 file, whatever its name says.", where=path, hint=_fetch_again(path))
+    if "truncated" in what:
+        return DataError("this HDF5 file is truncated.", where=path, hint=_fetch_again(path))
+    if "version" in what:
+        return DataError(
+            f"this HDF5 file is of a version that HDF5 {h5py.version.hdf5_version} does not know ({what}).",
+            where=path,
+            hint="It was written by a newer HDF5, or is damaged. Update h5py, or write the file in an older format "
+            "(h5py's libver='earliest').",
+        )
+    return DataError(f"this HDF5 file is damaged ({what}).", where=path, hint=_fetch_again(path))
+
+
+def _locked(path: Path, error: OSError | KeyError) -> DataError:
+    if getattr(error, "errno", None) in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
+        return DataError(
+            "this HDF5 file is locked: another program has it open for writing.",
+            where=path,
+            hint="Wait until that program is done, or close it. The file itself need not be damaged.",
+        )
+    return DataError(
+        f"this HDF5 file cannot be locked for reading ({error}).",
+        where=path,
+        hint="Some network file systems have no locks. Where nothing writes to the file, set the environment variable "
+        "HDF5_USE_FILE_LOCKING=FALSE and run the same command again.",
+    )
+
+
+def _fetch_again(path: Path) -> str:
+    return DAMAGED if path.name.startswith(STEM) else "Fetch it, or write it, again."
 
 
 def dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     """A dataset by its name.
 
     Raises:
-        DataError: there is none of this name.
+        DataError: there is none of this name, or it cannot be read.
     """
-    found = file.get(name)
+    try:
+        found = file[name]
+    except KeyError as error:
+        if "doesn't exist" not in str(error):
+            raise unreadable_hdf5(path, error) from error
+        found = None
     if not isinstance(found, h5py.Dataset):
         held = ", ".join(repr(key) for key in file) or "nothing"
         raise DataError(f"there is no dataset {name!r} in this file; it holds {held}.", where=path)
+    refuse_unknown_filters(found, path)
     return found
+
+
+def refuse_unknown_filters(data: h5py.Dataset, path: Path) -> None:
+    """
+    Raises:
+        DataError: the dataset is compressed in a way that this installation of HDF5 cannot undo.
+    """
+    plan = data.id.get_create_plist()
+    for number in range(plan.get_nfilters()):
+        code, _, _, name = plan.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            raise DataError(
+                f"{data.name} is compressed with a filter that is not installed here "
+                f"({name.decode(errors='replace') or 'without a name'}, number {code}).",
+                where=path,
+                hint="Write the file again with gzip, where the filter is installed: 'h5repack -f GZIP=1 FILE NEW' of "
+                "the HDF5 tools does so.",
+            )
 
 
 def _labels(path: Path) -> NDArray[np.uint8]:
@@ -289,19 +357,12 @@ def _labels(path: Path) -> NDArray[np.uint8]:
         try:
             return checked_labels(data[()].reshape(-1), path)
         except OSError as error:
-            raise _damaged(path, error) from error
+            raise unreadable_hdf5(path, error) from error
 
 
-def _slides(path: Path, count: int) -> NDArray[np.str_]:
-    read_head(path)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        if "wsi" not in (table.fieldnames or []):
-            raise DataError(
-                f"the column 'wsi' (the slide of each patch) is missing; there are {table.fieldnames}.",
-                where=path,
-            )
-        slides = np.array([row["wsi"] for row in table], dtype=str)
+def _slides(path: Path, count: int) -> NDArray[np.str_] | None:
+    """The slide of each patch, an empty string where it is not known; None where none is."""
+    slides = np.array([known_slide(cell) for (cell,) in read_table(path, ("wsi",))])
     if len(slides) != count:
         raise DataError(f"{len(slides):,} rows here, and {count:,} labels: they do not belong together.", where=path)
-    return slides
+    return slides if (slides != "").any() else None

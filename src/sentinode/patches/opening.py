@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,16 @@ from sentinode.patches import image_files, official, parquet
 from sentinode.patches.cache import cache_folder, unpacked
 from sentinode.patches.patch_set import ALL, SPLITS, PatchSet
 from sentinode.patches.pixels import MappedImages
-from sentinode.patches.source import Part, Source
-from sentinode.patches.splits import deal, read_slide_map, slides_of
+from sentinode.patches.slide_map import SlideMap, full_names, read_slide_map
+from sentinode.patches.source import MAY_NOT_READ, Part, Source
+from sentinode.patches.splits import deal
 
 
 class PatchData:
     """Labelled patches and their splits; index it by ``train``, ``valid``, ``test`` or ``all``.
 
-    Labels, ids and slides are read when it is opened. Pixels are unpacked, where they must be, when a split
-    is first asked for, so that evaluating on test does not wait for train.
+    Labels and ids are read when it is opened. When a split is first asked for, its pixels are unpacked, where they
+    must be, and the slide map must name each of its patches: evaluating on test does not depend on train.
 
     Attributes:
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
@@ -41,17 +43,18 @@ class PatchData:
         dealt: NDArray[np.str_] | None,
         *,
         incomplete: Mapping[str, int] | None = None,
-        slide_map: Path | None = None,
+        slides: SlideMap | None = None,
         warnings: tuple[str, ...] = (),
         cache: Path,
         show: bool = True,
     ) -> None:
         self.kind, self.path, self.toy = source.kind, source.path, source.toy
         self.own_splits = source.own_splits
-        self.slide_map, self.warnings = slide_map, warnings
+        self.slide_map, self.warnings = slides.path if slides else None, warnings
         present = dealt if dealt is not None else source.parts if source.own_splits else (ALL,)
         self.splits = tuple(split for split in (*SPLITS, ALL) if split in present)
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
+        self._slides = slides
         self._cache, self._show = cache, show
         self._images: dict[str, MappedImages] = {}
 
@@ -59,7 +62,7 @@ class PatchData:
         """The patches of one split.
 
         Raises:
-            DataError: there is no such split, or its pixels cannot be read.
+            DataError: there is no such split, its pixels cannot be read, or the slide map does not name every patch.
         """
         if split not in self.splits:
             raise DataError(f"there is no split {split!r} here; there is {' and '.join(self.splits)}.", where=self.path)
@@ -72,19 +75,32 @@ class PatchData:
             )
         name = split if self.own_splits else ""
         part = self._source.parts[name]
+        rows = None if self._dealt is None else np.flatnonzero(self._dealt == split)
+        slides = self._slides_of(name, split, rows)
         whole = PatchSet(
             images=self._unpacked(name, part),
             labels=part.labels,
             ids=part.ids,
-            # A patch of unknown slide is taken for a slide of its own.
-            slides=None if part.slides is None else np.where(part.slides == "", part.ids, part.slides),
             split=split,
             source=self.path,
             kind=self.kind,
             toy=self.toy,
             warnings=self.warnings,
         )
-        return whole if self._dealt is None else whole.subset(np.flatnonzero(self._dealt == split))
+        return replace(whole if rows is None else whole.subset(rows), slides=slides)
+
+    def _slides_of(self, name: str, split: str, rows: NDArray[np.int64] | None) -> NDArray[np.str_] | None:
+        """The slides of a split, which is these rows of a part, or all of it."""
+        part = self._source.parts[name]
+        chosen = slice(None) if rows is None else rows
+        if self._slides is None:
+            return None if part.slides is None else part.slides[chosen]
+        names = full_names(name, part.ids[chosen].tolist())
+        return self._slides.of(names, self._names, f"the {len(names):,} patches of {split}")
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return _all_names(self._source)
 
     def assignment(self) -> dict[str, str]:
         """The split of each patch by its id, where the splits were dealt here; else empty.
@@ -119,7 +135,8 @@ def open_data(
         path: a folder with the official HDF5 files (or ``.h5.gz``), with Kaggle's ``train_labels.csv`` and
             ``train/``, with class folders of images (perhaps below split folders), or with Parquet shards; or
             one such file.
-        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``).
+        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``). Dealing needs it
+            whole; else it must name all patches of the splits that are asked for.
         seed: how data without splits is dealt 80/10/10.
         assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, in place of
             dealing. Patches that it does not name are left out. Data that names its own splits keeps them.
@@ -133,8 +150,9 @@ def open_data(
     """
     source = find_source(Path(path), cache_folder(cache))
     official.refuse_swap(source)
-    if slide_map is not None:
-        source = _with_slides(source, slide_map)
+    slides = None if slide_map is None else read_slide_map(slide_map)
+    if slides is not None:
+        slides.refuse_other_data(_all_names(source))
     warnings = list(source.warnings)
     dealt: NDArray[np.str_] | None = None
     incomplete: dict[str, int] = {}
@@ -143,13 +161,15 @@ def open_data(
         if assignment is not None:
             dealt, incomplete = _stored(part, assignment, source.path, warnings)
         else:
-            dealt = deal(part.ids, part.labels, part.slides, seed)
-            warnings += _leakage(part)
+            names = _all_names(source)
+            of_patch = slides.of(names, names, f"the {len(names):,} patches") if slides else None
+            dealt = deal(part.ids, part.labels, of_patch, seed)
+            warnings += _leakage(of_patch)
     return PatchData(
         source,
         dealt,
         incomplete=incomplete,
-        slide_map=slide_map,
+        slides=slides,
         warnings=tuple(warnings),
         cache=cache_folder(cache),
         show=show,
@@ -160,8 +180,17 @@ def find_source(path: Path, cache: Path) -> Source:
     """Look what kind of data lies at a path.
 
     Raises:
-        DataError: nothing is there, or no kind that is known; it says what was looked for and what was seen.
+        DataError: nothing is there, or nothing of a known kind (it says what was looked for and what was seen), or it
+            may not be read.
     """
+    try:
+        return _look(path, cache)
+    except PermissionError as error:
+        where = error.filename or path
+        raise DataError("cannot be read (Permission denied).", where=where, hint=MAY_NOT_READ) from error
+
+
+def _look(path: Path, cache: Path) -> Source:
     if not path.exists():
         raise DataError("there is nothing here.", where=path, hint="Check the path for a typing error.")
     readers: tuple[Callable[[], Source | None], ...] = (
@@ -197,23 +226,22 @@ def _seen(path: Path) -> str:
     return f"There is {names}{f' and {len(inside) - 6:,} more' if len(inside) > 6 else ''}."
 
 
-def _with_slides(source: Source, path: Path) -> Source:
-    slide_map = read_slide_map(path)
-    parts = {name: replace(part, slides=slides_of(part.ids, slide_map, path)) for name, part in source.parts.items()}
-    return replace(source, parts=parts)
+def _all_names(source: Source) -> list[str]:
+    return [name for split, part in source.parts.items() for name in full_names(split, part.ids.tolist())]
 
 
-def _leakage(part: Part) -> list[str]:
-    if part.slides is None:
+def _leakage(slides: NDArray[np.str_] | None) -> list[str]:
+    """What to fear where patches are dealt: ``slides`` is the slide of each, or None where no slides are known."""
+    if slides is None:
         return [
             "Leakage: the slides of these patches are unknown, so patches of one slide lie on both sides of "
             "the split, and figures on valid and test will look better than they are. Name a slide map with "
             "--slides (a CSV with the columns id and slide) to split by slide."
         ]
-    unknown = int((part.slides == "").sum())
+    unknown = int((slides == "").sum())
     if unknown:
         return [
-            f"Leakage: the slide map does not name {unknown:,} of {len(part.slides):,} patches. They are put "
+            f"Leakage: the slide map leaves the slide of {unknown:,} of {len(slides):,} patches empty. They are put "
             "into train, and may share a slide with valid or test."
         ]
     return []

@@ -47,7 +47,8 @@ class PatchSet:
         images: uint8 (N, 96, 96, 3) RGB, lazily read; index with a slice or an array of row numbers.
         labels: uint8 (N,), 1 where the centre 32 x 32 pixels hold at least one pixel of tumour.
         ids: str (N,), unique within the split and the same on every machine.
-        slides: str (N,) naming the slide of each patch, or None where that is unknown.
+        slides: str (N,) naming the slide of each patch, an empty string where it is unknown; None where no slides are
+            known.
         split: ``train``, ``valid``, ``test`` or ``all``.
         source: the path that the user gave.
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.

@@ -23,6 +23,9 @@ SPLIT_NAMES = {
 }
 """The names under which files and folders present a split."""
 
+MAY_NOT_READ = "Nothing need be damaged: ask the owner for the right to read it, or on Unix try 'chmod -R u+rX' on it."
+"""What to do where reading is not permitted."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -107,7 +110,8 @@ def read_head(path: Path, size: int = 512) -> bytes:
         with path.open("rb") as file:
             head = file.read(size)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror}).", where=path) from error
+        hint = MAY_NOT_READ if isinstance(error, PermissionError) else None
+        raise DataError(f"cannot be read ({error.strerror}).", where=path, hint=hint) from error
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
         raise DataError(

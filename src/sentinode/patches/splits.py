@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path, PurePosixPath
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
 from sentinode.patches.patch_set import SPLITS
-from sentinode.patches.source import read_head
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
-SLIDE_COLUMNS = ("slide", "wsi", "wsi_id", "slide_id")
 
 
 def deal(
@@ -77,44 +72,3 @@ def _by_slide(slides: NDArray[np.str_], labels: NDArray[np.uint8], rng: np.rando
         of_slide[slide] = chosen
         held[chosen] += counts[slide]
     return np.array(SPLITS)[of_slide][of_patch]
-
-
-def read_slide_map(path: Path) -> dict[str, str]:
-    """The slide of each patch, from a CSV with the columns ``id`` and ``slide`` (or ``wsi``, ``wsi_id``).
-
-    Raises:
-        DataError: the columns are others, or an id stands twice with different slides.
-    """
-    read_head(path)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        columns = table.fieldnames or []
-        named = next((column for column in SLIDE_COLUMNS if column in columns), None)
-        if "id" not in columns or named is None:
-            raise DataError(
-                f"a slide map needs the columns 'id' and 'slide' (or 'wsi'); these are {', '.join(columns)}.",
-                where=path,
-            )
-        found: dict[str, str] = {}
-        for row in table:
-            if found.setdefault(row["id"], row[named]) != row[named]:
-                raise DataError(
-                    f"{row['id']} stands twice, with slides {found[row['id']]} and {row[named]}.", where=path
-                )
-    return found
-
-
-def slides_of(ids: NDArray[np.str_], slide_map: dict[str, str], path: Path) -> NDArray[np.str_]:
-    """The slide of each patch, by its id or by the name of its file; an empty string where it is unknown.
-
-    Raises:
-        DataError: the map names none of these patches.
-    """
-    slides = [slide_map.get(name) or slide_map.get(PurePosixPath(name).stem, "") for name in ids.tolist()]
-    if not any(slides):
-        raise DataError(
-            f"this slide map names none of the {len(ids):,} patches (such as {ids[0]}).",
-            where=path,
-            hint="Its column 'id' must hold the ids of the patches: Kaggle's, or paths in the data folder.",
-        )
-    return np.array(slides)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sentinode.errors import DataError
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
-from sentinode.patches.official import open_hdf5
+from sentinode.patches.official import open_hdf5, refuse_unknown_filters
 from sentinode.patches.parquet import open_parquet
 from sentinode.patches.patch_set import MPP, PATCH_SIZE
 from sentinode.patches.pixels import BATCH, SHAPE, Decoded, decode_any_size, in_threads
@@ -164,6 +164,7 @@ def _hdf5(path: Path, scale: float | None) -> Iterator[Patch]:
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
     for data in [file[key] for key in ("x", *file) if key in file]:
         if isinstance(data, h5py.Dataset) and data.dtype == np.uint8 and data.shape[3:] == (3,):
+            refuse_unknown_filters(data, path)
             return data
     held = ", ".join(f"{key} {getattr(data, 'shape', '')}".strip() for key, data in file.items())
     raise DataError(

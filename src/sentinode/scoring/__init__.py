@@ -9,8 +9,10 @@ from sentinode.scoring.calibration import (
     fit_temperature,
     reliability,
 )
+from sentinode.scoring.counts import FIGURES
 from sentinode.scoring.figure import Figure
-from sentinode.scoring.metrics import FIGURES, Curve, Scores, auc, measure, pr_curve, roc_curve
+from sentinode.scoring.intervals import cluster_interval, effective_clusters
+from sentinode.scoring.metrics import Curve, Scores, auc, measure, pr_curve, roc_curve
 from sentinode.scoring.operating_point import RULES, choose_threshold, parse_rule
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
     "auc",
     "calibrated",
     "choose_threshold",
+    "cluster_interval",
     "ece_floor",
+    "effective_clusters",
     "fit_platt",
     "fit_temperature",
     "measure",

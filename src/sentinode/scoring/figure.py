@@ -15,8 +15,8 @@ class Figure:
 
     Attributes:
         value: the estimate on the data as they are.
-        low: the 2.5th percentile over the resamples.
-        high: the 97.5th percentile.
+        low: the lower limit of the interval.
+        high: the upper limit.
     """
 
     value: float

@@ -1,0 +1,82 @@
+"""CSV tables with a head, read strictly: whatever could shift or lose a cell is refused by name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentinode.errors import DataError
+from sentinode.patches.source import read_head
+
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What stands between the cells of tables that are not separated by commas."""
+
+
+def read_table(path: Path, *columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Some columns of a CSV table, row by row; cells lose the spaces around them, rows without any text are skipped.
+
+    Args:
+        path: UTF-8, with or without a byte-order mark, cells separated by commas, the first line the head.
+        columns: for each column that is wanted, its possible names in lower case. Case and spaces in the head do not
+            matter. Of several that are there the first is taken.
+
+    Returns:
+        A tuple for each row, with a cell for each column.
+
+    Raises:
+        DataError: the file cannot be read, is no such table, lacks a column or has no rows, or the length of a row
+            differs from that of the head.
+    """
+    if not read_head(path):
+        raise DataError("this table is empty.", where=path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file, strict=True)
+            head = [cell.strip().lower() for cell in next(rows, [])]
+            at = _places(head, columns, path)
+            found = []
+            for row in rows:
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    _check_length(cells, head, rows.line_num, path)
+                    found.append(tuple(cells[index] for index in at))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"this is not a table in UTF-8 ({error.reason} at byte {error.start:,}).",
+            where=path,
+            hint="Save it as CSV in UTF-8, with commas between the cells.",
+        ) from error
+    except csv.Error as error:
+        raise DataError(f"line {rows.line_num:,} is not CSV ({error}).", where=path) from error
+    if not found:
+        raise DataError("this table has a head, but no rows.", where=path)
+    return found
+
+
+def _places(head: list[str], columns: Sequence[Sequence[str]], path: Path) -> list[int]:
+    """Where each of the columns stands."""
+    found = [next((name for name in names if name in head), None) for names in columns]
+    if None in found:
+        needed = ",".join(names[0] for names in columns)
+        lacking = " or ".join(repr(name) for name in columns[found.index(None)])
+        text = "\n".join(head)
+        separator = next((word for sign, word in SEPARATORS.items() if sign in text), None)
+        raise DataError(
+            f"the columns '{needed}' are needed, and {lacking} is missing; these are {', '.join(head) or 'none'}.",
+            where=path,
+            hint=f"Its cells are separated by {separator}: save it as CSV with commas." if separator else None,
+        )
+    for name in found:
+        if name is not None and head.count(name) > 1:
+            raise DataError(f"the column {name!r} stands twice.", where=path, hint="Remove or rename one of the two.")
+    return [head.index(name) for name in found if name is not None]
+
+
+def _check_length(cells: list[str], head: list[str], line: int, path: Path) -> None:
+    if len(cells) < len(head) or any(cells[len(head) :]):
+        raise DataError(
+            f"line {line:,} has {len(cells)} cells, and the head has {len(head)} columns.",
+            where=path,
+            hint="A cell that holds a comma needs quotation marks around it.",
+        )

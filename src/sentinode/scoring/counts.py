@@ -1,0 +1,122 @@
+"""The figures of patches, from how many of each class have each score: every figure follows from these counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinode.scoring.calibration import bin_counts
+
+Floats = NDArray[np.float64]
+Counts = tuple[Floats, Floats]
+"""Float (K,) and float (K,): how many normal and how many tumour patches have each distinct score."""
+
+FIGURES: Final = (
+    "auc",
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "average_precision",
+    "nll",
+    "brier",
+    "ece",
+)
+"""The figures, in the order in which they are shown."""
+
+CLIP: Final = 1e-7
+"""Probabilities are held this far from 0 and 1 in the negative log-likelihood, which a single sure error
+would otherwise make infinite."""
+
+REASONS: Final = {
+    "auc": "one class only",
+    "precision": "no patch was called tumour",
+    "recall": "no tumour patch",
+    "specificity": "no normal patch",
+    "f1": "no tumour patch, and none was called tumour",
+    "average_precision": "no tumour patch",
+}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Patches, counted by score.
+
+    Attributes:
+        scores: float (K,), the distinct probabilities, ascending.
+        cell: int (N,), 2 k + label of each patch, k being the place of its probability among the scores.
+        threshold: P(tumour) from which a patch is called tumour.
+    """
+
+    scores: Floats
+    cell: NDArray[np.int64]
+    threshold: float
+
+    @classmethod
+    def of(cls, labels: NDArray[np.int64], probabilities: Floats, threshold: float) -> Counted:
+        """Count patches: int (N,) of 0 and 1, and float (N,)."""
+        scores, rank = np.unique(probabilities, return_inverse=True)
+        return cls(scores, 2 * rank + labels, threshold)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Of all patches."""
+        return counts(self.cell, len(self.scores))
+
+    def of_rows(self, rows: NDArray[np.int64]) -> Counts:
+        """Of some patches; a row that stands several times counts so often."""
+        return counts(self.cell[rows], len(self.scores))
+
+    def figures(self, counted: Counts) -> list[float]:
+        """The value of each of ``FIGURES``; NaN where it is undefined."""
+        normal, tumour = counted
+        scores = self.scores
+        n = normal.sum() + tumour.sum()
+        tn, fp, fn, tp = self.confusion(counted)
+        clipped = np.clip(scores, CLIP, 1 - CLIP)
+        return [
+            area(normal, tumour),
+            (tp + tn) / n,
+            _ratio(tp, tp + fp),
+            _ratio(tp, tp + fn),
+            _ratio(tn, tn + fp),
+            _ratio(2 * tp, 2 * tp + fp + fn),
+            _average_precision(normal, tumour),
+            float(-(tumour @ np.log(clipped) + normal @ np.log1p(-clipped)) / n),
+            float((tumour @ (1 - scores) ** 2 + normal @ scores**2) / n),
+            bin_counts(scores, tumour, normal).error,
+        ]
+
+    def confusion(self, counted: Counts) -> tuple[int, int, int, int]:
+        """tn, fp, fn, tp; a score equal to the threshold is called tumour."""
+        normal, tumour = counted
+        cut = int(np.searchsorted(self.scores, self.threshold))
+        return int(normal[:cut].sum()), int(normal[cut:].sum()), int(tumour[:cut].sum()), int(tumour[cut:].sum())
+
+
+def counts(cell: NDArray[np.int64], scores: int) -> Counts:
+    """How many normal and tumour patches have each of so many distinct scores; ``cell`` is that of :class:`Counted`."""
+    table = np.bincount(cell, minlength=2 * scores).astype(np.float64).reshape(scores, 2)
+    return table[:, 0].copy(), table[:, 1].copy()
+
+
+def area(normal: Floats, tumour: Floats) -> float:
+    """Area under the ROC curve (Mann and Whitney's U, ties counted half); NaN where there is one class only."""
+    below = np.cumsum(normal) - normal / 2
+    return _ratio(float(tumour @ below), float(tumour.sum() * normal.sum()))
+
+
+def _average_precision(normal: Floats, tumour: Floats) -> float:
+    tp, called = np.cumsum(tumour[::-1]), np.cumsum((tumour + normal)[::-1])
+    precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
+    return _ratio(float(tumour[::-1] @ precision), float(tumour.sum()))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

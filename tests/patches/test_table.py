@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sentinode.errors import DataError
+from sentinode.patches.table import read_table
+
+SLIDE = ("slide", "wsi")
+
+
+def table(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,slide\na,x\nb,y\n",
+        "\ufeffid,slide\r\na,x\r\nb,y",  # as Excel writes it
+        "ID, Slide\n a , x \nb,y\n",
+        "slide,id\nx,a\ny,b\n",
+        ",id,note,wsi\n0,a,one,x\n1,b,,y\n",  # as pandas writes it
+        "id,slide\na,x\n\n,\nb,y\n \n",  # blank rows
+        'id,slide\n"a","x"\nb,y,\n',
+        "wsi,id,slide\nother,a,x\nother,b,y\n",  # the first of a column's names that is there
+    ],
+)
+def test_a_table_is_read_whatever_the_order_case_and_spaces_of_its_head(tmp_path, content):
+    assert read_table(table(tmp_path, content), ("id",), SLIDE) == [("a", "x"), ("b", "y")]
+
+
+def test_a_cell_may_hold_a_comma_in_quotation_marks_and_may_be_empty(tmp_path):
+    assert read_table(table(tmp_path, 'id,slide\n"a, b",\n'), ("id",), SLIDE) == [("a, b", "")]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "this table is empty"),
+        ("id,slide\n", "a head, but no rows"),
+        ("id,slide\n,\n \n", "a head, but no rows"),
+        ("name,class\na,1\n", "the columns 'id,slide' are needed, and 'id' is missing; these are name, class"),
+        ("id,class\na,1\n", "'slide' or 'wsi' is missing; these are id, class"),
+        ("a,x\nb,y\n", "'id' is missing; these are a, x"),  # no head at all
+        ("id;slide\na;x\n", "separated by semicolons"),
+        ("id\tslide\na\tx\n", "separated by tabs"),
+        ("id,slide,slide\na,x,y\n", "the column 'slide' stands twice"),
+        ("id,slide\na,x\nb\n", "line 3 has 1 cells, and the head has 2 columns"),
+        ("id,slide\na,x,y\n", "line 2 has 3 cells"),
+        ('id,slide\na,"x\n', "line 2 is not CSV"),
+        ("id,slide\na,\xe9\n".encode("latin-1"), "not a table in UTF-8"),
+        ("id,slide\na,x\n".encode("utf-16"), "not a table in UTF-8"),
+        ("<!DOCTYPE html><html>sign in</html>", "this is a web page"),
+    ],
+)
+def test_what_could_lose_or_shift_a_cell_is_refused_by_name(tmp_path, content, said):
+    path = table(tmp_path, content)
+    with pytest.raises(DataError, match=said) as refused:
+        read_table(path, ("id",), SLIDE)
+    assert refused.value.where == path
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path / "absent.csv", ("id",))
