@@ -31,7 +31,7 @@ from sentinode.model.classifier import Classifier, build
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import bar, console
 from sentinode.recipes import Recipe
-from sentinode.scoring import auc, calibrated, choose_threshold, fit_platt, fit_temperature, measure
+from sentinode.scoring import RULES, auc, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -46,7 +46,6 @@ from sentinode.training.logbook import Logbook
 from sentinode.training.optimisation import moving_average
 
 RECIPE = "recipe.toml"
-STANDARD_RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
 VALID_BATCH = 128
 IDENTITY = {
     "recipe": "hyperparameters",
@@ -341,7 +340,7 @@ class Run:
                 chosen_on="valid",
                 n=len(labels),
             )
-            for name in dict.fromkeys((*STANDARD_RULES, rule))
+            for name in dict.fromkeys((*RULES, rule))
         }
         scores = measure(labels, probabilities, thresholds[rule].value, groups=self.valid.slides)
         card = bundles.Card(
