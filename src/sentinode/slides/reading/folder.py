@@ -150,17 +150,19 @@ def name_slides(slides: Sequence[Path]) -> dict[str, Path]:
         left = [slide for slide in left if slide not in alone]
     for slide in left:
         digest = _content(slide)
-        name = next(name for name in (_named(slide, digest[:8]), _named(slide, digest)) if name.casefold() not in named)
+        name = _named(slide, digest[:8])
+        if name.casefold() in named:  # another stem, of which the same name was made
+            name = _named(slide, hashlib.sha256(digest.encode() + os.fsencode(slide.stem)).hexdigest())
         named[name.casefold()] = name, slide
     return dict(sorted(named.values(), key=lambda each: each[1]))
 
 
 def _without_copies(slides: Iterable[Path]) -> list[Path]:
     """The slides, sorted; of those that agree in stem and content the first."""
-    stems = Counter(_named(slide).casefold() for slide in slides)
+    stems = Counter(slide.stem.casefold() for slide in slides)
     first: dict[tuple[str, str], Path] = {}
     for slide in sorted(slides):
-        stem = _named(slide).casefold()
+        stem = slide.stem.casefold()
         first.setdefault((stem, _content(slide) if stems[stem] > 1 else ""), slide)
     return list(first.values())
 
