@@ -39,7 +39,7 @@ def batch(tmp_path):
         (maps / name).mkdir(parents=True)
         probability = blob(15, 20, *boxes)
         probability[-1, -1] = 0.6
-        write_map(maps / name, made_map(probability, name=f"{name}.tif"))
+        write_map(maps / name, made_map(probability, name=f"{name}.tif", file=slides / f"{name}.tif"))
         state = SlideState(name, str(slides / f"{name}.tif"), DONE)
         (maps / name / MANIFEST).write_text(json.dumps(dataclasses.asdict(state)))
         asap(truth / f"{name}.xml", *([square(96, 96, 288)] if boxes else []))

@@ -12,6 +12,7 @@ import typer
 
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
+from sentinode.names import aligned, printable
 from sentinode.progress import console
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def scan(
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
     from sentinode.slides.batch import scan as run
-    from sentinode.slides.results.summary import write_summary
+    from sentinode.slides.results.summary import PAGE
     from sentinode.slides.scanning.manifest import DONE
 
     bundle, slides = open_model(paths)
@@ -62,12 +63,11 @@ def scan(
         precision=precision,
         tta=tta,
     )
-    page = write_summary(out)
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)
     console.print(
         f"{len(states) - failed} of {len(states)} slides done. Probabilities assume that {prior:.1%} of the "
-        f"tissue's windows show tumour (--prior).\nLook at {page}",
+        f"tissue's windows show tumour (--prior).\nLook at {out / PAGE}",
         markup=False,
     )
     if failed:
@@ -80,8 +80,6 @@ def _table(states: Sequence[SlideState]) -> str:
     for state in states:
         windows = "" if state.windows is None else f"{state.windows}"
         tissue = "" if state.tissue_mm2 is None else f"{state.tissue_mm2:.1f}"
-        reason = (state.reason or "").replace("\n", " ")
+        reason = printable((state.reason or "").replace("\n", " "))
         rows.append((state.name, state.state, windows, tissue, reason))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = ("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(rows)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
+from sentinode.names import aligned
 from sentinode.progress import console
 
 if TYPE_CHECKING:
@@ -64,11 +65,13 @@ def lesions(
             )
         )
     else:
+        rows = []
         for name, totals in found.slides.items():
             score = "no tissue" if totals.score is None else f"{totals.score:.4f}"
-            typer.echo(f"{name}  {score}  {totals.category}  {totals.largest_um / 1000:.2f} mm")
-        for patient in found.patients:
-            typer.echo(f"{patient.name}  {patient.stage}")
+            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm"))
+        for table in (rows, [(patient.name, patient.stage) for patient in found.patients]):
+            if table:
+                typer.echo(aligned(table))
     console.print(f"The pages begin at {found.page}.", markup=False)
     if found.failed:
         raise typer.Exit(EXIT_PARTIAL if found.slides else EXIT_REFUSED)

@@ -12,21 +12,12 @@ from slide_files import tissue_picture, write_tiff
 from sentinode.errors import OutputError, SlideError
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.results import lesions as finding
 from sentinode.slides.results.lesions import NEGATIVE, find_lesions
-from sentinode.slides.results.outputs import (
-    DICOM,
-    GEOJSON,
-    HEATMAP,
-    OME_TIFF,
-    SMALL,
-    TABLE,
-    TOTALS,
-    read_totals,
-    write_outputs,
-)
+from sentinode.slides.results.outputs import GEOJSON, OME_TIFF, OUTPUTS, TABLE, TOTALS, read_totals, write_outputs
 from sentinode.slides.scanning.tissue import find_tissue
 
-FILES = {HEATMAP, SMALL, GEOJSON, TABLE, TOTALS, OME_TIFF, DICOM}
+FILES = set(OUTPUTS)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +58,13 @@ def test_the_same_map_gives_the_same_bytes(slide, tmp_path):
         write_outputs(tmp_path / name, slide, map, tissue)
     for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_a_map_is_smoothed_once(slide, tmp_path, monkeypatch):
+    smooth, calls = finding.smooth, []
+    monkeypatch.setattr(finding, "smooth", lambda *args, **options: calls.append(1) or smooth(*args, **options))
+    write_outputs(tmp_path, slide, *a_map(slide, (5, 5, 10, 10)))
+    assert len(calls) == 1
 
 
 def test_a_slide_without_tissue_has_no_score_and_all_files(slide, tmp_path):

@@ -6,7 +6,6 @@ and its ``regions`` cuts many in order, in threads, decoding each tile of the fi
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import threading
@@ -23,11 +22,12 @@ from PIL import Image, ImageCms
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.containers import open_pyramid
-from sentinode.slides.reading.dicom_series import base_files, slide_file
+from sentinode.slides.reading.dicom_series import slide_file
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Level, Pixels, Pyramid
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .mrxs .scn .bif .vms .vmu .svslide .dcm".split()  # noqa: SIM905
+    ".svs .tif .tiff .btf .tf8 .ndpi .mrxs .scn .bif .vms .vmu .svslide .dcm".split()  # noqa: SIM905
 )
 """Endings by which a slide in a folder is known; a flat picture has to be named by itself."""
 
@@ -61,22 +61,6 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
     except BaseException:
         pyramid.close()
         raise
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over a file's size and 64 pieces of 64 KiB spread evenly: the same wherever the file lies.
-
-    Of a DICOM series it is that of the finest instance, whichever is named; of one in parts, over all of them.
-    """
-    digest, piece = hashlib.sha256(), 1 << 16
-    for part in base_files(path):
-        size = part.stat().st_size
-        digest.update(str(size).encode())
-        with part.open("rb") as file:
-            for i in range(64):
-                file.seek(max(size - piece, 0) * i // 63)
-                digest.update(file.read(piece))
-    return digest.hexdigest()
 
 
 class Slide:
@@ -147,7 +131,7 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the slide is, wherever it lies: see :func:`fingerprint`."""
+        """What the slide is, wherever it lies: see :mod:`sentinode.slides.reading.fingerprint`."""
         return fingerprint(self.path)
 
     def region(self, x: float, y: float, width: int, height: int, mpp: float) -> Pixels:

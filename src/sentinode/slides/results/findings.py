@@ -8,6 +8,7 @@ from pathlib import Path
 from sentinode.errors import SentinodeError, SlideError
 from sentinode.progress import console, track
 from sentinode.slides.reading.annotations import Annotations, find_annotations, read_annotations
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.results.lesions import SIGMA_UM
 from sentinode.slides.results.outputs import Totals, read_totals, write_outputs
@@ -48,6 +49,9 @@ def write_findings(
 ) -> Findings:
     """Write every slide's files again, the batch's pages and, given the nodes, the patients' stages.
 
+    A slide whose file is gone, or is not the one that the map was made of, fails: nothing is drawn over it, and the
+    files that an earlier call left stay.
+
     Args:
         batch: the folder of a scan.
         sigma_um: standard deviation of the smoothing in microns.
@@ -69,6 +73,7 @@ def write_findings(
         folder = batch / state.name
         try:
             map = open_map(folder)
+            _require_scanned(Path(state.slide), map)
             drawn = _drawn(truth, state.name, map, scale)
             with open_slide(state.slide, mpp=map.slide_mpp) as slide:
                 write_outputs(folder, slide, map, find_tissue(slide), truth=drawn, sigma_um=sigma_um)
@@ -78,9 +83,27 @@ def write_findings(
             console.print(f"Failed: {error}", markup=False)
     patients: tuple[Patient, ...] = ()
     if nodes is not None:
-        patients = stage_patients(nodes, {name: of_slide.category for name, of_slide in totals.items()})
+        categories = {name: of_slide.category for name, of_slide in totals.items()}
+        files = {name: of_slide.slide for name, of_slide in totals.items()}
+        patients = stage_patients(nodes, categories, files=files)
         write_stages(batch / STAGES, patients)
-    return Findings(totals, patients, failed, write_summary(batch, patients=patients))
+    return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
+
+
+def _require_scanned(slide: Path, map: ProbabilityMap) -> None:
+    """Refuse a slide that is gone, or another than the one that the map was made of."""
+    if not slide.is_file():
+        raise SlideError(
+            "the slide is no longer there.",
+            where=slide,
+            hint="Bring it back, or scan it where it lies now with the same --out: a map of the same slide is kept.",
+        )
+    if fingerprint(slide) != map.slide.fingerprint:
+        raise SlideError(
+            "this is not the file that was scanned: it was replaced or changed since.",
+            where=slide,
+            hint="Scan it again with the same --out, or put the scanned file back.",
+        )
 
 
 def _drawn(truth: Path | None, name: str, map: ProbabilityMap, scale: float) -> Annotations | None:

@@ -36,6 +36,7 @@ from sentinode.slides.scanning.tissue import Tissue
 HEATMAP, SMALL = "heatmap.png", "small.png"
 GEOJSON, TABLE, TOTALS = "lesions.geojson", "lesions.csv", "lesions.json"
 OME_TIFF, DICOM = "probability.ome.tif", "probability.dcm"
+OUTPUTS = (HEATMAP, SMALL, GEOJSON, TABLE, TOTALS, OME_TIFF, DICOM)
 
 FORMAT = 1
 

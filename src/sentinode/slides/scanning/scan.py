@@ -27,6 +27,7 @@ from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import Engine
+from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
@@ -34,13 +35,11 @@ from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecor
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
 STRIDE = 32
-"""Pixels between windows at the bundle's resolution, unless told otherwise: the side of the square that a
-label
-speaks of, so that every point of the tissue is in the centre of one window."""
+"""Pixels between windows at the bundle's resolution, unless told otherwise: the side of the square that a label
+covers, so that every point of the tissue is in the centre of one window."""
 
 PRIOR = 0.05
-"""Share of tumour among windows of tissue, unless told otherwise. PatchCamelyon has a half; Camelyon16's
-tumor_001
+"""Share of tumour among windows of tissue, unless told otherwise. PatchCamelyon has a half; Camelyon16's tumor_001
 has 0.006, slides with a macrometastasis have more, and most slides have none."""
 
 COARSEST = 1.5
@@ -154,7 +153,9 @@ def scan_slide(
         mpp=card.mpp,
         threshold=float(expit(logit(card.threshold) + shift)),
         prior=prior,
-        slide=SlideRecord(slide.path.name, slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds),
+        slide=SlideRecord(
+            printable(slide.path.name), slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds
+        ),
         bundle=bundle.fingerprint,
         engine=engine.name,
     )
