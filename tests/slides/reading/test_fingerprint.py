@@ -7,9 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-import pydicom
 import pytest
-from slide_files import tissue_picture, write_dicom
+from dicom_files import write_dicom
+from slide_files import tissue_picture
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.fingerprint import fingerprint
@@ -95,31 +95,27 @@ def test_the_files_that_a_hamamatsu_slide_lists_count(tmp_path: Path, ending: st
     assert fingerprint(path) != before
 
 
-def write_instance(path: Path, *, series: str, instance: str, seed: int) -> Path:
+def write_instance(path: Path, *, series: str, side: int, seed: int) -> Path:
     path.parent.mkdir(exist_ok=True)
-    write_dicom(path, tissue_picture(64, 64, seed=seed), tile=32, order="TILED_FULL")
-    stated = pydicom.dcmread(path)
-    stated.SeriesInstanceUID, stated.SOPInstanceUID = series, instance
-    stated.file_meta.MediaStorageSOPInstanceUID = instance
-    stated.save_as(path)
-    return path
+    spacing = 0.972 * 64 / side
+    return write_dicom(
+        path, tissue_picture(side, side, seed=seed), tile=32, mpp=spacing, series=series, uid=f"{series}.{side}"
+    )
 
 
 @pytest.mark.parametrize("ending", [".dcm", ".DCM", "", ".1234"])
-def test_all_instances_of_a_dicom_series_count_and_whichever_is_named_stands_for_it(
-    tmp_path: Path, ending: str
-) -> None:
-    first = write_instance(tmp_path / "s" / f"one{ending}", series="1.2", instance="1.2.1", seed=1)
+def test_all_levels_of_a_dicom_series_count_and_whichever_is_named_stands_for_it(tmp_path: Path, ending: str) -> None:
+    first = write_instance(tmp_path / "s" / f"one{ending}", series="1.2", side=64, seed=1)
     alone = fingerprint(first)
-    second = write_instance(tmp_path / "s" / f"two{ending}", series="1.2", instance="1.2.2", seed=2)
+    second = write_instance(tmp_path / "s" / f"two{ending}", series="1.2", side=32, seed=2)
     assert fingerprint(first) == fingerprint(second) != alone
     before = fingerprint(first)
-    write_instance(tmp_path / "s" / f"other{ending}", series="1.3", instance="1.3.1", seed=3)
+    write_instance(tmp_path / "s" / f"other{ending}", series="1.3", side=64, seed=3)
     assert fingerprint(first) == before
     # A copy under other names, in another order.
     for path, name in ((first, "z"), (second, "a")):
         (tmp_path / "copy").mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / "copy" / f"{name}{ending}")
     assert fingerprint(tmp_path / "copy" / f"z{ending}") == before
-    write_instance(second, series="1.2", instance="1.2.2", seed=4)
+    write_instance(second, series="1.2", side=32, seed=4)
     assert fingerprint(first) != before
