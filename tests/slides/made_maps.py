@@ -20,10 +20,12 @@ def made_map(
     prior: float = 0.5,
     name: str = "made.tif",
     mpp: float = MPP,
+    bounds: tuple[int, int, int, int] | None = None,
 ) -> ProbabilityMap:
     """A map of these probabilities on a slide that its windows just cover."""
     array = np.asarray(probability, np.float32)
-    slide = SlideRecord(name, round(array.shape[1] * stride), round(array.shape[0] * stride), mpp, fingerprint="5" * 64)
+    width, height = (round(side * stride) for side in array.shape[::-1])
+    slide = SlideRecord(name, width, height, mpp, fingerprint="5" * 64, bounds=bounds)
     return ProbabilityMap(
         array, stride, (stride / 2, stride / 2), MPP, threshold, prior, slide, bundle="b" * 64, engine="made"
     )

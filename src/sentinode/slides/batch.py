@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -40,6 +41,7 @@ from sentinode.slides.scanning.manifest import (
     read_settings,
     read_state,
     read_states,
+    settle_coordinates,
 )
 from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.scanning.scan import PRIOR, STRIDE, lay_grid, scan_slide
@@ -63,6 +65,7 @@ def scan(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
@@ -80,6 +83,8 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
+        whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
+            states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
@@ -98,6 +103,9 @@ def scan(
     card = bundle.card
     settings = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc, engine="")
     settings, engine = _join_batch(out, settings, bundle, device, precision, tta)
+    coordinates = settle_coordinates(out, whole_slide_coordinates)
+    if make is write_outputs:
+        make = partial(write_outputs, whole_slide_coordinates=coordinates)
     names = name_slides(found)
     work = _Work(bundle, engine, settings, out, make, show)
     taken = [(name, path) for name, path in names.items() if not work.attempt(name, path, wait=False)]
