@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from slide_files import halved, tissue_picture, write_scn, write_tiff
 
 from sentinode.errors import SlideError
@@ -39,6 +40,18 @@ def test_every_tile_of_every_level_is_the_one_that_is_stored(
         for i, page in enumerate(tiff.pages):
             assert (pyramid.levels[i].downsample_x, pyramid.levels[i].downsample_y) == (2**i, 2**i)
             np.testing.assert_array_equal(whole(pyramid, i), page.asarray())
+    pyramid.close()
+
+
+def test_the_tiles_of_a_level_that_is_hardly_reduced_are_the_stored_ones_too(tmp_path: Path) -> None:
+    picture = tissue_picture(601, 441)
+    smaller = np.asarray(Image.fromarray(picture).resize((481, 353)))
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as tiff:
+        for i, level in enumerate((picture, smaller)):
+            tiff.write(level, photometric="rgb", tile=(64, 64), subfiletype=int(i > 0), metadata=None)
+    pyramid = OpenSlidePyramid(tmp_path / "slide.tif")
+    assert pyramid.levels[1].downsample_x == pyramid.levels[1].downsample_y == 1.25
+    np.testing.assert_array_equal(whole(pyramid, 1), smaller)
     pyramid.close()
 
 

@@ -86,7 +86,7 @@ class OpenSlidePyramid(Pyramid):
         shape = self.levels[level]
         columns = (self._readings(level, i * shape.tile_width, 0) for i in range(shape.columns))
         rows = (self._readings(level, i * shape.tile_height, 1) for i in range(shape.rows))
-        return all(len(readings) == 1 for along in (columns, rows) for readings in along)
+        return all(abs(readings[0][1]) < WHOLE for along in (columns, rows) for readings in along)
 
     def _is_stored(self, level: int) -> bool:
         """Whether the tiles that the file stores for a level are those that OpenSlide shows: looks at five."""
@@ -108,13 +108,16 @@ class OpenSlidePyramid(Pyramid):
         def read(x: int, y: int) -> Pixels:
             return on_white(self._slide.read_region((x, y), level, (width, height)))
 
+        if len(across) == len(down) == 1:
+            return read(across[0][0], down[0][0])
         lines = [_solved([read(x, y) for x, _ in across], across) for y, _ in down]
         return np.asarray(np.clip(np.rint(_solved(lines, down)), 0, WHITE), np.uint8)
 
     def _readings(self, level: int, start: int, axis: int) -> list[Reading]:
-        """Where to read so as to get the pixels of a level from ``start`` on: one reading that copies them, or two.
+        """Where to read so as to get the pixels of a level from ``start`` on, as near as can be.
 
-        Of two, both begin up to a pixel beyond ``start`` to the same side.
+        One reading that copies them, or two that begin up to a pixel beyond ``start`` to the same side. On a level
+        that is hardly reduced there may be no second one; the first then lies within half a level-0 pixel.
         """
         step = self._steps[level]
         if self._region is not None:
@@ -122,9 +125,8 @@ class OpenSlidePyramid(Pyramid):
         near = round(start * step)
         beyond = near / step - start
         other = near + (1 if beyond > 0 else -1)
-        if abs(beyond) < WHOLE or abs(other / step - start) > 1:
-            return [(near, 0.0)]
-        return [(near, beyond), (other, other / step - start)]
+        readings = [(near, beyond), (other, other / step - start)]
+        return readings[:1] if abs(beyond) < WHOLE or abs(readings[1][1]) > 1 else readings
 
 
 def bounds_of(path: Path, properties: Mapping[str, str], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
