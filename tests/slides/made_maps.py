@@ -22,11 +22,13 @@ def made_map(
     name: str = "made.tif",
     mpp: float = MPP,
     file: Path | None = None,
+    bounds: tuple[int, int, int, int] | None = None,
 ) -> ProbabilityMap:
     """A map of these probabilities on a slide that its windows just cover: that in ``file``, or none that there is."""
     array = np.asarray(probability, np.float32)
     content = "5" * 64 if file is None else fingerprint(file)
-    slide = SlideRecord(name, round(array.shape[1] * stride), round(array.shape[0] * stride), mpp, content)
+    width, height = (round(side * stride) for side in array.shape[::-1])
+    slide = SlideRecord(name, width, height, mpp, content, bounds)
     return ProbabilityMap(
         array, stride, (stride / 2, stride / 2), MPP, threshold, prior, slide, bundle="b" * 64, engine="made"
     )

@@ -13,8 +13,10 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
-from slide_files import tissue_picture, write_tiff
+import shapely
+from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
@@ -23,7 +25,7 @@ from sentinode.slides.batch import RESULTS
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import write_findings
-from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.results.outputs import GEOJSON, write_outputs
 from sentinode.slides.results.summary import PAGE
 from sentinode.slides.scanning.manifest import MANIFEST, TISSUE, SlideState, read_states
 from sentinode.slides.scanning.probability_map import open_map
@@ -530,3 +532,52 @@ def test_manifests_alone_hold_times(slides: Path, tmp_path: Path, engine: StandI
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
     manifest = json.loads((tmp_path / "first" / "slide0" / "manifest.json").read_text())
     assert manifest["state"] == "done" and manifest["started"] <= manifest["finished"]
+
+
+# Slides of which the scanner filled a part
+
+
+@pytest.fixture
+def glass(tmp_path: Path) -> Path:
+    """A folder with one slide that states bounds."""
+    (tmp_path / "glass").mkdir()
+    picture = tissue_picture(700, 520, seed=3)
+    dark = np.where(picture[..., 1:2] < 200, picture // 2, picture)  # the stand-in takes what is dark for tumour
+    write_scn(tmp_path / "glass" / "one.scn", dark, corner=(480, 288), glass=(1300, 900))
+    return tmp_path / "glass"
+
+
+def lesions_of(out: Path) -> tuple[str, tuple[float, ...]]:
+    """From where the lesions of a batch's only slide count, and the box around them."""
+    content = json.loads((out / "one" / GEOJSON).read_text())
+    shapes = [shapely.geometry.shape(feature["geometry"]) for feature in content["features"]]
+    return content["sentinode"]["coordinates"], tuple(shapely.total_bounds(shapes))
+
+
+def test_lesions_lie_where_qupath_shows_the_tissue(glass: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(glass, tmp_path / "cropped", make=write_outputs)
+    scan(glass, tmp_path / "whole", make=write_outputs, whole_slide_coordinates=True)
+    assert open_map(tmp_path / "cropped" / "one").slide.bounds == (480, 288, 700, 520)
+    (kind, box), (other_kind, other) = (lesions_of(tmp_path / name) for name in ("cropped", "whole"))
+    assert (kind, other_kind) == ("bounds", "slide")
+    assert tuple(np.subtract(other, box)) == (480, 288, 480, 288)
+    assert -64 < box[0] < 700 and -64 < box[1] < 520
+
+
+def test_a_batch_keeps_to_where_its_lesions_count_from(glass: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)
+    write_scn(glass / "two.scn", tissue_picture(700, 520, seed=4), corner=(480, 288), glass=(1300, 900))
+    scan(glass, tmp_path / "out", make=write_outputs)
+    said = [json.loads((tmp_path / "out" / name / GEOJSON).read_text())["sentinode"] for name in ("one", "two")]
+    assert said == [{"coordinates": "slide"}] * 2
+    with pytest.raises(OutputError, match="count from the corner of the whole slide, and you ask for the other"):
+        scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=False)
+
+
+@pytest.mark.parametrize("asked", [None, False])
+def test_a_batch_begun_without_the_choice_is_not_changed_half_way(
+    glass: Path, tmp_path: Path, engine: StandInEngine, asked: bool | None
+) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=asked)
+    with pytest.raises(OutputError, match="the part that the scanner filled, and you ask for the other"):
+        scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from sentinode.slides.scanning.manifest import SlideState
 
 
+WholeSlide = Annotated[
+    bool | None,
+    typer.Option(
+        "--whole-slide-coordinates/--cropped-coordinates",
+        help="Whether lesions.geojson counts from the slide's corner, or from that of its bounds, where it states any, "
+        "as QuPath does. Without either: the batch's earlier choice, at first the latter.",
+    ),
+]
+
+
 def scan(
     paths: Annotated[
         list[Path],
@@ -38,6 +48,7 @@ def scan(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average the eight symmetries; eight times the work.")] = False,
+    whole_slide_coordinates: WholeSlide = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the slides' states as JSON.")] = False,
 ) -> None:
     """Scan whole slides with a bundle: a probability map for each, and what follows from it.
@@ -62,6 +73,7 @@ def scan(
         device=device,
         precision=precision,
         tta=tta,
+        whole_slide_coordinates=whole_slide_coordinates,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.names import aligned
 from sentinode.progress import console
@@ -44,6 +45,7 @@ def lesions(
     ] = None,
     scale: Scale = 1.0,
     sigma: Annotated[float, typer.Option(metavar="UM", help="Smoothing of the map, in microns.")] = 32.0,
+    whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
 ) -> None:
     """Find the lesions of scanned slides again, write their files and pages, and stage patients.
@@ -52,7 +54,14 @@ def lesions(
     """
     from sentinode.slides.results.findings import write_findings
 
-    found = write_findings(batch, sigma_um=sigma, truth=truth, scale=scale, nodes=nodes)
+    found = write_findings(
+        batch,
+        sigma_um=sigma,
+        truth=truth,
+        scale=scale,
+        nodes=nodes,
+        whole_slide_coordinates=whole_slide_coordinates,
+    )
     if as_json:
         typer.echo(
             json.dumps(

@@ -20,6 +20,9 @@ LABEL_REGION = 32
 MPP = 0.972
 """Microns per pixel of PatchCamelyon: level 2 of Camelyon16's slides, 4 x 0.243."""
 
+SAME_MPP = 0.005
+"""How far two resolutions may differ and still count as the same: pixels are then copied, not interpolated."""
+
 CLASS_NAMES = ("normal", "tumour")
 SPLITS = ("train", "valid", "test")
 ALL = "all"

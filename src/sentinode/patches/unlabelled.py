@@ -19,7 +19,7 @@ from sentinode.errors import DataError
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
 from sentinode.patches.official import open_hdf5, refuse_unknown_filters
 from sentinode.patches.parquet import open_parquet
-from sentinode.patches.patch_set import MPP, PATCH_SIZE
+from sentinode.patches.patch_set import MPP, PATCH_SIZE, SAME_MPP
 from sentinode.patches.pixels import BATCH, SHAPE, Decoded, decode_any_size, in_threads
 
 HDF5_ENDINGS = {".h5", ".hdf5"}
@@ -128,8 +128,8 @@ def fitted(pixels: Decoded, scale: float | None) -> Decoded:
 
     Args:
         pixels: uint8 (H, W, 3), or an error, which is passed on.
-        scale: pixels of the model to a pixel of the image, to resample by before the centre is cut out;
-            None where the image must be a patch already.
+        scale: pixels of the model to a pixel of the image; None where the image must be a patch already. The centre
+            is resampled by it, and copied where it is 1 to half a percent.
     """
     if isinstance(pixels, DataError) or (scale is None and pixels.shape == SHAPE):
         return pixels
@@ -139,17 +139,21 @@ def fitted(pixels: Decoded, scale: float | None) -> Decoded:
             f"{width} x {height} pixels, where 96 x 96 are needed; state the microns per pixel (--mpp) to "
             "have it resampled and its centre taken."
         )
-    size = (round(width * scale), round(height * scale))
-    if min(size) < PATCH_SIZE:
+    if abs(scale - 1) <= SAME_MPP:
+        scale = 1.0
+    if min(round(width * scale), round(height * scale)) < PATCH_SIZE:
         return DataError(
-            f"{width} x {height} pixels are {size[0]} x {size[1]} at the model's resolution, where at least "
-            "96 x 96 are needed."
+            f"{width} x {height} pixels are {round(width * scale)} x {round(height * scale)} at the model's "
+            "resolution, where at least 96 x 96 are needed."
         )
-    image = Image.fromarray(pixels)
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BICUBIC)  # Pillow widens the kernel: no aliasing
-    left, top = (size[0] - PATCH_SIZE) // 2, (size[1] - PATCH_SIZE) // 2
-    return np.asarray(image.crop((left, top, left + PATCH_SIZE, top + PATCH_SIZE)))
+    if scale == 1:
+        left, top = (width - PATCH_SIZE) // 2, (height - PATCH_SIZE) // 2
+        return np.ascontiguousarray(pixels[top : top + PATCH_SIZE, left : left + PATCH_SIZE])
+    # What the patch covers, about the image's own centre; an image that is less than half a pixel short is stretched.
+    across, down = (min(side, PATCH_SIZE / scale) for side in (width, height))
+    box = ((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
+    # Pillow widens the kernel: no aliasing.
+    return np.asarray(Image.fromarray(pixels).resize(SHAPE[:2], Image.Resampling.BICUBIC, box=box))
 
 
 def _hdf5(path: Path, scale: float | None) -> Iterator[Patch]:

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -46,6 +47,7 @@ from sentinode.slides.scanning.manifest import (
     read_batch,
     read_state,
     read_states,
+    settle_coordinates,
     write_batch,
 )
 from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
@@ -77,6 +79,7 @@ def scan(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
@@ -97,6 +100,8 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
+        whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
+            states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
@@ -115,6 +120,9 @@ def scan(
     card = bundle.card
     asked = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc)
     engine = _join_batch(out, asked, bundle, device, precision, tta)
+    coordinates = settle_coordinates(out, whole_slide_coordinates)
+    if make is write_outputs:
+        make = partial(write_outputs, whole_slide_coordinates=coordinates)
     names = name_slides(found)
     _say_copies(found, names)
     work = _Work(bundle, engine, asked, out, make, show)

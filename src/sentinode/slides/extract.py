@@ -344,7 +344,7 @@ def _read(slide: Slide, grid: Grid, places: Places, shown: Bar) -> Iterator[tupl
     order = np.lexsort((places[:, 1], places[:, 0] // (BAND // LABEL_REGION)))
     boxes = [grid.box(slice(r, r + 1), slice(c, c + 1), PATCH_SIZE) for r, c in places[order].tolist()]
     batch: list[NDArray[np.uint8]] = []
-    for i, patch in enumerate(slide.regions(boxes, MPP), start=1):
+    for i, patch in enumerate(slide.regions(boxes, grid.mpp), start=1):
         batch.append(patch)
         shown.advance()
         if len(batch) == READ_AT_ONCE or i == len(boxes):

@@ -10,7 +10,7 @@ from slide_files import tissue_picture, write_tiff
 from sentinode.errors import DataError, SlideError
 from sentinode.slides.results.findings import STAGES, write_findings
 from sentinode.slides.results.lesions import MICRO
-from sentinode.slides.results.outputs import HEATMAP
+from sentinode.slides.results.outputs import GEOJSON, HEATMAP
 from sentinode.slides.results.summary import PAGE
 from sentinode.slides.scanning.manifest import DONE, FAILED, MANIFEST, SlideState
 from sentinode.slides.scanning.probability_map import ARRAY, write_map
@@ -45,6 +45,24 @@ def test_only_scanned_slides_count_and_the_page_shows_the_rest(batch):
 def test_more_smoothing_is_taken_and_recorded(batch):
     found = write_findings(batch, sigma_um=100, show=False)
     assert found.slides["one"].sigma_um == 100
+
+
+def counts_from(batch):
+    return json.loads((batch / "one" / GEOJSON).read_text())["sentinode"]["coordinates"]
+
+
+def test_where_lesions_count_from_is_kept_until_it_is_changed(batch):
+    slide = batch.parent / "one.tif"
+    bounded = made_map(blob(15, 20, (3, 3, 12, 12)), name="one.tif", file=slide, bounds=(64, 32, 500, 400))
+    write_map(batch / "one", bounded)
+    (batch / MANIFEST).write_text('{"format": 1, "stride": 32}')
+    asked = [None, True, None, False, None]
+    found = []
+    for choice in asked:
+        write_findings(batch, whole_slide_coordinates=choice, show=False)
+        found.append(counts_from(batch))
+    assert found == ["bounds", "slide", "slide", "bounds", "bounds"]
+    assert json.loads((batch / MANIFEST).read_text())["stride"] == 32
 
 
 def test_a_map_that_was_changed_fails_alone_and_in_words(batch):

@@ -52,6 +52,24 @@ def test_all_files_are_there_and_say_the_same(slide, tmp_path):
     assert totals.largest_um == pytest.approx(lesions.found[0].diameter_um, abs=0.1)
 
 
+def test_the_totals_say_from_where_the_lesions_count(slide, tmp_path):
+    map, tissue = a_map(slide, (5, 5, 10, 10))
+    bounded = dataclasses.replace(map, slide=dataclasses.replace(map.slide, bounds=(32, 64, 500, 400)))
+    write_outputs(tmp_path / "one", slide, bounded, tissue)
+    write_outputs(tmp_path / "two", slide, bounded, tissue, whole_slide_coordinates=True)
+    assert read_totals(tmp_path / "one").geojson == {"coordinates": "bounds", "bounds": [32, 64, 500, 400]}
+    assert read_totals(tmp_path / "two").geojson == {"coordinates": "slide"}
+
+
+def test_totals_of_an_earlier_version_count_from_the_slides_corner(slide, tmp_path):
+    map, tissue = a_map(slide)
+    write_outputs(tmp_path, slide, map, tissue)
+    record = json.loads((tmp_path / TOTALS).read_text())
+    del record["geojson"]
+    (tmp_path / TOTALS).write_text(json.dumps(record))
+    assert read_totals(tmp_path).geojson == {"coordinates": "slide"}
+
+
 def test_the_same_map_gives_the_same_bytes(slide, tmp_path):
     map, tissue = a_map(slide, (5, 5, 10, 10))
     for name in ("one", "two"):

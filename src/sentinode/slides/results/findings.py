@@ -14,7 +14,7 @@ from sentinode.slides.results.lesions import SIGMA_UM
 from sentinode.slides.results.outputs import Totals, read_totals, write_outputs
 from sentinode.slides.results.staging import Patient, stage_patients, write_stages
 from sentinode.slides.results.summary import write_summary
-from sentinode.slides.scanning.manifest import DONE, read_states
+from sentinode.slides.scanning.manifest import DONE, read_states, settle_coordinates
 from sentinode.slides.scanning.probability_map import ProbabilityMap, open_map
 from sentinode.slides.scanning.tissue import find_tissue
 
@@ -45,6 +45,7 @@ def write_findings(
     truth: Path | None = None,
     scale: float = 1.0,
     nodes: Path | None = None,
+    whole_slide_coordinates: bool | None = None,
     show: bool = True,
 ) -> Findings:
     """Write every slide's files again, the batch's pages and, given the nodes, the patients' stages.
@@ -58,6 +59,8 @@ def write_findings(
         truth: a folder of annotations named like the slides, to draw over the heatmaps where there are any.
         scale: factor from the annotations' coordinates to the slides' level-0 pixels.
         nodes: a CSV with the columns ``slide``, ``node`` and ``patient``; ``stages.csv`` is written.
+        whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
+            states bounds; None for the batch's earlier choice.
         show: whether to show progress.
 
     Raises:
@@ -68,6 +71,7 @@ def write_findings(
     states = [state for state in read_states(batch) if state.state == DONE]
     if not states:
         raise SlideError("there are no scanned slides here.", where=batch, hint="Name the --out folder of a scan.")
+    coordinates = settle_coordinates(batch, whole_slide_coordinates, change=True)
     totals, failed = {}, {}
     for state in track(states, "Finding lesions", len(states), unit="slides", show=show):
         folder = batch / state.name
@@ -76,7 +80,15 @@ def write_findings(
             _require_scanned(Path(state.slide), map)
             drawn = _drawn(truth, state.name, map, scale)
             with open_slide(state.slide, mpp=map.slide_mpp) as slide:
-                write_outputs(folder, slide, map, find_tissue(slide), truth=drawn, sigma_um=sigma_um)
+                write_outputs(
+                    folder,
+                    slide,
+                    map,
+                    find_tissue(slide),
+                    truth=drawn,
+                    sigma_um=sigma_um,
+                    whole_slide_coordinates=coordinates,
+                )
             totals[state.name] = read_totals(folder)
         except SentinodeError as error:
             failed[state.name] = str(error)

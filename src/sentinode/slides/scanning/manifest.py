@@ -19,6 +19,8 @@ FORMAT = 2
 
 MANIFEST, TISSUE = "manifest.json", "tissue.png"
 
+WHOLE_SLIDE = "whole_slide_coordinates"
+
 DONE, FAILED, RUNNING = "done", "failed", "running"
 
 
@@ -128,6 +130,38 @@ def write_batch(manifest: Path, settings: Settings, engine: EngineRecord, *, beg
     """
     record = {"format": FORMAT, "version": __version__, "begun": begun, **asdict(settings), "engine": asdict(engine)}
     write_text(manifest, json.dumps(record, indent=2) + "\n")
+
+
+def settle_coordinates(batch: Path, asked: bool | None, *, change: bool = False) -> bool:
+    """Whether a batch's ``lesions.geojson`` count from the slides' own corners also where these state bounds.
+
+    The batch's manifest keeps the choice, so that all of its slides agree.
+
+    Args:
+        batch: its folder.
+        asked: the choice, or None for the one that the batch was begun with, at first False.
+        change: whether ``asked`` may change an earlier choice.
+
+    Raises:
+        OutputError: the batch was begun with the other choice, or its manifest cannot be written.
+    """
+    manifest = batch / MANIFEST
+    try:
+        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return bool(asked)
+    begun = record.get(WHOLE_SLIDE)
+    chosen = bool(begun) if asked is None else asked
+    if begun not in (None, chosen) and not change:
+        raise OutputError(
+            "the lesions of this batch count from the corner of "
+            f"{'the whole slide' if begun else 'the part that the scanner filled'}, and you ask for the other.",
+            where=batch,
+            hint="Leave the option out, choose another --out, or write all its lesions anew with 'sentinode lesions'.",
+        )
+    if chosen != begun:
+        write_text(manifest, json.dumps({**record, WHOLE_SLIDE: chosen}, indent=2) + "\n")
+    return chosen
 
 
 def read_batch(manifest: Path) -> tuple[Settings, EngineRecord]:

@@ -59,8 +59,8 @@ class ProbabilityMap:
             where there is no tissue.
         stride: level-0 pixels from one window's centre to the next, in x and in y.
         origin: (x, y) of the first window's centre in level-0 pixels.
-        mpp: microns per pixel at which the classifier saw the windows: the bundle's. Level 0's is
-            ``slide_mpp``.
+        mpp: microns per pixel at which the classifier saw the windows: the bundle's, or that of the slide's own
+            level which is within half a percent of it. Level 0's is ``slide_mpp``.
         threshold: the bundle's operating point, carried through the same correction as the probabilities.
         prior: the share of tumour among windows of tissue that the probabilities assume.
         slide: the slide.

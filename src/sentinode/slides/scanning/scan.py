@@ -71,14 +71,22 @@ class Grid:
         return self.step * self.scale
 
     def box(self, rows: slice, columns: slice, window: int) -> Box:
-        """The part of the slide that holds the windows in ``rows`` and ``columns``."""
-        left, top = ((first + 0.5) * self.stride - window / 2 * self.scale for first in (columns.start, rows.start))
+        """The part of the slide that holds the windows in ``rows`` and ``columns``.
+
+        Windows begin at whole pixels. So where ``step`` or ``window`` is odd and the other is not, they lie half a
+        pixel before the middle of their squares.
+        """
+        before = (self.step - window) // 2
+        left, top = ((first * self.step + before) * self.scale for first in (columns.start, rows.start))
         width, height = (self.step * (span.stop - span.start - 1) + window for span in (columns, rows))
         return left, top, width, height
 
 
 def lay_grid(slide: Slide, mpp: float, step: int) -> Grid:
     """The grid that covers a slide with one window for each ``step`` x ``step`` pixels at ``mpp``.
+
+    Where a level of the slide has that resolution to half a percent, the grid takes the level's own, so that its
+    windows are copies of whole pixels all over the slide.
 
     Raises:
         SlideError: the slide's resolution is unknown, or too coarse for ``mpp``.
@@ -89,6 +97,7 @@ def lay_grid(slide: Slide, mpp: float, step: int) -> Grid:
             where=slide.path,
             hint=f"It takes {COARSEST * mpp:.2f} or finer. If the slide is finer than it states, give --mpp.",
         )
+    mpp = slide.windows_mpp(mpp)
     scale = mpp / slide.mpp
     rows, columns = (max(1, math.ceil(side / scale / step - 1e-6)) for side in (slide.height, slide.width))
     return Grid(rows, columns, step, mpp, scale)
@@ -150,7 +159,7 @@ def scan_slide(
         probability=probability,
         stride=grid.stride,
         origin=(grid.stride / 2, grid.stride / 2),
-        mpp=card.mpp,
+        mpp=grid.mpp,
         threshold=float(expit(logit(card.threshold) + shift)),
         prior=prior,
         slide=SlideRecord(
