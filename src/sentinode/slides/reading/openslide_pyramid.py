@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from sentinode.slides.reading.pyramid import Pixels, Pyramid, levels_of, on_white
+from sentinode.samples import on_white
+from sentinode.slides.reading.pyramid import Pixels, Pyramid, levels_of
 
 
 class OpenSlidePyramid(Pyramid):
