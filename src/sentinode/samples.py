@@ -91,8 +91,12 @@ class TiffSamples:
     profile: bytes | None = None
 
     @classmethod
-    def of(cls, tag: Tag) -> TiffSamples:
-        """The meaning of a page's samples by its tags.
+    def of(cls, tag: Tag, significant_bits: int | None = None) -> TiffSamples:
+        """The meaning of a page's samples.
+
+        Args:
+            tag: its tags.
+            significant_bits: how many bits of a sample count, where something beside the tags states it.
 
         Raises:
             PictureError: they are no colours, or it is not stated which.
@@ -109,7 +113,7 @@ class TiffSamples:
         if colours == PALETTE:
             white, palette = WHITE, _palette(tag)
         else:
-            white, palette = _white(tag), None
+            white, palette = _white(tag, significant_bits), None
         if colours != RGB and white != WHITE:
             raise PictureError(f"its {colours} samples have more than 8 bits.", hint=EXPORT)
         alpha = _alpha(tag, channels - CHANNELS[colours])
@@ -202,7 +206,7 @@ def _colours(tag: Tag, colours: str) -> str:
     return colours
 
 
-def _white(tag: Tag) -> int:
+def _white(tag: Tag, significant_bits: int | None) -> int:
     """The value of a full sample."""
     bits = set(_floats(tag(258)) or (1,))
     kinds = set(_floats(tag(339)) or (1,))
@@ -215,10 +219,12 @@ def _white(tag: Tag) -> int:
         )
     full = (1 << int(max(bits))) - 1
     if full == 65535:
-        # Cameras of 12 bits may say how far their samples reach.
-        stated = {int(value) for number in (281, 341) for value in _floats(tag(number))}
-        if len(stated) == 1 and (value := stated.pop()) in {(1 << n) - 1 for n in range(9, 16)}:
-            return value
+        # Cameras of 12 bits may say how far their samples reach. That all 16 count is written without looking.
+        reach = {int(value) for number in (281, 341) for value in _floats(tag(number))} or {
+            (1 << (significant_bits or 16)) - 1
+        }
+        if len(reach) == 1 and reach <= {(1 << n) - 1 for n in range(9, 16)}:
+            return reach.pop()
     return full
 
 

@@ -14,6 +14,7 @@ from slide_files import Pixels, halved, tissue_picture
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.reading.tiff_images import find_slide
 
 SLIDE = tissue_picture(640, 480, seed=1)
 REGION = tissue_picture(520, 500, seed=2)
@@ -102,6 +103,20 @@ def test_a_pyramid_in_sub_directories_is_read(tmp_path: Path) -> None:
     slide = open_slide(tmp_path / "slide.tif")
     assert sizes(slide) == PYRAMID
     np.testing.assert_array_equal(picture(slide), SLIDE)
+
+
+def test_levels_that_are_filled_up_to_whole_tiles_are_levels_up_to_a_single_tile(tmp_path: Path) -> None:
+    # As in Camelyon16, at a sixteenth: tumor_001 has 97,792 x 221,184 pixels, and then 49,152 x 110,592 to 512 x 512.
+    stored = [(6112, 13824), (3072, 6912), (1536, 3584), (768, 1792), (384, 1024), (256, 512), (128, 256), (128, 128)]
+    pages = [
+        page(np.full((height, width, 3), 200, np.uint8), tile=128, reduced=i > 0, compression="zlib")
+        for i, (width, height) in enumerate(stored)
+    ]
+    path = write(tmp_path / "filled.tif", pages)
+    with tifffile.TiffFile(path) as tiff:
+        slide = find_slide(path, tiff)
+    assert [(level.width, level.height) for level in slide.pages] == stored[:6]
+    assert slide.notes == ()
 
 
 def test_a_page_that_is_a_smaller_copy_of_another_shape_is_refused(tmp_path: Path) -> None:
@@ -307,6 +322,15 @@ def test_channels_in_pictures_of_their_own_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "channels.ome.tif"
     tifffile.imwrite(path, SLIDE.transpose(2, 0, 1), photometric="minisblack", metadata={"axes": "CYX"}, ome=True)
     with pytest.raises(SlideError, match="grey"):
+        open_slide(path)
+
+
+def test_the_bits_that_ome_says_count_are_brought_to_eight(tmp_path: Path) -> None:
+    path, twelve = tmp_path / "twelve.ome.tif", (SLIDE.astype(np.uint32) * 4095 // 255).astype(np.uint16)
+    tifffile.imwrite(path, twelve, photometric="rgb", metadata={**physical(0.972), "SignificantBits": 12})
+    np.testing.assert_array_equal(picture(open_slide(path)), SLIDE)
+    path.write_bytes(path.read_bytes().replace(b'SignificantBits="12"', b'SignificantBits="16"'))
+    with pytest.raises(SlideError, match="the upper ones are empty"):
         open_slide(path)
 
 

@@ -97,9 +97,8 @@ def find_slide(path: Path, tiff: tifffile.TiffFile) -> TiffImage:
     merged = _with_levels(path, coloured)
     slide = _choose(path, [image for image in merged if not image.beside] or merged)
     _require_slide(path, slide, images)
-    held = {id(page) for image in merged for page in image.pages}
     others = [image for image in merged if image is not slide]
-    others += [image for image in images if id(image.finest) not in held]
+    others += [image for image in images if not image.has_colours]
     if others:
         named = "; ".join(f"{image}{'' if image.has_colours else ', which has no colours'}" for image in others)
         slide.notes = (f"{slide} is read as the slide. Left out: {named}.",)
@@ -137,25 +136,38 @@ def _ome_images(path: Path, tiff: tifffile.TiffFile) -> Iterator[TiffImage]:
         first = series.levels[0].pages[0]
         if first is None or first.parent is not tiff:
             raise SlideError("its picture lies in another file.", where=path, hint="Export it as one OME-TIFF.")
-        pages = [TiffPage(page.aspage()) for page in (level.pages[0] for level in series.levels) if page is not None]
+        keyframe = series.keyframe
+        header = _header(stated, (keyframe.imagewidth, keyframe.imagelength))
+        levels = [level.pages[0] for level in series.levels]
+        pages = [TiffPage(page.aspage(), header.bits) for page in levels if page is not None]
         pages.sort(key=lambda page: -page.pixels)
-        finest = pages[0]
-        name, mpp = series.name, None
-        while stated:
-            header = stated.pop(0)
-            if header.size == (finest.width, finest.height):
-                name, mpp = header.name, header.mpp
-                break
-        quoted = f"'{name}'" if name else f"page {finest.index + 1}"
-        planes, beside = len(series.levels[0].pages), bool(CALLED_BESIDE.search(name or ""))
-        yield TiffImage(quoted, pages, mpp or finest.mpp, planes, beside)
+        name = header.name or series.name
+        yield TiffImage(
+            f"'{name}'" if name else f"page {pages[0].index + 1}",
+            pages,
+            header.mpp or pages[0].mpp,
+            len(series.levels[0].pages),
+            bool(CALLED_BESIDE.search(name or "")),
+        )
 
 
 @dataclass(frozen=True)
 class _OmeHeader:
-    name: str
-    size: tuple[int, int]
-    mpp: tuple[float, float] | None
+    """What OME-XML says of an image: its name, width and height, microns per pixel, and bits that count."""
+
+    name: str = ""
+    size: tuple[int, int] = (0, 0)
+    mpp: tuple[float, float] | None = None
+    bits: int | None = None
+
+
+def _header(stated: list[_OmeHeader], size: tuple[int, int]) -> _OmeHeader:
+    """The next header of an image of this size; those before it, of images without pixels here, are dropped."""
+    while stated:
+        header = stated.pop(0)
+        if header.size == size:
+            return header
+    return _OmeHeader()
 
 
 def _ome_headers(xml: str | None) -> list[_OmeHeader]:
@@ -166,7 +178,9 @@ def _ome_headers(xml: str | None) -> list[_OmeHeader]:
             pixels = image.find("{*}Pixels")
             if pixels is not None:
                 size = int(pixels.get("SizeX", 0)), int(pixels.get("SizeY", 0))
-                headers.append(_OmeHeader(image.get("Name", ""), size, _ome_mpp(pixels)))
+                bits = pixels.get("SignificantBits", "")
+                known = int(bits) if bits.isdecimal() else None
+                headers.append(_OmeHeader(image.get("Name", ""), size, _ome_mpp(pixels), known))
     return headers
 
 
@@ -189,12 +203,12 @@ def _with_levels(path: Path, images: Sequence[TiffImage]) -> list[TiffImage]:
     merged: list[TiffImage] = []
     for image in images:
         home = None if image.beside else _home(path, image, merged)
-        if home is not None and home.finest.is_tiled == image.finest.is_tiled:
-            home.pages.append(image.finest)
-        else:
+        if home is None or home.finest.is_tiled != image.finest.is_tiled:
             # What copies a tiled picture in one piece is a thumbnail of it, compressed for looking at.
             image.beside = image.beside or home is not None
             merged.append(image)
+        elif not _is_within_a_tile(home.finest, image.finest):
+            home.pages.append(image.finest)
     return merged
 
 
@@ -202,7 +216,7 @@ def _home(path: Path, image: TiffImage, larger: Sequence[TiffImage]) -> TiffImag
     """The image of which this one is a smaller copy: it says so, or it shows the same."""
     page = image.finest
     larger = [one for one in larger if not one.beside]
-    fit = [one for one in larger if _is_smaller_copy(one.pages[-1], page)]
+    fit = [one for one in larger if _is_smaller(one.pages[-1], page) and _is_of_one_shape(one.finest, page)]
     if not page.is_reduced:
         return next((one for one in fit if _shows_the_same(path, one.pages[-1], page)), None)
     # A copy follows its original, whatever other pictures there are. One of another shape is no level of it, and is
@@ -212,12 +226,30 @@ def _home(path: Path, image: TiffImage, larger: Sequence[TiffImage]) -> TiffImag
     return max(before, key=lambda one: one.finest.index, default=next(iter(fit or unfit), None))
 
 
-def _is_smaller_copy(page: TiffPage, other: TiffPage) -> bool:
-    """Whether the other is smaller and of the same shape, give or take what rounding to whole pixels or tiles does."""
-    if other.width >= page.width or other.height >= page.height:
-        return False
-    slack = 0.02 + 2 / min(other.width, other.height)
-    return abs(page.width * other.height / (page.height * other.width) - 1) <= slack
+def _is_smaller(page: TiffPage, other: TiffPage) -> bool:
+    return other.width <= page.width and other.height <= page.height and other.pixels < page.pixels
+
+
+def _is_of_one_shape(page: TiffPage, other: TiffPage) -> bool:
+    """Whether one factor makes the other page of this one, rounded to whole pixels or filled up to whole tiles."""
+    (x, to_x), (y, to_y) = (
+        (full / (side + 1), full / max(side - (tile if tile and side % tile == 0 else 1), 0.5))
+        for full, side, tile in (
+            (page.width, other.width, other.page.tilewidth),
+            (page.height, other.height, other.page.tilelength),
+        )
+    )
+    return max(x, y) <= min(to_x, to_y) * 1.02
+
+
+def _is_within_a_tile(page: TiffPage, other: TiffPage) -> bool:
+    """Whether a smaller copy was filled up to a single tile, so that nobody can say by how much it is reduced.
+
+    Camelyon16's coarsest levels are; no scan reads so coarse a level.
+    """
+    single = other.width == other.page.tilewidth or other.height == other.page.tilelength
+    ratios = page.width / other.width, page.height / other.height
+    return single and abs(ratios[0] / ratios[1] - 1) > 0.02 + 2 / min(other.width, other.height)
 
 
 def _shows_the_same(path: Path, finer: TiffPage, coarser: TiffPage) -> bool:

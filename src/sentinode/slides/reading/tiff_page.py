@@ -75,9 +75,11 @@ class TiffPage:
         orientation: 1 for upright, to 8, as in Exif.
         mpp: microns per pixel in x and y as stored, or None.
         description: what its writer says of it.
+        significant_bits: how many bits of a sample count, where OME-XML states it.
     """
 
-    def __init__(self, page: tifffile.TiffPage) -> None:
+    def __init__(self, page: tifffile.TiffPage, significant_bits: int | None = None) -> None:
+        self.significant_bits = significant_bits
         self.page, self.tag, self.index = page, tags_of(page), page._index[0]
         self.width, self.height = page.imagewidth, page.imagelength
         self.is_tiled = page.is_tiled
@@ -105,7 +107,7 @@ class TiffTiles:
     """
 
     def __init__(self, path: Path, page: TiffPage) -> None:
-        self.meaning = TiffSamples.of(page.tag)
+        self.meaning = TiffSamples.of(page.tag, page.significant_bits)
         raw = page.page
         tile = (raw.tilewidth, raw.tilelength) if page.is_tiled else (page.width, min(raw.rowsperstrip, page.height))
         (self.level,) = levels_of([(page.width, page.height)], [tile])
