@@ -205,6 +205,17 @@ def test_two_pictures_that_may_each_be_the_slide_are_refused_by_name(tmp_path: P
         opened(tmp_path, page(SLIDE, mpp=0.972), *others)
 
 
+def test_a_larger_picture_of_no_stated_size_may_be_the_slide_as_well(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match="cannot be told which is the slide"):
+        opened(tmp_path, page(SLIDE, tile=None), page(PHOTO, tile=None, mpp=0.972))
+
+
+def test_all_that_is_left_out_is_named(tmp_path: Path) -> None:
+    flagged = [page(PHOTO, tile=None, subfiletype=kind) for kind in (1, 9)]  # as the label and the macro of an SVS
+    (note,) = opened(tmp_path, page(SLIDE), page(HALF), *flagged).notes
+    assert note.endswith("Left out: page 3 of 300 x 120 pixels; page 4 of 300 x 120 pixels.")
+
+
 def test_pictures_without_any_size_of_a_pixel_are_refused_if_both_lie_in_strips(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="cannot be told which is the slide"):
         opened(tmp_path, page(SLIDE, tile=None), page(PHOTO, tile=None))

@@ -219,10 +219,10 @@ def _home(path: Path, image: TiffImage, larger: Sequence[TiffImage]) -> TiffImag
     fit = [one for one in larger if _is_smaller(one.pages[-1], page) and _is_of_one_shape(one.finest, page)]
     if not page.is_reduced:
         return next((one for one in fit if _shows_the_same(path, one.pages[-1], page)), None)
-    # A copy follows its original, whatever other pictures there are. One of another shape is no level of it, and is
-    # refused as such, unless it is a photo.
+    # A copy follows its original, whatever other pictures there are. One of another shape than the largest is no level
+    # of it, and is refused as such, unless it is a photo.
     before = [one for one in fit if one.finest.index < page.index]
-    unfit = [one for one in larger if not _is_apart(image, one)]
+    unfit = [one for one in larger[:1] if not _is_apart(image, one)]
     return max(before, key=lambda one: one.finest.index, default=next(iter(fit or unfit), None))
 
 
@@ -300,11 +300,15 @@ def _choose(path: Path, images: Sequence[TiffImage]) -> TiffImage:
 
 def _is_apart(other: TiffImage, slide: TiffImage) -> bool:
     """Whether the other picture is surely no slide beside this one: by the size of its pixels, else by its tiles."""
+    is_smaller = other.finest.pixels < slide.finest.pixels
+    is_in_one_piece = slide.finest.is_tiled and not other.finest.is_tiled
     if slide.microns is not None and slide.microns <= COARSEST_SLIDE:
-        return other.microns is None or other.microns >= COARSER * slide.microns
+        if other.microns is not None:
+            return other.microns >= COARSER * slide.microns
+        return is_smaller or is_in_one_piece
     if other.microns is not None and other.microns <= COARSEST_SLIDE:
         return False
-    return slide.finest.is_tiled and not other.finest.is_tiled and other.finest.pixels < slide.finest.pixels
+    return is_smaller and is_in_one_piece
 
 
 def _require_slide(path: Path, slide: TiffImage, images: Sequence[TiffImage]) -> None:
