@@ -26,7 +26,9 @@ from sentinode.errors import DataError, OutputError
 from sentinode.patches.pixels import PATCH_BYTES, MappedImages, Pixels
 from sentinode.progress import bar, console
 
-VERSION = 1
+VERSION = 2
+"""Of the entries; higher when images are decoded to other pixels than before."""
+
 SAMPLED = 64
 """Patches compared with their checksum each time an entry is opened: 2 MB, spread evenly."""
 

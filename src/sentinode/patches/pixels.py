@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from sentinode.errors import DataError
+from sentinode.errors import DataError, PictureError
 from sentinode.patches.patch_set import PATCH_SIZE
+from sentinode.pictures import read
 from sentinode.progress import Bar
 
 SHAPE = (PATCH_SIZE, PATCH_SIZE, 3)
@@ -100,20 +100,17 @@ def decode(data: bytes | Path, name: Path | str) -> Decoded:
 def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
     """Decode an image, from a file or from its bytes, to uint8 (H, W, 3) RGB."""
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-            if image.mode not in ("RGB", "RGBA", "P"):
-                return DataError(f"not an 8-bit RGB image (its mode is {image.mode}).", where=name)
-            return np.asarray(image.convert("RGB"))
+        return read(data)
+    except PictureError as error:
+        return DataError(error.what, where=name, hint=error.hint)
     except UnidentifiedImageError:
         return DataError("this is not an image, whatever its name says.", where=name)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         return DataError(f"this image cannot be decoded ({error}).", where=name)
 
 
 def in_threads(work: Callable[[T], Decoded], items: Iterable[T]) -> Iterator[Decoded]:
     """Apply ``work`` to items in threads, in order, with at most a batch of them in memory."""
-    # Pillow loads its readers when it first needs them, and threads that open images meanwhile miss some.
-    Image.init()
     waiting = iter(items)
     with ThreadPoolExecutor(THREADS) as pool:
         while batch := list(islice(waiting, BATCH)):
