@@ -19,23 +19,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
+import shapely
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from sentinode.atomic import whole_file, write_text
-from sentinode.errors import AnnotationError, SlideError
+from sentinode.errors import SlideError
 from sentinode.progress import track
 from sentinode.scoring import auc
-from sentinode.slides.reading.annotations import Annotations, find_annotations, rasterise, read_annotations
+from sentinode.slides.reading.annotations import (
+    Annotations,
+    ReadingOptions,
+    rasterise,
+    read_annotations,
+    require_truth,
+)
 from sentinode.slides.results.lesions import find_lesions
-from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map
+from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, slide_of
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a slide at which the sensitivity is read."""
@@ -63,7 +70,7 @@ CONFIDENCE = 0.95
 
 _TOUCHING = np.ones((3, 3), np.bool_)
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Detections:
     """What non-maximum suppression left of a map, the most probable first.
 
     Attributes:
-        probability: float32 (N,).
+        probability: (N,).
         row, column: int (N,), the window of each.
     """
 
@@ -119,11 +126,12 @@ class SlideResult:
 
     Attributes:
         name: the slide.
-        false: float32 (F,), probabilities of the false positives.
-        found: float32 (R,), for each region the highest probability of a detection in it, 0 where it was
+        false: (F,), probabilities of the false positives.
+        found: (R,), for each region the highest probability of a detection in it, 0 where it was
             missed or is ignored.
         ignored: how many of the R regions are ignored.
         score: the slide's own score.
+        annotated: whether a file is the truth; False where its absence is.
     """
 
     name: str
@@ -131,6 +139,7 @@ class SlideResult:
     found: Floats
     ignored: int
     score: float
+    annotated: bool = True
 
     @property
     def targets(self) -> int:
@@ -175,6 +184,13 @@ class Froc:
     parameters: dict[str, Any]
     warnings: tuple[str, ...]
 
+    @property
+    def without_tumour(self) -> dict[str, int]:
+        """How many slides are free of tumour by what a file says, and how many because they have no file."""
+        free = [slide for slide in self.slides if not len(slide.found)]
+        by_file = sum(slide.annotated for slide in free)
+        return {"by_file": by_file, "by_absence": len(free) - by_file}
+
     def as_dict(self) -> dict[str, Any]:
         """All of it but the curve, ready for JSON."""
         return {
@@ -184,6 +200,7 @@ class Froc:
             "slides": len(self.slides),
             "tumours": sum(slide.targets for slide in self.slides),
             "ignored": sum(slide.ignored for slide in self.slides),
+            "without_tumour": self.without_tumour,
             "false_positives": sum(len(slide.false) for slide in self.slides),
             "left_out": list(self.left_out),
             "parameters": self.parameters,
@@ -208,11 +225,11 @@ def evaluate_froc(
     threshold: float = THRESHOLD,
     box_um: float = BOX_UM,
     mask_mpp: float = MASK_MPP,
-    scale: float = 1.0,
     absent_is_normal: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
     show: bool = True,
+    **reading: Unpack[ReadingOptions],
 ) -> Froc:
     """Score the maps of a folder against the annotations of another.
 
@@ -222,53 +239,38 @@ def evaluate_froc(
         threshold: probability that a detection has to exceed.
         box_um: side in microns of the box that a detection keeps free, rounded to whole windows of each map.
         mask_mpp: microns per pixel of the mask of the truth.
-        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
         absent_is_normal: take a slide without annotations for one without tumour, as Camelyon16 files them.
         resamples: bootstrap draws of slides for the intervals (percentile, 95 %).
         seed: of the bootstrap.
         show: whether to show progress.
+        reading: how annotations are read, see :func:`read_annotations`.
 
     Raises:
         SlideError: there is no map, or an argument makes no sense.
         AnnotationError: the truth of a slide is missing, unreadable, or not of that slide.
     """
-    for name, value in {"threshold": threshold, "box": box_um, "mask's resolution": mask_mpp}.items():
-        if not (math.isfinite(value) and value >= 0 and (value > 0 or name == "threshold")):
-            raise SlideError(f"a {name} of {value:g} makes no sense.", hint="Give a positive number.")
+    _require_sense(threshold, box_um, mask_mpp)
     folders = sorted(record.parent for record in maps.glob(f"*/{RECORD}"))
     if not folders:
         raise SlideError("there are no maps here.", where=maps, hint="Name the --out folder of 'sentinode scan'.")
     left_out = tuple(folder.name for folder in folders if folder.name.casefold() in LEFT_OUT)
+    matches = require_truth(
+        truth,
+        {folder.name: slide_of(folder).name for folder in folders},
+        absent_is_normal=absent_is_normal,
+        optional=left_out,
+    )
     counted = [folder for folder in folders if folder.name not in left_out]
-    files = {folder.name: find_annotations(truth, folder.name) for folder in counted}
-    absent = [name for name, file in files.items() if file is None]
-    if absent and not absent_is_normal:
-        raise AnnotationError(
-            f"there is no truth for {len(absent)} of {len(counted)} slides: {', '.join(absent[:5])}"
-            f"{', ...' if len(absent) > 5 else ''}.",
-            where=truth,
-            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
-        )
-    results, warnings, boxes = [], [], set()
+    results, boxes = [], set()
+    warnings = [matches.said] if matches.said else []
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
-        map, file = open_map(folder), files[folder.name]
-        size = map.slide.width, map.slide.height
-        drawn = Annotations(truth, ()) if file is None else read_annotations(file, scale=scale).on(*size)
+        map, file = open_map(folder), matches.files[folder.name]
+        drawn = _truth_on(map, file, truth, reading)
         warnings += [f"{folder.name}: {warning}" for warning in drawn.warnings]
         box = max(1, round(box_um / (map.stride * map.slide_mpp)))
         boxes.add(box)
-        detections = suppress(map.probability, threshold=threshold, box=box)
-        x, y = map.centres()
-        tumours = tumours_on(map, drawn, mask_mpp=mask_mpp)
-        results.append(
-            compare(
-                folder.name,
-                detections,
-                tumours.at(x[detections.column], y[detections.row]),
-                tumours,
-                _score(map),
-            )
-        )
+        result = score_slide(folder.name, map, drawn, threshold=threshold, box=box, mask_mpp=mask_mpp)
+        results.append(replace(result, annotated=file is not None))
     parameters = {
         "false_positives_per_slide": list(FALSE_POSITIVES),
         "nms_threshold": threshold,
@@ -288,11 +290,45 @@ def evaluate_froc(
     )
 
 
+def _require_sense(threshold: float, box_um: float, mask_mpp: float) -> None:
+    for name, value in {"box": box_um, "mask's resolution": mask_mpp}.items():
+        if not (math.isfinite(value) and value > 0):
+            raise SlideError(f"a {name} of {value:g} makes no sense.", hint="Give a positive number.")
+    if not 0 <= threshold <= 1:
+        raise SlideError(f"a threshold of {threshold:g} makes no sense.", hint="Give a probability from 0 to 1.")
+
+
+def _truth_on(map: ProbabilityMap, file: Path | None, folder: Path, reading: ReadingOptions) -> Annotations:
+    """What was drawn on a map's slide; nothing where its absence means normal."""
+    if file is None:
+        return Annotations(folder, ())
+    return read_annotations(file, **reading).on(map.slide.width, map.slide.height, map.slide.bounds)
+
+
+def score_slide(
+    name: str, map: ProbabilityMap, truth: Annotations, *, threshold: float, box: int, mask_mpp: float = MASK_MPP
+) -> SlideResult:
+    """A slide's detections held against its truth.
+
+    Args:
+        name: the slide.
+        map: its map.
+        truth: what was drawn on it, in its own coordinates.
+        threshold: probability that a detection has to exceed.
+        box: side in windows of the box that a detection keeps free.
+        mask_mpp: microns per pixel of the mask of the truth.
+    """
+    detections = suppress(map.probability, threshold=threshold, box=box)
+    tumours = tumours_on(map, truth, mask_mpp=mask_mpp)
+    x, y = map.centres()
+    return compare(name, detections, tumours.at(x[detections.column], y[detections.row]), tumours, _score(map))
+
+
 def suppress(probability: Floats, *, threshold: float, box: int) -> Detections:
     """Non-maximum suppression: the highest window, none within the box around it, then the next highest.
 
     Args:
-        probability: float32 (rows, columns); NaN is never detected.
+        probability: (rows, columns); NaN is never detected.
         threshold: a detection's probability is above this.
         box: side of the box in windows; where it is even, one window more lies before the centre than after.
 
@@ -331,8 +367,20 @@ def tumours_on(map: ProbabilityMap, truth: Annotations, *, mask_mpp: float = MAS
     left, top = (max(0, math.floor(v) - margin) for v in bounds[:2])
     right, bottom = (min(n, math.ceil(v) + margin) for v, n in zip(bounds[2:], (columns, rows), strict=True))
     mask = rasterise(truth.area, (bottom - top, right - left), downsample, origin=(left * downsample, top * downsample))
+    if not mask.any():
+        _mark_points(mask, truth, map, downsample, (left, top))
     labels, ignored = grown(mask, mask_mpp)
     return Tumours(labels, ignored, (left, top), downsample)
+
+
+def _mark_points(
+    mask: NDArray[np.uint8], truth: Annotations, map: ProbabilityMap, downsample: float, corner: tuple[int, int]
+) -> None:
+    """Mark a pixel of each region where all are too small to hold a pixel's centre: the slide is not without tumour."""
+    seen = truth.area.intersection(shapely.box(0, 0, map.slide.width, map.slide.height))
+    points = shapely.get_coordinates(shapely.point_on_surface(shapely.get_parts(seen)))
+    columns, rows = (np.floor(points / downsample).astype(np.int64) - corner).T
+    mask[np.clip(rows, 0, mask.shape[0] - 1), np.clip(columns, 0, mask.shape[1] - 1)] = 1
 
 
 def grown(mask: NDArray[np.uint8], mask_mpp: float) -> tuple[NDArray[np.int32], tuple[int, ...]]:
@@ -389,7 +437,7 @@ def compare(
         tumours: the slide's regions.
         score: the slide's own score.
     """
-    found = np.zeros(tumours.count, np.float32)
+    found = np.zeros(tumours.count, detections.probability.dtype)
     hit = ~np.isin(labels, (0, *tumours.ignored))
     np.maximum.at(found, labels[hit] - 1, detections.probability[hit])
     return SlideResult(name, detections.probability[labels == 0], found, len(tumours.ignored), score)
