@@ -115,7 +115,9 @@ def froc(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write froc.json, froc.csv and froc.svg here.")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Probability that a detection has to exceed.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(help="Probability that a detection has to exceed, at a prior of one half.")
+    ] = 0.5,
     box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that a detection keeps free.")] = 746.5,
     mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the truth's mask.")] = 7.776,
     absent_is_normal: AbsentIsNormal = False,

@@ -12,6 +12,9 @@ The script is Evaluation_FROC.py of Camelyon16 (Ehteshami Bejnordi et al. 2017, 
 
 Detections come from the map by non-maximum suppression: the highest window, without the box around it, and so
 on down to the threshold. MONAI's ``LesionFROC`` does the same, and with equal parameters gives equal figures.
+
+The prior that a scan was told changes no figure: probabilities, the threshold among them, are those at a prior of one
+half, to which a map's are moved back.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ import numpy as np
 import shapely
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.special import expit, logit
 
 from sentinode.atomic import whole_file, write_text
 from sentinode.errors import SlideError
@@ -43,6 +47,7 @@ from sentinode.slides.reading.annotations import (
 )
 from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, slide_of
+from sentinode.slides.scanning.scan import prior_shift
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a slide at which the sensitivity is read."""
@@ -56,8 +61,11 @@ IGNORED_UM = 275.0
 MASK_MPP = 32 * 0.243
 """Microns per pixel of the mask of the truth: level 5 of Camelyon16's slides."""
 
+EVEN_PRIOR = 0.5
+"""The share of tumour that all probabilities here assume, whatever the scan was told."""
+
 THRESHOLD = 0.5
-"""The probability that a detection has to exceed."""
+"""The probability that a detection has to exceed, at a prior of one half: more like tumour than not."""
 
 BOX_UM = 746.5
 """Side in microns of the box that a detection keeps free of others: MONAI's 48 pixels at level 6."""
@@ -126,7 +134,7 @@ class SlideResult:
 
     Attributes:
         name: the slide.
-        false: (F,), probabilities of the false positives.
+        false: (F,), probabilities of the false positives, at a prior of one half.
         found: (R,), for each region the highest probability of a detection in it, 0 where it was
             missed or is ignored.
         ignored: how many of the R regions are ignored.
@@ -236,7 +244,7 @@ def evaluate_froc(
     Args:
         maps: the folder that ``sentinode scan`` wrote, with a folder for each slide.
         truth: a folder of annotations named like the slides; one without a region means no tumour.
-        threshold: probability that a detection has to exceed.
+        threshold: probability that a detection has to exceed, at a prior of one half.
         box_um: side in microns of the box that a detection keeps free, rounded to whole windows of each map.
         mask_mpp: microns per pixel of the mask of the truth.
         absent_is_normal: take a slide without annotations for one without tumour, as Camelyon16 files them.
@@ -273,6 +281,7 @@ def evaluate_froc(
         results.append(replace(result, annotated=file is not None))
     parameters = {
         "false_positives_per_slide": list(FALSE_POSITIVES),
+        "prior_of_probabilities": EVEN_PRIOR,
         "nms_threshold": threshold,
         "nms_box_um": box_um,
         "nms_box_windows": sorted(boxes),
@@ -312,16 +321,35 @@ def score_slide(
 
     Args:
         name: the slide.
-        map: its map.
+        map: its map, at any prior.
         truth: what was drawn on it, in its own coordinates.
-        threshold: probability that a detection has to exceed.
+        threshold: probability that a detection has to exceed, at a prior of one half.
         box: side in windows of the box that a detection keeps free.
         mask_mpp: microns per pixel of the mask of the truth.
+
+    Raises:
+        SlideError: the map states a prior that is no share.
     """
-    detections = suppress(map.probability, threshold=threshold, box=box)
+    if not 0 < map.prior < 1:
+        raise SlideError(f"the map of {name} states a prior of {map.prior:g}.", hint="Scan the slide again.")
+    # The threshold is moved as the scan moved the probabilities, so that rounding treats both alike.
+    moved = float(expit(logit(threshold) + prior_shift(EVEN_PRIOR, map.prior)))
+    detections = suppress(map.probability, threshold=moved, box=box)
+    detections = replace(detections, probability=at_even_prior(detections.probability, map.prior))
     tumours = tumours_on(map, truth, mask_mpp=mask_mpp)
     x, y = map.centres()
     return compare(name, detections, tumours.at(x[detections.column], y[detections.row]), tumours, _score(map))
+
+
+def at_even_prior(probability: ArrayLike, prior: float) -> NDArray[np.float64]:
+    """P(tumour) moved from a prior to one half: along the log-odds, so that its order stays.
+
+    Args:
+        probability: at ``prior``; NaN stays NaN.
+        prior: share of tumour between 0 and 1 that it assumes.
+    """
+    shift = prior_shift(prior, EVEN_PRIOR)
+    return np.asarray(expit(logit(np.asarray(probability, np.float64)) + shift), np.float64)
 
 
 def suppress(probability: Floats, *, threshold: float, box: int) -> Detections:
@@ -544,7 +572,10 @@ def _draw(result: Froc) -> Figure:
 
 
 def _score(map: ProbabilityMap) -> float:
-    return find_lesions(map).score
+    """The slide's score, as its lesions have it, at a prior of one half."""
+    even = at_even_prior(map.probability, map.prior).astype(np.float32)
+    threshold = float(at_even_prior(map.threshold, map.prior))
+    return find_lesions(replace(map, probability=even, threshold=threshold, prior=EVEN_PRIOR)).score
 
 
 def _slide_auc(slides: Sequence[SlideResult]) -> float:
