@@ -85,8 +85,14 @@ def lesions(
     """
     from sentinode.slides.results.findings import write_findings
 
-    reading = _reading(scale, tumour_class, excluded_class, ignored_class, whole_slide_coordinates)
-    found = write_findings(batch, sigma_um=sigma, truth=truth, nodes=nodes, **reading)
+    found = write_findings(
+        batch,
+        sigma_um=sigma,
+        truth=truth,
+        nodes=nodes,
+        whole_slide_coordinates=whole_slide_coordinates,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
+    )
     if as_json:
         typer.echo(
             json.dumps(
@@ -143,9 +149,10 @@ def froc(
         box_um=box,
         mask_mpp=mask_mpp,
         absent_is_normal=absent_is_normal,
+        whole_slide_coordinates=whole_slide_coordinates,
         resamples=resamples,
         seed=seed,
-        **_reading(scale, tumour_class, excluded_class, ignored_class, whole_slide_coordinates),
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
     if out is not None:
         write_froc(out, result)
@@ -179,8 +186,8 @@ def check_annotations(
 
     if mask is not None and (slide is None or not downsample > 0):
         raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
-    reading = _reading(scale, tumour_class, excluded_class, ignored_class, whole_slide_coordinates)
-    drawn = read_annotations(file, **reading)
+    reading = _reading(scale, tumour_class, excluded_class, ignored_class)
+    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
     if slide is not None:
         with open_slide(slide, mpp=mpp) as opened:
             drawn = drawn.on(opened.width, opened.height, opened.bounds)
@@ -241,11 +248,12 @@ def extract(
         spacing=spacing,
         splits=None if splits is None else _splits(splits),
         absent_is_normal=absent_is_normal,
+        whole_slide_coordinates=whole_slide_coordinates,
         mpp=mpp,
         engine=None if hard is None else _engine(hard, device),
         hard_share=hard_share,
         seed=seed,
-        **_reading(scale, tumour_class, excluded_class, ignored_class, whole_slide_coordinates),
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
     if as_json:
         typer.echo(json.dumps(counts, indent=2))
@@ -255,18 +263,10 @@ def extract(
 
 
 def _reading(
-    scale: float,
-    tumour: list[str] | None,
-    excluded: list[str] | None,
-    ignored: list[str] | None,
-    whole_slide_coordinates: bool,
+    scale: float, tumour: list[str] | None, excluded: list[str] | None, ignored: list[str] | None
 ) -> ReadingOptions:
     """The options by which annotations are read; what was not given keeps the usual names."""
-    given: ReadingOptions = {
-        "scale": scale,
-        "ignored_classes": ignored or (),
-        "whole_slide_coordinates": whole_slide_coordinates,
-    }
+    given: ReadingOptions = {"scale": scale, "ignored_classes": ignored or ()}
     if tumour:
         given["tumour_classes"] = tumour
     if excluded:

@@ -234,6 +234,7 @@ def evaluate_froc(
     box_um: float = BOX_UM,
     mask_mpp: float = MASK_MPP,
     absent_is_normal: bool = False,
+    whole_slide_coordinates: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
     show: bool = True,
@@ -248,6 +249,7 @@ def evaluate_froc(
         box_um: side in microns of the box that a detection keeps free, rounded to whole windows of each map.
         mask_mpp: microns per pixel of the mask of the truth.
         absent_is_normal: take a slide without annotations for one without tumour, as Camelyon16 files them.
+        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
         resamples: bootstrap draws of slides for the intervals (percentile, 95 %).
         seed: of the bootstrap.
         show: whether to show progress.
@@ -273,7 +275,10 @@ def evaluate_froc(
     warnings = [matches.said] if matches.said else []
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
         map, file = open_map(folder), matches.files[folder.name]
-        drawn = _truth_on(map, file, truth, reading)
+        drawn = Annotations(truth, ())
+        if file is not None:
+            drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+        drawn = drawn.on(map.slide.width, map.slide.height, map.slide.bounds)
         warnings += [f"{folder.name}: {warning}" for warning in drawn.warnings]
         box = max(1, round(box_um / (map.stride * map.slide_mpp)))
         boxes.add(box)
@@ -305,13 +310,6 @@ def _require_sense(threshold: float, box_um: float, mask_mpp: float) -> None:
             raise SlideError(f"a {name} of {value:g} makes no sense.", hint="Give a positive number.")
     if not 0 <= threshold <= 1:
         raise SlideError(f"a threshold of {threshold:g} makes no sense.", hint="Give a probability from 0 to 1.")
-
-
-def _truth_on(map: ProbabilityMap, file: Path | None, folder: Path, reading: ReadingOptions) -> Annotations:
-    """What was drawn on a map's slide; nothing where its absence means normal."""
-    if file is None:
-        return Annotations(folder, ())
-    return read_annotations(file, **reading).on(map.slide.width, map.slide.height, map.slide.bounds)
 
 
 def score_slide(

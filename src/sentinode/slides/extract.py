@@ -111,6 +111,7 @@ def extract(
     spacing: int = SPACING,
     splits: Mapping[str, str] | None = None,
     absent_is_normal: bool = False,
+    whole_slide_coordinates: bool = False,
     mpp: float | None = None,
     engine: Engine | None = None,
     hard_share: float = HARD_SHARE,
@@ -131,6 +132,7 @@ def extract(
         spacing: pixels between the centres of a slide's patches at least, in x or in y.
         splits: the split of each slide; where None, whole slides are dealt 80/10/10.
         absent_is_normal: take a slide without annotations for one without tumour.
+        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
         mpp: microns per level-0 pixel, in place of what the slides state.
         engine: of the bundle that mines hard normal patches for the training split, or None for none.
         hard_share: share of them that are mined.
@@ -157,7 +159,9 @@ def extract(
     found = []
     for number, (name, path) in enumerate(track(named.items(), "Looking", len(named), unit="slides", show=show)):
         file = truth.files[name]
-        drawn = Annotations(annotations, ()) if file is None else read_annotations(file, **reading)
+        drawn = Annotations(annotations, ())
+        if file is not None:
+            drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
         with open_slide(path, mpp=mpp) as slide:
             rng = np.random.default_rng([seed, number])
             found.append(candidates(name, slide, drawn, spacing=spacing, limit=per_slide, rng=rng))

@@ -45,6 +45,7 @@ def write_findings(
     sigma_um: float = SIGMA_UM,
     truth: Path | None = None,
     nodes: Path | None = None,
+    whole_slide_coordinates: bool = False,
     show: bool = True,
     **reading: Unpack[ReadingOptions],
 ) -> Findings:
@@ -55,6 +56,7 @@ def write_findings(
         sigma_um: standard deviation of the smoothing in microns.
         truth: a folder of annotations named like the slides, to draw over the heatmaps where there are any.
         nodes: a CSV with the columns ``slide``, ``node`` and ``patient``; ``stages.csv`` is written.
+        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
         show: whether to show progress.
         reading: how annotations are read, see :func:`read_annotations`.
 
@@ -73,7 +75,7 @@ def write_findings(
         folder = batch / state.name
         try:
             map = open_map(folder)
-            drawn = _drawn(files.get(state.name), state.name, map, reading)
+            drawn = _drawn(files.get(state.name), state.name, map, whole_slide_coordinates, reading)
             with open_slide(state.slide, mpp=map.slide_mpp) as slide:
                 write_outputs(folder, slide, map, find_tissue(slide), truth=drawn, sigma_um=sigma_um)
             totals[state.name] = read_totals(folder)
@@ -97,10 +99,13 @@ def _files_of(truth: Path, slides: dict[str, str]) -> dict[str, Path | None]:
     return matches.files
 
 
-def _drawn(file: Path | None, name: str, map: ProbabilityMap, reading: ReadingOptions) -> Annotations | None:
+def _drawn(
+    file: Path | None, name: str, map: ProbabilityMap, whole_slide_coordinates: bool, reading: ReadingOptions
+) -> Annotations | None:
     if file is None:
         return None
-    drawn = read_annotations(file, **reading).on(map.slide.width, map.slide.height, map.slide.bounds)
+    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+    drawn = drawn.on(map.slide.width, map.slide.height, map.slide.bounds)
     for warning in drawn.warnings:
         console.print(f"{name}: {warning}", markup=False)
     return drawn

@@ -30,13 +30,12 @@ REPAIRED = ("was repaired", "were repaired")
 
 
 class ReadingOptions(TypedDict, total=False):
-    """The keywords of :func:`read_annotations`, which the functions that read many files pass on."""
+    """Keywords of :func:`read_annotations` that the functions which read many files pass on."""
 
     scale: float
     tumour_classes: Collection[str]
     excluded_classes: Collection[str]
     ignored_classes: Collection[str]
-    whole_slide_coordinates: bool
 
 
 def read_annotations(
