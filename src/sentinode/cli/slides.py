@@ -53,7 +53,7 @@ IgnoredClasses = Annotated[
         help="A group or class that says nothing of tumour, such as the tissue's outline; may be repeated.",
     ),
 ]
-WholeSlide = Annotated[
+TruthOnWholeSlide = Annotated[
     bool,
     typer.Option(
         "--whole-slide-coordinates",
@@ -75,7 +75,7 @@ def lesions(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    whole_slide_coordinates: WholeSlide = False,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     sigma: Annotated[float, typer.Option(metavar="UM", help="Smoothing of the map, in microns.")] = 32.0,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +131,7 @@ def froc(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    whole_slide_coordinates: WholeSlide = False,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap draws of slides.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: Json = False,
@@ -172,7 +172,7 @@ def check_annotations(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    whole_slide_coordinates: WholeSlide = False,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slide.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -228,7 +228,7 @@ def extract(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    whole_slide_coordinates: WholeSlide = False,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
