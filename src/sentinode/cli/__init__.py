@@ -92,7 +92,7 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except Exception:
         console.print_exception(max_frames=8)
-        console.print("This is a fault of Sentinode's, not yours. Please report it with the lines above.")
+        console.print("This is a bug in Sentinode. Please report it with the lines above.")
         sys.exit(EXIT_FAULT)
 
 

@@ -201,7 +201,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
         f"NLL {raw.nll.value:.3f}, Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}{without}",
         box=SIMPLE_HEAD,
     )
-    table.add_column("figure")
+    table.add_column("metric")
     for head in (f"valid ({split})", "95 % interval", "at 0.5"):
         table.add_column(head, justify="right")
     for name in FIGURES:
