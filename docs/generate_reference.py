@@ -48,9 +48,9 @@ RECIPE = """\
 # Recipe keys
 
 A recipe is a TOML file with every hyperparameter. `sentinode recipe NAME` prints one in full, to copy and
-change. `sentinode train --recipe FILE.toml` uses it, and `--set section.key=value` overrides a key. Keys that are not in
-the file have the defaults below. Sentinode refuses an unknown key, a wrong type and a value out of range, and prints the
-nearest valid one.
+change. `sentinode train --recipe FILE.toml` uses it, and `--set section.key=value` overrides a key. Keys that are
+not in the file have the defaults below. Sentinode refuses an unknown key, a wrong type and a value out of range, and
+prints the nearest valid one.
 
 """
 
