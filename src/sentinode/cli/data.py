@@ -35,7 +35,7 @@ def download(
 @app.command()
 def audit(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
     """Check patches for leakage, copies, exchanged splits, and black, blank and corrupt patches.
 

@@ -166,7 +166,7 @@ def stress(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
     split: Annotated[Split, typer.Option(help="Split to score; all, where the data has no splits.")] = "valid",
-    count: Annotated[int, typer.Option("--patches", min=2, help="Number of patches of the split to use.")] = 1000,
+    count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the bootstrap.")] = 0,

@@ -41,7 +41,7 @@ def scan(
     stride: Annotated[
         int, typer.Option(min=1, help="Pixels between predictions at the bundle's resolution; 96 for a quick look.")
     ] = 32,
-    prior: Annotated[float, typer.Option(help="Expected share of tissue windows that show tumour.")] = 0.05,
+    prior: Annotated[float, typer.Option(help="Share of windows of tissue that are expected to show tumour.")] = 0.05,
     mpp: Annotated[
         float | None, typer.Option(help="Microns per pixel of the slides. Overrides what they state.")
     ] = None,

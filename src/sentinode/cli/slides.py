@@ -218,8 +218,8 @@ def extract(
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, or folders of slides.")],
     annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="Folder for the patches.")],
-    per_slide: Annotated[int, typer.Option(min=1, help="Largest number of patches of each class per slide.")] = 200,
-    spacing: Annotated[int, typer.Option(min=1, help="Least distance of a slide's patch centres in pixels.")] = 96,
+    per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
+    spacing: Annotated[int, typer.Option(min=1, help="Pixels between the centres of a slide's patches.")] = 96,
     splits: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Default: 80/10/10 at random.")
     ] = None,

@@ -31,7 +31,7 @@ def train(
         Path | None,
         typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Prevents leakage."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in RUN.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices that train together (DDP).")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's card as JSON.")] = False,

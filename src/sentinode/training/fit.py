@@ -128,7 +128,7 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
         )
     if recipe.training.teacher and not recipe.training.ema:
         raise RecipeError(
-            "training.teacher needs the moving average of the weights, and training.ema is 0.",
+            "the moving average is to teach, but there is none.",
             where="training.teacher",
             hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
         )
