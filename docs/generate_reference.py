@@ -29,17 +29,17 @@ COMMANDS = """\
 # Commands
 
 Results go to standard output; progress and messages go to standard error. Every command runs without a terminal, and
-`--json` prints what a script wants to read.
+`--json` prints the result for scripts.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 2 | refused, nothing done: the message says what was wrong, where, and what to do next |
-| 3 | some inputs failed and are named; the rest is done |
-| 130 | stopped by Ctrl-C; what was done is kept, and the message says how to go on |
-| 1 | a fault of Sentinode's: please report it |
+| 2 | refused, nothing done: the message names the fault, the place and the next step |
+| 3 | some inputs failed and are named; the others are done |
+| 130 | stopped by Ctrl-C; finished work is kept, and the message tells how to resume |
+| 1 | a bug in Sentinode: please report it |
 
-`sentinode --install-completion` teaches your shell to complete commands and options; `sentinode --version` prints the
+`sentinode --install-completion` makes your shell complete commands and options; `sentinode --version` prints the
 version.
 
 """
@@ -47,10 +47,10 @@ version.
 RECIPE = """\
 # Recipe keys
 
-A recipe is a TOML file that holds every hyperparameter. `sentinode recipe NAME` prints one in full, to copy and
-change; `sentinode train --recipe FILE.toml` takes it, and `--set section.key=value` overrides a key. Keys that a file
-leaves out have the defaults below. An unknown key, a wrong type or a value out of its range is refused, with the
-nearest right one.
+A recipe is a TOML file with every hyperparameter. `sentinode recipe NAME` prints one in full, to copy and
+change. `sentinode train --recipe FILE.toml` uses it, and `--set section.key=value` overrides a key. Keys that are
+not in the file have the defaults below. Sentinode refuses an unknown key, a wrong type and a value out of range, and
+prints the nearest valid one.
 
 """
 
@@ -168,7 +168,7 @@ def _recipe() -> Iterator[str]:
             )
             yield f"| `{key}` | {default} | {_cell(_takes(field))} | {_cell(field['description'])} |"
         yield ""
-    yield from ("## The shipped recipes", "", "What each changes from the defaults.", "")
+    yield from ("## The shipped recipes", "", "The keys that each recipe changes from the defaults.", "")
     for name in recipe_names():
         if name in OTHER_NAMES:
             yield f"- **{name}**: another name of {OTHER_NAMES[name]}"

@@ -167,7 +167,7 @@ def test_the_verdict_counts_what_is_missing() -> None:
     broken = Finding("System", "c", "gone", "broken", "Mend it.")
     assert Examination((well,)).as_text().endswith("Ready.")
     assert "!" in Examination((well, lack)).as_text() and "Get it." in Examination((well, lack)).as_text()
-    assert Examination((well, lack, broken)).as_text().endswith("Not ready: mend what is marked x (1).")
+    assert Examination((well, lack, broken)).as_text().endswith("Not ready: fix the items marked x (1).")
 
 
 def test_the_command_prints_json_for_scripts() -> None:

@@ -1,4 +1,4 @@
-"""What this machine can do, what it lacks, and what to do about each lack."""
+"""What works on this machine, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ class Examination:
     def _verdict(self) -> str:
         count = {state: sum(finding.state == state for finding in self.findings) for state in ("lack", "broken")}
         if count["broken"]:
-            return f"Not ready: mend what is marked x ({count['broken']})."
+            return f"Not ready: fix the items marked x ({count['broken']})."
         if count["lack"]:
-            return f"Ready. Some work will miss what is marked ! ({count['lack']})."
+            return f"Ready. The items marked ! are missing for some work ({count['lack']})."
         return "Ready."
 
 
@@ -359,5 +359,5 @@ def _place(name: str, path: Path, remedy: str, room_gb: float) -> Finding:
     except OSError as error:
         return Finding("Places", name, f"{value}; cannot be written ({error.strerror})", "lack", remedy)
     if free < room_gb:
-        return Finding("Places", name, value, "lack", f"Work on full PatchCamelyon wants {room_gb} GB. {remedy}")
+        return Finding("Places", name, value, "lack", f"Work on full PatchCamelyon needs {room_gb} GB. {remedy}")
     return Finding("Places", name, value)

@@ -27,29 +27,30 @@ from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interru
 
 app = typer.Typer(
     name="sentinode",
-    help="Detect metastases in lymph-node tissue: train, test, explain, scan. For research, not for diagnosis.",
+    help="Find metastases in lymph-node tissue, in patches and in whole slides. For research, not for diagnosis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    training.train,
-    evaluate,
-    predict,
-    explain,
-    stress,
-    scan,
-    lesions,
-    froc,
-    extract,
-    demo,
-    doctor,
-    training.recipe,
+PATCHES, EVALUATION, SLIDES, MACHINE = "Patches", "Evaluation", "Slides", "Machine and data"
+for panel, command in (
+    (PATCHES, training.train),
+    (PATCHES, training.recipe),
+    (PATCHES, predict),
+    (PATCHES, explain),
+    (EVALUATION, evaluate),
+    (EVALUATION, stress),
+    (EVALUATION, froc),
+    (SLIDES, scan),
+    (SLIDES, lesions),
+    (SLIDES, extract),
+    (MACHINE, demo),
+    (MACHINE, doctor),
 ):
-    app.command()(command)
-app.command("annotations")(check_annotations)
+    app.command(rich_help_panel=panel)(command)
+app.command("annotations", rich_help_panel=SLIDES)(check_annotations)
 data.app.command()(preview)
-app.add_typer(data.app, name="data")
+app.add_typer(data.app, name="data", rich_help_panel=MACHINE)
 
 
 def _print_version(wanted: bool) -> None:
@@ -64,7 +65,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What every command shares."""
+    """The options that stand before a command."""
 
 
 def main() -> None:
@@ -91,7 +92,7 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except Exception:
         console.print_exception(max_frames=8)
-        console.print("This is a fault of Sentinode's, not yours. Please report it with the lines above.")
+        console.print("This is a bug in Sentinode. Please report it with the lines above.")
         sys.exit(EXIT_FAULT)
 
 

@@ -1,4 +1,4 @@
-"""``sentinode data``: get patches, look through them, generate some."""
+"""``sentinode data``: download, check, generate and preview patches."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Get patches, look through them, generate some.", no_args_is_help=True)
+app = typer.Typer(help="Download, check, generate and preview patches.", no_args_is_help=True)
 
 
 @app.command()
 def download(
-    out: Annotated[Path, typer.Argument(help="The folder to put the files in.")],
-    splits: Annotated[str, typer.Option(help="Which splits, with commas between.")] = "train,valid,test",
-    url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A mirror: the address of the folder of the files.")
-    ] = None,
-    keep_gz: Annotated[bool, typer.Option("--keep-gz", help="Keep the compressed files as well.")] = False,
+    out: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    splits: Annotated[str, typer.Option(help="Splits to download, separated by commas.")] = "train,valid,test",
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Address of a mirror's folder with the files.")] = None,
+    keep_gz: Annotated[bool, typer.Option("--keep-gz", help="Keep the compressed files too.")] = False,
 ) -> None:
-    """Fetch the official PatchCamelyon files from Zenodo (8 GB); run again, it goes on where it stopped.
+    """Download the official PatchCamelyon files from Zenodo (8 GB). Run it again to resume.
 
-    Prints the path of each file. Every file is checked against its published checksum, packed and unpacked.
+    Prints the path of each file. Checks every file against its published checksum, packed and unpacked.
 
     Example: sentinode data download pcam --splits valid,test
     """
@@ -39,7 +37,7 @@ def audit(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
-    """Look through patches for leakage, copies, exchanged splits, and black, blank and corrupt patches.
+    """Check patches for leakage, copies, exchanged splits, and black, blank and corrupt patches.
 
     Example: sentinode data audit pcam
     """
@@ -57,14 +55,14 @@ def audit(
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="A new folder, or one of generated patches to replace.")],
-    train: Annotated[int, typer.Option(min=1, help="Patches in train.")] = 2048,
-    valid: Annotated[int, typer.Option(min=1, help="Patches in valid.")] = 512,
-    test: Annotated[int, typer.Option(min=1, help="Patches in test.")] = 512,
-    slides: Annotated[int, typer.Option(min=1, help="'Slides' in train, each with a stain of its own.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same patches.")] = 0,
+    out: Annotated[Path, typer.Argument(help="A new folder, or a folder of generated patches to replace.")],
+    train: Annotated[int, typer.Option(min=1, help="Number of patches in train.")] = 2048,
+    valid: Annotated[int, typer.Option(min=1, help="Number of patches in valid.")] = 512,
+    test: Annotated[int, typer.Option(min=1, help="Number of patches in test.")] = 512,
+    slides: Annotated[int, typer.Option(min=1, help="Number of made-up slides in train, each with a stain.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed. The same seed writes the same patches.")] = 0,
 ) -> None:
-    """Generate H&E-like patches in the official format; a model trained on them is a toy.
+    """Generate H&E-like patches in the official format. A model trained on them is a toy.
 
     Example: sentinode data synth toy --train 2000 --valid 500 --test 500
     """

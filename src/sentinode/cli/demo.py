@@ -9,13 +9,13 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for all of it.")] = Path("demo"),
-    patches: Annotated[int, typer.Option(min=32, help="Generated for training; fewer are quicker.")] = 2048,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")] = Path("demo"),
+    patches: Annotated[int, typer.Option(min=32, help="Number of training patches. Fewer are quicker.")] = 2048,
 ) -> None:
     """Run the main job on generated patches: train, evaluate, predict, explain.
 
-    No download, no GPU, a few minutes. Each step is printed as the command that
-    does the same. The model is a toy. Run again, it goes on where it stopped.
+    It needs no download and no GPU, and takes a few minutes. It prints each step as
+    the command that does the same. The model is a toy. Run it again to resume.
 
     Example: sentinode demo --out demo
     """

@@ -11,14 +11,14 @@ from sentinode.errors import EXIT_REFUSED
 
 
 def doctor(
-    measure: Annotated[bool, typer.Option("--measure", help="Also time ResNet-50, about ten seconds.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub if it can be reached.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Time a ResNet-50, about ten seconds.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not check the connection to the hub.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Say what this machine can do, what it lacks, and what to do about each lack.
+    """Check this machine: what works, what is missing, and how to fix it.
 
-    Versions, devices and precision, memory, pretrained weights, disk, extras.
-    Exit code 2 where the main job cannot run here.
+    Checks versions, devices and precision, memory, pretrained weights, disk and extras.
+    The exit code is 2 if training and evaluation cannot run here.
 
     Example: sentinode doctor --measure
     """

@@ -1,4 +1,4 @@
-"""``sentinode evaluate``, ``predict`` and ``explain``: a bundle at work on patches."""
+"""``sentinode evaluate``, ``predict``, ``explain`` and ``stress``: use a bundle on patches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentinode.cli.choices import Precision, Split, TableFormat
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL
 from sentinode.progress import console
@@ -20,21 +21,21 @@ if TYPE_CHECKING:
     from sentinode.evaluation import Evaluation
     from sentinode.model.bundle import Card
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Tta = Annotated[bool, typer.Option("--tta", help="Average the logits over the eight symmetries; 8 x slower.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Average the logits over the eight symmetries. 8 x slower.")]
 Mpp = Annotated[
     float | None,
     typer.Option(
         metavar="UM",
-        help="Microns per pixel of the images: they are resampled to the model's, and their centre is taken.",
+        help="Microns per pixel of the images. They are resampled to the model's, and the centre is used.",
     ),
 ]
 Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="[BUNDLE] PATH...",
-        help="A bundle, or nothing for the packaged one; then images, folders, HDF5 or Parquet files.",
+        help="A bundle (default: the bundled model), then images, folders, HDF5 or Parquet files.",
     ),
 ]
 
@@ -42,25 +43,25 @@ Paths = Annotated[
 def evaluate(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
-    split: Annotated[str, typer.Option(help="train, valid or test; all, where the data has no splits.")] = "test",
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
+    split: Annotated[Split, typer.Option(help="Split to score; all, where the data has no splits.")] = "test",
     rule: Annotated[
-        str | None, typer.Option(help="Use the stored threshold of this rule, not of the recipe's.")
+        str | None, typer.Option(help="Use the bundle's threshold of this rule. Overrides the recipe.")
     ] = None,
     slides: Annotated[
         Path | None,
-        typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide): intervals by slide."),
+        typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Intervals are then by slide."),
     ] = None,
     tta: Tta = False,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "float32",
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap behind intervals by patch.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "float32",
+    resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples for intervals by patch.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed for the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
 ) -> None:
-    """Score a bundle on labelled patches it has not seen, with intervals, curves and a report.
+    """Score a bundle on labelled patches, with intervals, curves and a report.
 
-    Leaves metrics.json, predictions.parquet, roc.svg, pr.svg, reliability.svg and report.html in DIR.
+    Writes metrics.json, predictions.parquet, roc.svg, pr.svg, reliability.svg and report.html to DIR.
 
     Example: sentinode evaluate runs/first/bundle pcam --split test --out runs/first/test
     """
@@ -91,21 +92,22 @@ def evaluate(
 def predict(
     paths: Paths,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A table; without it, CSV on standard output.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Table to write. Default: standard output."),
     ] = None,
     format: Annotated[
-        str | None,
-        typer.Option(metavar="csv|kaggle|parquet|jsonl", help="Kaggle: id,label. Without it, by FILE's ending."),
+        TableFormat | None,
+        typer.Option(help="Format of the table. Default: by the ending of FILE. kaggle: id,label."),
     ] = None,
     mpp: Mpp = None,
     tta: Tta = False,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
     """Predict P(tumour) of patches without labels: one row each, with the reason where there is none.
 
-    Exit code 3 where some could not be read; the rest is done.
+    The exit code is 3 if some patches cannot be read. The others are predicted.
 
     Example: sentinode predict runs/first/bundle patches/ --out predictions.csv
     """
@@ -131,7 +133,7 @@ def predict(
 
 def explain(
     paths: Paths,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for the pictures.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the pictures.")] = Path(
         "explained"
     ),
     target: Annotated[
@@ -139,11 +141,11 @@ def explain(
     ] = "called",
     mpp: Mpp = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was made and what failed as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the pictures and the failures as JSON.")] = False,
 ) -> None:
-    """Draw where in each patch the evidence is, beside the patch, with the centre square.
+    """Draw each patch and, beside it, where the model finds its evidence.
 
-    Exit code 3 where some images could not be read; the rest is done.
+    The exit code is 3 if some images cannot be read. The others are explained.
 
     Example: sentinode explain runs/first/bundle patch.png --out explained
     """
@@ -162,17 +164,17 @@ def explain(
 def stress(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
-    split: Annotated[str, typer.Option(help="train, valid or test; all, where the data has no splits.")] = "valid",
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
+    split: Annotated[Split, typer.Option(help="Split to score; all, where the data has no splits.")] = "valid",
     count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the choice of patches and of the bootstrap.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print stress.json instead of the picture's path.")] = False,
 ) -> None:
-    """See how a bundle holds up on patches that are blurred, recompressed, stained, lit or magnified otherwise.
+    """Score a bundle on patches whose focus, compression, stain, light or magnification is changed.
 
-    Leaves stress.json and stress.png in DIR.
+    Writes stress.json and stress.png to DIR.
 
     Example: sentinode stress runs/first/bundle pcam --split valid --out runs/first/stress
     """
@@ -199,7 +201,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
         f"NLL {raw.nll.value:.3f}, Brier {raw.brier.value:.3f}, ECE {raw.ece.value:.3f}{without}",
         box=SIMPLE_HEAD,
     )
-    table.add_column("figure")
+    table.add_column("metric")
     for head in (f"valid ({split})", "95 % interval", "at 0.5"):
         table.add_column(head, justify="right")
     for name in FIGURES:

@@ -1,4 +1,4 @@
-"""The argument ``[BUNDLE] PATH...``: a bundle of one's own, or the one that comes with Sentinode."""
+"""The argument ``[BUNDLE] PATH...``: the user's bundle, or the bundled model."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
         bundle, others = load(), list(paths)
         auc = bundle.card.metrics["valid"]["auc"]["value"]
         console.print(
-            f"No bundle is named: using the one that comes with Sentinode, {bundle.card.name} (valid AUC {auc:.3f}).",
+            f"No bundle is named. Using the bundled model, {bundle.card.name} (valid AUC {auc:.3f}).",
             markup=False,
         )
     else:
         bundle = load(first)
     if not others:
-        raise DataError("there is nothing here for the bundle to look at.", hint="Name images or slides after it.")
+        raise DataError("no images or slides are named.", hint="Name images or slides after the bundle.")
     if bundle.card.toy:
         console.print("This bundle is a toy: it was trained on generated patches.")
     return bundle, others

@@ -7,22 +7,24 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.choices import NamedSplit
+
 
 def preview(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="SHEET.png", help="The picture to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="SHEET.png", help="Picture to write.")],
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help="Whose [augment] section is shown.")
+        str, typer.Option(metavar="NAME|FILE.toml", help="Recipe whose [augment] section is shown.")
     ] = "resnet50",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as augment.jpeg=0.3."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
-    count: Annotated[int, typer.Option(min=1, max=64, help="How many patches, a row each.")] = 6,
-    seed: Annotated[int, typer.Option(help="Of the choice of patches and the augmentation.")] = 0,
+    split: Annotated[NamedSplit, typer.Option(help="Split to draw patches from.")] = "train",
+    count: Annotated[int, typer.Option(min=1, max=64, help="Number of patches, one row each.")] = 6,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the augmentation.")] = 0,
 ) -> None:
-    """Draw a sheet of examples: patches as they are, and under each augmentation of a recipe.
+    """Draw patches as they are and with each augmentation of a recipe.
 
     Example: sentinode data preview pcam --out augmentation.png --set augment.stain=0.2
     """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentinode.cli.choices import Precision
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.names import aligned, printable
@@ -23,8 +24,8 @@ WholeSlide = Annotated[
     bool | None,
     typer.Option(
         "--whole-slide-coordinates/--cropped-coordinates",
-        help="Whether lesions.geojson counts from the slide's corner, or from that of its bounds, where it states any, "
-        "as QuPath does. Without either: the batch's earlier choice, at first the latter.",
+        help="Origin of lesions.geojson: the slide's corner, or the corner of the slide's bounds, as in QuPath. "
+        "Without either, the batch keeps its earlier choice. The first choice is the bounds.",
     ),
 ]
 
@@ -33,27 +34,27 @@ def scan(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[BUNDLE] SLIDE...", help="A bundle, or nothing for the packaged one; slides or folders of slides."
+            metavar="[BUNDLE] SLIDE...", help="A bundle (default: the bundled model), then slides or folders."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The batch's folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results of the batch.")],
     stride: Annotated[
         int, typer.Option(min=1, help="Pixels between predictions at the bundle's resolution; 96 for a quick look.")
     ] = 32,
     prior: Annotated[float, typer.Option(help="Share of windows of tissue that are expected to show tumour.")] = 0.05,
     mpp: Annotated[
-        float | None, typer.Option(help="Microns per pixel of the slides, in place of what they state.")
+        float | None, typer.Option(help="Microns per pixel of the slides. Overrides what they state.")
     ] = None,
-    icc: Annotated[bool, typer.Option("--icc", help="Convert colours by the slides' ICC profiles.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    tta: Annotated[bool, typer.Option("--tta", help="Average the eight symmetries; eight times the work.")] = False,
+    icc: Annotated[bool, typer.Option("--icc", help="Convert colours to sRGB by the ICC profiles.")] = False,
+    device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="Average over the eight symmetries. 8 x slower.")] = False,
     whole_slide_coordinates: WholeSlide = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the slides' states as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
-    """Scan whole slides with a bundle: a probability map for each, and what follows from it.
+    """Scan whole slides: write probability maps, heatmaps, lesions and pages.
 
-    The same command goes on where an earlier one stopped, and several may share one DIR.
+    Run the same command again to resume. Several computers may share one DIR.
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """

@@ -1,4 +1,4 @@
-"""``sentinode lesions``, ``froc``, ``annotations`` and ``extract``: what follows from slides and their truth.
+"""``sentinode lesions``, ``froc``, ``annotations`` and ``extract``: slides, maps and annotations.
 
 ``check_annotations`` is the command ``annotations``, whose own name the future import takes.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sentinode.slides.reading.annotations import ReadingOptions
 
 Scale = Annotated[
-    float, typer.Option(help="Factor from the annotations' coordinates to the slide's level 0, such as 0.03125.")
+    float, typer.Option(help="Factor from the coordinates of the annotations to level 0 of the slide, such as 0.03125.")
 ]
 AbsentIsNormal = Annotated[
     bool, typer.Option("--absent-is-normal", help="A slide without annotations has no tumour, as in Camelyon16.")
@@ -36,8 +36,8 @@ TumourClasses = Annotated[
     typer.Option(
         "--tumour-class",
         metavar="NAME",
-        help="A group or class that means tumour, in place of the usual names; may be repeated. "
-        "'unclassified' names regions without one.",
+        help="Group or class that means tumour. Overrides the usual names. May be repeated. "
+        "'unclassified' means regions without a class.",
     ),
 ]
 ExcludedClasses = Annotated[
@@ -45,7 +45,7 @@ ExcludedClasses = Annotated[
     typer.Option(
         "--excluded-class",
         metavar="NAME",
-        help="A group or class cut out of the tumour, in place of the usual names; may be repeated.",
+        help="Group or class to cut out of the tumour. Overrides the usual names. May be repeated.",
     ),
 ]
 IgnoredClasses = Annotated[
@@ -53,14 +53,14 @@ IgnoredClasses = Annotated[
     typer.Option(
         "--ignored-class",
         metavar="NAME",
-        help="A group or class that says nothing of tumour, such as the tissue's outline; may be repeated.",
+        help="Group or class to ignore, such as the outline of the tissue. May be repeated.",
     ),
 ]
 TruthOnWholeSlide = Annotated[
     bool,
     typer.Option(
         "--whole-slide-coordinates",
-        help="GeoJSON counts from the slide's corner. Without this, from that of its bounds, as QuPath's does.",
+        help="GeoJSON counts from the slide's corner. Without this, it counts from the slide's bounds, as in QuPath.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -69,7 +69,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def lesions(
     batch: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scan.")],
     nodes: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Columns slide, node, patient: gives the pN stages.")
+        Path | None, typer.Option(metavar="CSV", help="Columns slide, node, patient. Adds the pN stages.")
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Annotations to draw over the heatmaps, named like the slides.")
@@ -78,11 +78,11 @@ def lesions(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    sigma: Annotated[float, typer.Option(metavar="UM", help="Smoothing of the map, in microns.")] = 32.0,
+    sigma: Annotated[float, typer.Option(metavar="UM", help="Sigma of the Gaussian that smooths the map.")] = 32.0,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
 ) -> None:
-    """Find the lesions of scanned slides again, write their files and pages, and stage patients.
+    """Find lesions in scanned slides, write their files and pages, and stage patients.
 
     Example: sentinode lesions maps --nodes nodes.csv
     """
@@ -124,13 +124,13 @@ def froc(
     maps: Annotated[Path, typer.Argument(metavar="MAPS", help="The --out folder of a scan.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="A folder of annotations named like the slides.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write froc.json, froc.csv and froc.svg here.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for froc.json, froc.csv and froc.svg.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Probability that a detection has to exceed, at a prior of one half.")
+        float, typer.Option(help="Detections are above this probability, at a prior of one half.")
     ] = 0.5,
-    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that a detection keeps free.")] = 746.5,
-    mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the truth's mask.")] = 7.776,
+    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that holds one detection.")] = 746.5,
+    mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the annotation mask.")] = 7.776,
     absent_is_normal: AbsentIsNormal = False,
     scale: Scale = 1.0,
     tumour_class: TumourClasses = None,
@@ -139,7 +139,7 @@ def froc(
     whole_slide_coordinates: TruthOnWholeSlide = False,
     as_json: Json = False,
 ) -> None:
-    """Score maps as Camelyon16 does: mean sensitivity at 1/4 to 8 false positives a slide, and the slides' AUC.
+    """Score maps as Camelyon16 does: mean sensitivity at 1/4 to 8 false positives per slide, and the slide AUC.
 
     Example: sentinode froc maps annotations --out froc
     """
@@ -165,10 +165,10 @@ def froc(
 def check_annotations(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ASAP .xml, QuPath .geojson or NCRF .json.")],
     slide: Annotated[
-        Path | None, typer.Option(metavar="SLIDE", help="The slide, to check that they lie on it.")
+        Path | None, typer.Option(metavar="SLIDE", help="Slide of the annotations, to check that they lie on it.")
     ] = None,
-    mask: Annotated[Path | None, typer.Option(metavar="TIF", help="Write a mask of 0 and 1 (needs --slide).")] = None,
-    downsample: Annotated[float, typer.Option(help="Pixels of the slide per pixel of the mask.")] = 8.0,
+    mask: Annotated[Path | None, typer.Option(metavar="TIF", help="Mask of 0 and 1 to write (needs --slide).")] = None,
+    downsample: Annotated[float, typer.Option(help="Slide pixels per mask pixel.")] = 8.0,
     scale: Scale = 1.0,
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
@@ -177,7 +177,7 @@ def check_annotations(
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slide.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check annotations, say what is in them, and turn them into a mask.
+    """Check annotations, print what they contain, and write them as a mask.
 
     Example: sentinode annotations tumor_001.xml --slide tumor_001.tif --mask tumor_001_mask.tif
     """
@@ -214,16 +214,16 @@ def check_annotations(
 def extract(
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, or folders of slides.")],
     annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="The folder for the patches.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="Folder for the patches.")],
     per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
     spacing: Annotated[int, typer.Option(min=1, help="Pixels between the centres of a slide's patches.")] = 96,
     splits: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Without it, slides are dealt 80/10/10.")
+        Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Default: 80/10/10 at random.")
     ] = None,
     hard: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Mine hard normal patches for train with this bundle.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Bundle that mines hard normal patches for train.")
     ] = None,
-    hard_share: Annotated[float, typer.Option(help="Share of train's normal patches that are mined.")] = 0.5,
+    hard_share: Annotated[float, typer.Option(help="Share of mined patches among the normal patches of train.")] = 0.5,
     absent_is_normal: AbsentIsNormal = False,
     scale: Scale = 1.0,
     tumour_class: TumourClasses = None,
@@ -231,11 +231,11 @@ def extract(
     ignored_class: IgnoredClasses = None,
     whole_slide_coordinates: TruthOnWholeSlide = False,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed for the splits and the choice of patches.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Cut a patch set like PatchCamelyon's out of annotated slides, with no slide in two splits.
+    """Cut patches out of annotated slides, in the format of PatchCamelyon, with no slide in two splits.
 
     Example: sentinode extract slides --annotations annotations --out data
     """

@@ -17,26 +17,26 @@ Settings = Annotated[
 
 def train(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Folder for the run.")],
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE.toml", help="A shipped recipe or your own; else resnet50."),
+        typer.Option(metavar="NAME|FILE.toml", help="A shipped recipe, or a file. Default: resnet50."),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="imagenet|none|FILE", help="What to start from, in place of the recipe's word."),
+        typer.Option(metavar="imagenet|none|FILE", help="Initial weights. Overrides the recipe."),
     ] = None,
     settings: Settings = None,
     slides: Annotated[
         Path | None,
-        typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide), against leakage."),
+        typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Prevents leakage."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Processes that train together (DDP).")] = 1,
+    device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices that train together (DDP).")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's card as JSON.")] = False,
 ) -> None:
-    """Train a patch classifier and leave it at RUN/bundle.
+    """Train a patch classifier and write it to RUN/bundle.
 
     Example: sentinode train pcam --out runs/first --recipe resnet50 --set training.epochs=2
     """
@@ -71,11 +71,11 @@ def train(
 
 
 def recipe(
-    name: Annotated[str | None, typer.Argument(help="A shipped recipe or a file; none lists the shipped ones.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A shipped recipe, or a file. Default: list the recipes.")] = None,
     settings: Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the recipe as JSON.")] = False,
 ) -> None:
-    """Print a recipe with all its keys and what they mean, to copy and change.
+    """Print a recipe with all its keys and their meaning, to copy and change.
 
     Example: sentinode recipe resnet50 > mine.toml
     """

@@ -135,7 +135,7 @@ class Bundle:
             return self._module if isinstance(self._module, nn.Module) else self._module()
         if arch.kind == "custom":
             raise BundleError(
-                f"its network is a class of its author's, {arch.class_name}, and a bundle never runs code.",
+                f"its network is a class of its author's, {arch.class_name}, and loading a bundle runs no code.",
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )

@@ -255,7 +255,7 @@ def _from_hub(name: str, side: int, stride: int) -> tuple[nn.Module, str]:
                 f"no ImageNet weights for '{name}' can be fetched: {_first_line(from_timm)}; "
                 f"torchvision: {_first_line(from_torchvision)}.",
                 hint="Check the network (`sentinode doctor`), give a file that you have with --weights FILE, "
-                "or start from nothing with --weights none.",
+                "or start from random weights with --weights none.",
             ) from from_timm
     config = getattr(net, "pretrained_cfg", {}) or {}
     tag, licence = config.get("tag") or "default", config.get("license") or "licence not stated"
@@ -316,7 +316,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "this file holds more than tensors, or is no weights file at all; it was not opened, because "
             "unpickling it could run code.",
             where=path,
-            hint="Save the state dict alone, at best as .safetensors, and give that file.",
+            hint="Save only the state dict, preferably as .safetensors, and give that file.",
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise WeightsError(

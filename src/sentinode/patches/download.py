@@ -170,7 +170,7 @@ def _fetch(task: _Task, show: bool) -> None:
     if is_page:
         raise _web_page(task)
     if resumed:
-        console.print(f"{task.name}: what had arrived before does not fit; fetching it from the start.")
+        console.print(f"{task.name}: the part downloaded earlier does not fit; downloading it from the start.")
         _fetch(task, show)
         return
     other = next((name for name, known in PUBLISHED_MD5.items() if known == arrived), None)

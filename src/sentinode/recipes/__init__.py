@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class ModelRecipe(Section):
-    """The network: a backbone of timm and a head of one's own."""
+    """The network: a backbone of timm and a new head."""
 
     backbone: str = Field("resnet50", description="Any backbone of timm, by name.")
     weights: str = Field("imagenet", description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.")

@@ -265,7 +265,8 @@ def test_a_series_without_tissue_is_named_as_left_out(tmp_path: Path, capsys: py
     assert find_slides([tmp_path]) == [tmp_path / "slide" / "c.dcm"]
     told = capsys.readouterr().err
     assert (
-        f"{tmp_path / 'label' / 'label.dcm'}: left out, for its series shows no tissue, only LABEL, OVERVIEW." in told
+        f"{tmp_path / 'label' / 'label.dcm'}: left out, because its series shows no tissue, only LABEL, OVERVIEW."
+        in told
     )
     assert "slide" not in told.replace(str(tmp_path), "")
 
@@ -275,7 +276,7 @@ def test_dicom_files_of_other_kinds_are_named_as_left_out(tmp_path: Path, capsys
     for name in ("map.dcm", "another"):
         write_dicom(tmp_path / name, PICTURE, change=other_class, **RAW)
     assert find_slides([tmp_path]) == [tmp_path / "c.dcm"]
-    assert "no slides: DICOM files of the kind 'Parametric Map Storage' (2)." in capsys.readouterr().err
+    assert "DICOM files that are not slides, of the kind 'Parametric Map Storage' (2)." in capsys.readouterr().err
 
 
 def test_what_is_wrong_with_a_series_is_left_to_its_scan_to_say(tmp_path: Path) -> None:

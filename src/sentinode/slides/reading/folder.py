@@ -146,7 +146,8 @@ def _one_per_series(files: Sequence[Path]) -> Iterator[Path]:
         yield from _slides_of(instances)
     for (folder, what), count in others.items():
         console.print(
-            f"{folder}: left out, for they are no slides: DICOM files of the kind '{what}' ({count}).", markup=False
+            f"{folder}: left out DICOM files that are not slides, of the kind '{what}' ({count}).",
+            markup=False,
         )
 
 
@@ -160,7 +161,7 @@ def _slides_of(series: Sequence[Instance]) -> Iterator[Path]:
             yield max(volumes, key=lambda volume: volume.width).path  # the scan will say what is wrong with it
     if not volumes:
         kinds = ", ".join(sorted({one.kind for one in series}))
-        console.print(f"{series[0].path}: left out, for its series shows no tissue, only {kinds}.", markup=False)
+        console.print(f"{series[0].path}: left out, because its series shows no tissue, only {kinds}.", markup=False)
 
 
 def name_slides(slides: Sequence[Path]) -> dict[str, Path]:

@@ -112,7 +112,7 @@ def _require_scanned(slide: Path, map: ProbabilityMap) -> None:
         raise SlideError(
             "the slide is no longer there.",
             where=slide,
-            hint="Bring it back, or scan it where it lies now with the same --out: a map of the same slide is kept.",
+            hint="Put it back, or scan it at its new place with the same --out: a map of the same slide is kept.",
         )
     if fingerprint(slide) != map.slide.fingerprint:
         raise SlideError(

@@ -40,7 +40,7 @@ FILES = {
     OME_TIFF: "probabilities over the slide",
     DICOM: "the same for DICOM viewers",
     ARRAY: "the same for NumPy",
-    TISSUE: "what was taken for tissue",
+    TISSUE: "the tissue that was scanned",
 }
 """What a slide's page links to, where it is there."""
 

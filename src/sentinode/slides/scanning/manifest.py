@@ -157,7 +157,7 @@ def settle_coordinates(batch: Path, asked: bool | None, *, change: bool = False)
             "the lesions of this batch count from the corner of "
             f"{'the whole slide' if begun else 'the part that the scanner filled'}, and you ask for the other.",
             where=batch,
-            hint="Leave the option out, choose another --out, or write all its lesions anew with 'sentinode lesions'.",
+            hint="Leave the option out, choose another --out, or write all its lesions again with 'sentinode lesions'.",
         )
     if chosen != begun:
         write_text(manifest, json.dumps({**record, WHOLE_SLIDE: chosen}, indent=2) + "\n")

@@ -182,7 +182,7 @@ def _probabilities(margins: NDArray[np.float32], bundle: Bundle, shift: float) -
     """P(tumour) after temperature scaling and the correction of the prior."""
     if not np.isfinite(margins).all():
         raise BundleError(
-            "the network answered something that is not a number.",
+            "the network returned a value that is not a number.",
             where=bundle.path,
             hint="Scan with --precision float32; if it persists, train the bundle again.",
         )

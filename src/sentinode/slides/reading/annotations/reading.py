@@ -130,8 +130,8 @@ def _require_meaning(
         raise AnnotationError(
             f"none of the {total} regions has a class that means {what}: {said}.",
             where=path,
-            hint=f'Name what means tumour, such as --tumour-class "{unknown[0].classes[0]}", and what says nothing '
-            "of it with --ignored-class.",
+            hint=f'Name the tumour class, such as --tumour-class "{unknown[0].classes[0]}", and the classes '
+            "to ignore with --ignored-class.",
         )
     lost = by_meaning[TUMOUR] or ([] if excluded else by_meaning[EXCLUDED])
     if lost:

@@ -94,7 +94,7 @@ class Annotations:
             raise AnnotationError(
                 f"{_lie(outside)} outside the slide of {width} x {height} pixels.",
                 where=self.path,
-                hint="Another slide's, or another level's of this one? Their scale can be given, such as "
+                hint="They may belong to another slide or another level. Give --scale for another level, such as "
                 "--scale 0.03125 for level-0 coordinates on an image of level 5.",
             )
         if not across:
@@ -152,7 +152,7 @@ class Annotations:
             raise AnnotationError(
                 f"{_lie(outside)} outside the {width} x {height} pixels of the slide's bounds, to which QuPath crops.",
                 where=self.path,
-                hint="From a program that does not crop? Give --whole-slide-coordinates.",
+                hint="If their program does not crop slides, give --whole-slide-coordinates.",
             )
         whole = replace(self, cropped=False, bounds=None)
         if not (left or top):
