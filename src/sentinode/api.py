@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sentinode.errors import RecipeError
@@ -23,6 +23,9 @@ def train(
     settings: Iterable[str] = (),
     module: ModuleSource | None = None,
     slide_map: str | Path | None = None,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
@@ -37,8 +40,11 @@ def train(
             resuming the run's own.
         weights: ``imagenet``, ``none`` or a file, in place of the recipe's.
         settings: overrides such as ``optimizer.lr=3e-4``.
-        module: a network of one's own in place of the recipe's: uint8 (B, 96, 96, 3) to logits (B, 2).
+        module: a network of one's own in place of the recipe's: uint8 (B, S, S, 3) to logits (B, 2).
         slide_map: a CSV that names the slide of each patch, where the data does not.
+        mpp: microns per pixel of the patches, where the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, likewise.
+        positive: names of the class folders of label 1, where their names do not say it.
         resume: go on from the last checkpoint in ``out``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         devices: processes that train together.
@@ -62,6 +68,9 @@ def train(
         Path(data),
         slide_map=None if slide_map is None else Path(slide_map),
         seed=recipe.split.seed,
+        mpp=mpp,
+        label_region=label_region,
+        positive=positive,
         show=show,
     )
     return fit(recipe, patches, out, module=module, resume=resume, device=device, devices=devices, show=show)

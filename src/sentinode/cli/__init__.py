@@ -17,6 +17,7 @@ import typer
 from sentinode._version import __version__
 from sentinode.cli import data
 from sentinode.cli import train as training
+from sentinode.cli.bundle import bundle
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
@@ -42,6 +43,7 @@ for command in (
     lesions,
     froc,
     extract,
+    bundle,
     demo,
     doctor,
     training.recipe,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
+
 app = typer.Typer(help="Get patches, look through them, generate some.", no_args_is_help=True)
 
 
@@ -37,6 +39,9 @@ def download(
 @app.command()
 def audit(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
     """Look through patches for leakage, copies, exchanged splits, and black, blank and corrupt patches.
@@ -48,7 +53,7 @@ def audit(
     from sentinode.patches.audit import audit as look_through
     from sentinode.patches.audit import render
 
-    found = look_through(data)
+    found = look_through(data, mpp=mpp, label_region=label_region, positive=names(positive))
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sentinode.cli.model import open_model
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.errors import EXIT_PARTIAL
 from sentinode.progress import console
 
@@ -51,6 +52,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide): intervals by slide."),
     ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     tta: Tta = False,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "float32",
@@ -75,6 +79,9 @@ def evaluate(
         out,
         rule=rule,
         slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
         tta=tta,
         device=device,
         precision=precision,
@@ -103,7 +110,7 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
-    """Predict P(tumour) of patches without labels: one row each, with the reason where there is none.
+    """Predict the probability of tumour for patches without labels: one row each, with the reason where there is none.
 
     Exit code 3 where some could not be read; the rest is done.
 
@@ -135,7 +142,7 @@ def explain(
         "explained"
     ),
     target: Annotated[
-        str, typer.Option(help="Evidence for which class: called (what each patch was called), tumour, normal.")
+        str, typer.Option(help="Evidence for which class: called (what each patch was called), or a class by its name.")
     ] = "called",
     mpp: Mpp = None,
     device: Device = "auto",
@@ -165,6 +172,12 @@ def stress(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for what is written.")],
     split: Annotated[str, typer.Option(help="train, valid or test; all, where the data has no splits.")] = "valid",
     count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
+    slides: Annotated[
+        Path | None, typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide).")
+    ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the choice of patches and of the bootstrap.")] = 0,
@@ -179,7 +192,20 @@ def stress(
     from sentinode.evaluation.stress import stress as run
     from sentinode.model.bundle import load
 
-    run(load(bundle), data, split, out, count=count, device=device, precision=precision, seed=seed)
+    run(
+        load(bundle),
+        data,
+        split,
+        out,
+        count=count,
+        slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
     typer.echo((out / "stress.json").read_text("utf-8") if as_json else out / "stress.png", nl=not as_json)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.progress import console
 
 Settings = Annotated[
@@ -31,6 +32,9 @@ def train(
         Path | None,
         typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide), against leakage."),
     ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes that train together (DDP).")] = 1,
@@ -49,6 +53,9 @@ def train(
         weights=weights,
         settings=settings or (),
         slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
         resume=resume,
         device=device,
         devices=devices,
@@ -84,8 +91,8 @@ def recipe(
     from sentinode.recipes import load_recipe, recipe_names
 
     if name is None:
-        names = recipe_names()
-        typer.echo(json.dumps(names) if as_json else "\n".join(names))
+        shipped = recipe_names()
+        typer.echo(json.dumps(shipped) if as_json else "\n".join(shipped))
         return
     chosen = load_recipe(name, settings or ())
     typer.echo(chosen.model_dump_json(indent=2) if as_json else chosen.to_toml(), nl=as_json)

@@ -36,12 +36,16 @@ would otherwise make infinite."""
 
 REASONS: Final = {
     "auc": "one class only",
-    "precision": "no patch was called tumour",
-    "recall": "no tumour patch",
-    "specificity": "no normal patch",
-    "f1": "no tumour patch, and none was called tumour",
-    "average_precision": "no tumour patch",
+    "precision": "no patch was called {1}",
+    "recall": "no {1} patch",
+    "specificity": "no {0} patch",
+    "f1": "no {1} patch, and none was called {1}",
+    "average_precision": "no {1} patch",
 }
+"""Why a figure is undefined; {0} and {1} stand for the names of the classes."""
+
+CLASS_NAMES: Final = ("normal", "tumour")
+"""What labels 0 and 1 are called where nothing else is said."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError
 from sentinode.scoring.calibration import ece_floor
-from sentinode.scoring.counts import FIGURES, REASONS, Counted, Floats, area, counts
+from sentinode.scoring.counts import CLASS_NAMES, FIGURES, REASONS, Counted, Floats, area, counts
 from sentinode.scoring.figure import Figure
 from sentinode.scoring.uncertainty import Slides, intervals
 
@@ -94,6 +95,7 @@ def measure(
     groups: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    class_names: Sequence[str] = CLASS_NAMES,
 ) -> Scores:
     """Ten figures and their 95 % intervals.
 
@@ -115,12 +117,13 @@ def measure(
             or NaN.
         resamples: of the bootstrap by patch; 0 for no intervals at all and no chance floor, which is quick.
         seed: of the bootstrap and of the chance floor; the same seed gives the same interval.
+        class_names: what labels 0 and 1 are called in the notes.
 
     Raises:
         DataError: no patches, unequal lengths, labels other than 0 and 1, or probabilities outside 0 to 1.
     """
     label, said = _checked(labels, probabilities)
-    slides = Slides.of(groups, label)
+    slides = Slides.of(groups, label, class_names)
     patches = Counted.of(label, said, threshold)
     value = dict(zip(FIGURES, patches.figures(patches.counts), strict=True))
     found = intervals(patches, slides, value, resamples, seed)
@@ -130,7 +133,7 @@ def measure(
         n=len(label),
         threshold=float(threshold),
         confusion=dict(zip(("tn", "fp", "fn", "tp"), patches.confusion(patches.counts), strict=True)),
-        undefined={name: REASONS[name] for name in FIGURES if math.isnan(value[name])},
+        undefined={name: REASONS[name].format(*class_names) for name in FIGURES if math.isnan(value[name])},
         no_interval=found.reasons,
         resampled="slide" if slides.by_slide else "patch",
         resamples=found.resamples,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError
-from sentinode.scoring.counts import CLIP, FIGURES, REASONS, Counted, Floats
+from sentinode.scoring.counts import CLASS_NAMES, CLIP, FIGURES, REASONS, Counted, Floats
 from sentinode.scoring.figure import Figure
 from sentinode.scoring.intervals import FEW, cluster_interval, effective_clusters, joined
 
@@ -31,39 +31,47 @@ class Slides:
             there are no two slides.
         known: how many slides are known, or None.
         without: how many patches have no known slide, where some have.
+        class_names: what labels 0 and 1 are called.
     """
 
     labels: NDArray[np.int64]
     cluster: NDArray[np.int64] | None = None
     known: int | None = None
     without: int = 0
+    class_names: Sequence[str] = CLASS_NAMES
 
     @classmethod
-    def of(cls, groups: ArrayLike | None, labels: NDArray[np.int64]) -> Slides:
+    def of(
+        cls, groups: ArrayLike | None, labels: NDArray[np.int64], class_names: Sequence[str] = CLASS_NAMES
+    ) -> Slides:
         """Slides by their names; an empty string, None or NaN is an unknown one.
 
         Raises:
             DataError: there is not one name for each patch.
         """
         if groups is None:
-            return cls(labels)
+            return cls(labels, class_names=class_names)
         names = np.asarray(groups).ravel()
         if len(names) != len(labels):
             raise DataError(f"there are {len(labels):,} labels but the slides of {len(names):,} patches.")
         unknown = np.array([name is None or name != name or str(name).strip() == "" for name in names.tolist()])
         if unknown.all():
-            return cls(labels)
+            return cls(labels, class_names=class_names)
         found, of_known = np.unique(names[~unknown].astype(str), return_inverse=True)
         cluster = np.empty(len(names), np.int64)
         cluster[~unknown] = of_known
         cluster[unknown] = len(found) + np.arange(unknown.sum())
         several = len(found) + int(unknown.sum()) > 1
-        return cls(labels, cluster if several else None, len(found), int(unknown.sum()))
+        return cls(labels, cluster if several else None, len(found), int(unknown.sum()), class_names)
 
     @property
     def by_slide(self) -> bool:
         """Whether a slide is one observation; else a patch is."""
         return self.cluster is not None
+
+    def reason(self, figure: str) -> str:
+        """Why a figure is undefined without some of the patches."""
+        return REASONS[figure].format(*self.class_names)
 
     def notes(self) -> list[str]:
         """What to bear in mind where the intervals are by slide: patches without a slide, or slides that are few."""
@@ -86,7 +94,7 @@ class Slides:
         assert self.cluster is not None and self.known is not None
         if self.known < FEW:
             return f"Only {self.known} slides"
-        for label, word in ((1, "tumour"), (0, "normal")):
+        for label, word in reversed(list(enumerate(self.class_names))):
             with_class = len(np.unique(self.cluster[self.labels == label]))
             if 0 < with_class < FEW:
                 return f"Only {with_class} of {self.known:,} slides have {word} patches"
@@ -140,7 +148,7 @@ def _by_slide(patches: Counted, slides: Slides, cluster: NDArray[np.int64], valu
             bias = (len(left_out) - 1) * float(left_out.mean() - value[name])
             low = max(low - max(bias, 0), 0)
         if math.isfinite(value[name]) and math.isnan(low):
-            reasons[name] = f"it rests on one slide, and without that there is {REASONS[name]}"
+            reasons[name] = f"it rests on one slide, and without that there is {slides.reason(name)}"
         limits[name] = (low, high)
     return Intervals(limits, _how_by_slide(slides, len(without)), len(without), reasons, tuple(slides.notes()))
 
@@ -200,7 +208,7 @@ def _by_patch(patches: Counted, slides: Slides, value: Mapping[str, float], resa
         figure = Figure.of(value[name], drawn[:, at])
         limits[name] = (figure.low, figure.high)
         if math.isfinite(value[name]) and math.isnan(figure.low):
-            reasons[name] = f"no resample has one ({REASONS[name]})"
+            reasons[name] = f"no resample has one ({slides.reason(name)})"
     why = "since no slides are known" if slides.known is None else "since all patches are of one slide"
     notes = [f"The intervals are by patch, {why}: {TOO_NARROW}."]
     undefined = {name: int(np.isnan(drawn[:, at]).sum()) for at, name in enumerate(FIGURES) if name in REASONS}

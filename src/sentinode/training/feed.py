@@ -24,7 +24,7 @@ def epoch_order(count: int, seed: int, stage: int, epoch: int) -> NDArray[np.int
 def batches(
     patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (uint8 (B, 96, 96, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
+    """Yield (uint8 (B, S, S, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException | None] = queue.Queue(AHEAD)
     stop = threading.Event()
 

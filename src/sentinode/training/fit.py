@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import threading
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
 from sentinode.model import bundle as bundles
 from sentinode.model.bundle import Bundle, ModuleSource
+from sentinode.model.classifier import pooling_for
 from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
 from sentinode.patches import PatchData, open_data
 from sentinode.progress import console
@@ -51,7 +54,7 @@ def fit(
         recipe: every hyperparameter.
         data: labelled patches with a train and a valid split.
         out: the run's folder.
-        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, 96, 96, 3) to logits
+        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, S, S, 3) to logits
             (B, 2).
         resume: go on from the last checkpoint in ``out``; begin where there is none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
@@ -85,10 +88,12 @@ def fit(
             console.print("Note:", style="yellow", end=" ")
             console.print(warning, markup=False)
         console.print(f"Training on {describe(target)} in {str(precision).removeprefix('torch.')}.", markup=False)
+        if module is None and pooling_for(recipe.model.pooling, data.geometry) != recipe.model.pooling:
+            console.print("Labels cover whole patches, which have no labelled centre: pooling is the average alone.")
         if module is not None and recipe.operating_point.calibration == "platt":
             console.print("Your network has no head that could keep an offset: a temperature alone calibrates it.")
     assignment = None if data.own_splits else data.assignment()
-    job = Job(recipe, data.path, data.slide_map, assignment, out, module, resume, show)
+    job = Job(recipe, data.path, data.stated, data.slide_map, assignment, out, module, resume, show)
     with _patient_parent(devices > 1):
         failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
     if failure is not None:
@@ -100,11 +105,17 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
     """One process's part. Hands a refusal back as a value, because processes cannot raise into each other."""
     keep_freed_memory()
     try:
-        data = data or open_data(job.data, slide_map=job.slide_map, assignment=job.assignment, show=False)
+        data = data or _open_again(job)
         Run(fabric, job, data).go()
     except SentinodeError as error:
         return error
     return None
+
+
+def _open_again(job: Job) -> PatchData:
+    return open_data(
+        job.data, slide_map=job.slide_map, assignment=job.assignment, **dataclasses.asdict(job.stated), show=False
+    )
 
 
 def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
@@ -112,7 +123,7 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
     for split in ("train", "valid"):
         labels = data[split].labels
         if len(np.unique(labels)) < 2:
-            only = "tumour" if len(labels) and labels[0] else "normal"
+            only = data.class_names[int(len(labels) > 0 and labels[0])]
             raise DataError(
                 f"the {split} split holds {only} patches only; there is nothing to tell apart.",
                 where=data.path,
@@ -133,6 +144,7 @@ def _check(recipe: Recipe, data: PatchData, devices: int) -> None:
             hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
         )
     parse_rule(recipe.operating_point.rule)
+    Augment(**recipe.augment.model_dump(), geometry=data.geometry)
 
 
 def _refuse_to_overwrite(out: Path, resume: bool) -> None:

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DeviceError
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.classifier import Classifier
 from sentinode.progress import console
 from sentinode.recipes import Recipe
@@ -47,9 +48,10 @@ class Learner:
         fabric: the device, the precision and the other processes.
         recipe: every hyperparameter.
         stage: which layers learn, and for how many steps.
-        network: uint8 (B, 96, 96, 3) to logits (B, 2).
+        network: uint8 (B, S, S, 3) to logits (B, 2).
         average: the moving average of the network's weights, or None.
         parts: portions in which a batch is computed; doubled when memory runs out.
+        geometry: of the patches.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class Learner:
         network: nn.Module,
         average: AveragedModel | None,
         parts: int,
+        geometry: PatchGeometry = PCAM,
     ) -> None:
         self.fabric, self.recipe, self.stage = fabric, recipe, stage
         self.network, self.average, self.parts = network, average, parts
         self.rate = 0.0
-        self.augment = Augment(**recipe.augment.model_dump())
+        self.augment = Augment(**recipe.augment.model_dump(), geometry=geometry)
         self.learns = network.head if stage.head_only and isinstance(network, Classifier) else network
         optimizer = make_optimizer(self.learns, recipe.optimizer, head_only=stage.head_only)
         compiled = cast(nn.Module, torch.compile(self.learns)) if recipe.training.compile else self.learns
@@ -76,7 +79,7 @@ class Learner:
         self.learns.train()
 
     def step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,).
+        """One step of the optimiser on uint8 (B, S, S, 3) and int64 (B,).
 
         Returns the mean loss of the whole batch, that of the other processes' shares included.
         """

@@ -7,11 +7,12 @@ seed and the step's number, so that a run which was killed and resumed arrives a
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,12 +27,13 @@ from torch import Tensor, nn
 
 from sentinode.atomic import make_folder, write_text
 from sentinode.errors import DataError, Interrupted, RecipeError
+from sentinode.geometry import PCAM
 from sentinode.model import bundle as bundles
 from sentinode.model.bundle import ModuleSource
-from sentinode.model.classifier import Classifier, build
-from sentinode.patches import PatchData, PatchSet
+from sentinode.model.classifier import Classifier, build, pooling_for
+from sentinode.patches import PatchData, PatchSet, Stated
 from sentinode.progress import bar, console
-from sentinode.recipes import Recipe
+from sentinode.recipes import Recipe, check_recipe
 from sentinode.scoring import RULES, auc, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import (
     Checkpoint,
@@ -57,6 +59,7 @@ IDENTITY = {
     "train": "training patches",
     "valid": "validation patches",
     "processes": "numbers of processes",
+    "geometry": "sizes, resolutions or labelled regions of patches",
 }
 """What must be the same for a run to go on, and its name in the user's words."""
 
@@ -67,6 +70,7 @@ class Job:
 
     recipe: Recipe
     data: Path
+    stated: Stated
     slide_map: Path | None
     assignment: Mapping[str, str] | None
     out: Path
@@ -99,7 +103,7 @@ class Run:
             return (module if isinstance(module, nn.Module) else module()), "as the module came"
         # A run that goes on needs no initial weights; the file, or the network to fetch it, may be gone.
         other = {"weights": "none"} if self.checkpoint else {}
-        network, origin = build(**self.recipe.model.model_dump() | other)
+        network, origin = build(**self.recipe.model.model_dump() | other, geometry=self.data.geometry)
         return network, self.checkpoint.origin if self.checkpoint else origin
 
     def go(self) -> None:
@@ -141,7 +145,9 @@ class Run:
         progress, per_epoch = self.progress, self.steps_per_epoch
         if stage.index > progress.stage:
             progress.stage, progress.step = stage.index, 0
-        learner = Learner(self.fabric, self.recipe, stage, self.network, self.average, progress.parts)
+        learner = Learner(
+            self.fabric, self.recipe, stage, self.network, self.average, progress.parts, self.data.geometry
+        )
         if self.checkpoint is not None:
             learner.optimizer.load_state_dict(self.checkpoint.optimizer)
             self.checkpoint = None
@@ -280,6 +286,7 @@ class Run:
             "train": self.train.fingerprint(),
             "valid": self.valid.fingerprint(),
             "processes": self.fabric.world_size,
+            "geometry": str(self.data.geometry),
         }
 
     def _save(self, learner: Learner) -> None:
@@ -294,8 +301,11 @@ class Run:
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        # Checkpoints of older versions are of PatchCamelyon's geometry, and their recipes lack newer keys.
+        begun = {"geometry": str(PCAM), **checkpoint.identity}
+        begun["recipe"] = check_recipe(json.loads(begun["recipe"])).model_dump_json()
         for key, value in self.identity.items():
-            if checkpoint.identity.get(key) != value:
+            if begun.get(key) != value:
                 raise DataError(
                     f"the run in this folder was begun with other {IDENTITY[key]}; going on would mix the two.",
                     where=self.job.out,
@@ -338,14 +348,20 @@ class Run:
             margins = margins + np.float32(offset)
             prior = float(labels.mean())  # the offset is that of valid's balance
         probabilities = calibrated(margins, temperature)
-        thresholds = _thresholds(labels, probabilities, recipe.operating_point.rule)
+        thresholds = _thresholds(labels, probabilities, recipe.operating_point.rule, self.data.class_names)
         rule = recipe.operating_point.rule if recipe.operating_point.rule in thresholds else SUBSTITUTE_RULE
-        scores = measure(labels, probabilities, thresholds[rule].value, groups=self.valid.slides)
+        names = self.data.class_names
+        scores = measure(labels, probabilities, thresholds[rule].value, groups=self.valid.slides, class_names=names)
         card = bundles.Card(
             name=self.job.out.resolve().name,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=bundles.versions(),
             architecture=self._architecture(),
+            patch_size=self.data.geometry.size,
+            label_region=self.data.geometry.label_region,
+            mpp=self.data.geometry.mpp,
+            class_names=list(self.data.class_names),
+            positive=list(self.data.stated.positive),
             temperature=temperature,
             thresholds=thresholds,
             threshold_rule=rule,
@@ -370,7 +386,11 @@ class Run:
         if self.job.module is not None:
             name, source = bundles.describe_custom(self.network)
             return bundles.Architecture(kind="custom", parameters=count, class_name=name, source=source)
-        return bundles.Architecture(parameters=count, **self.recipe.model.model_dump(exclude={"weights"}))
+        assert isinstance(self.network, Classifier)
+        options = self.recipe.model.model_dump(exclude={"weights"})
+        # As the network has them, not as a recipe for any geometry names them.
+        options |= {"side": self.network.side, "pooling": pooling_for(options["pooling"], self.data.geometry)}
+        return bundles.Architecture(parameters=count, **options)
 
     def _describe_data(self) -> dict[str, Any]:
         sets = {"train": self.train, "valid": self.valid}
@@ -382,20 +402,20 @@ class Run:
             "warnings": list(self.data.warnings),
             "fingerprint": {split: self.identity[split] for split in sets},
             "counts": {
-                split: {"normal": int((part.labels == 0).sum()), "tumour": int((part.labels == 1).sum())}
+                split: {name: int((part.labels == label).sum()) for label, name in enumerate(self.data.class_names)}
                 for split, part in sets.items()
             },
         }
 
 
 def _thresholds(
-    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], rule: str
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], rule: str, class_names: Sequence[str]
 ) -> dict[str, bundles.Threshold]:
     """The threshold by each rule that Sentinode has, and by ``rule``; one that no threshold can keep is left out."""
     found: dict[str, bundles.Threshold] = {}
     for name in dict.fromkeys((*RULES, rule)):
         try:
-            value = choose_threshold(labels, probabilities, name)
+            value = choose_threshold(labels, probabilities, name, class_names)
         except DataError as error:  # of a run of hours the bundle must not be lost to it
             instead = f" The bundle's threshold is that of the rule {SUBSTITUTE_RULE}." if name == rule else ""
             log.warning("The bundle stores no threshold by %s: %s%s", name, error.what, instead)

@@ -29,11 +29,11 @@ class Engine(Protocol):
     batch: int
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (B, 96, 96, 3) to float32 (B,): the tumour's logit less the other's, before any calibration."""
+        """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
         ...
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (B, 96, 96, 3) to float32 (B,): P(tumour) after temperature scaling."""
+        """uint8 (B, S, S, 3) to float32 (B,): P(positive class) after temperature scaling."""
         ...
 
 
