@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.main import get_command
 from typer.models import ArgumentInfo, ParameterInfo
 
 from sentinode.cli import app
@@ -64,24 +65,22 @@ def pages() -> dict[Path, str]:
 
 def _commands() -> Iterator[str]:
     yield from COMMANDS.splitlines()
-    for name, function in callbacks():
-        yield from _command(name, function)
+    for name, command in commands():
+        yield from _command(name, command)
 
 
-def callbacks(group: typer.Typer = app, prefix: str = "sentinode") -> Iterator[tuple[str, Any]]:
-    """Each command's name and the function behind it."""
-    for command in group.registered_commands:
-        assert command.callback is not None
-        yield f"{prefix} {command.name or command.callback.__name__.replace('_', '-')}", command.callback
-    for child in group.registered_groups:
-        assert child.typer_instance is not None
-        name = child.name or child.typer_instance.info.name
-        yield from callbacks(child.typer_instance, f"{prefix} {name}")
+def commands(group: Any = None, prefix: str = "sentinode") -> Iterator[tuple[str, Any]]:
+    """Each command's name, and the command as it reads its words."""
+    for name, command in (group or get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix} {name}")
+        else:
+            yield f"{prefix} {name}", command
 
 
-def _command(name: str, function: Any) -> Iterator[str]:
-    lead, _, example = (inspect.getdoc(function) or "").partition("Example:")
-    rows = list(parameters(function))
+def _command(name: str, command: Any) -> Iterator[str]:
+    lead, _, example = (inspect.getdoc(command.callback) or "").partition("Example:")
+    rows = list(parameters(command))
     places = [label for label, info, *_ in rows if isinstance(info, ArgumentInfo)]
     usage = " ".join([name, *(place.strip("`") for place in places), "[OPTIONS]"])
     yield from (f"## {name}", "", lead.strip(), "", "```bash", *_lines(example or usage), "```", "")
@@ -96,9 +95,11 @@ def _lines(example: str) -> list[str]:
     return [line.strip() for line in example.strip().splitlines()]
 
 
-def parameters(function: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
+def parameters(command: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
     """Each parameter's label, typer's description of it, and its default as text."""
+    function = inspect.unwrap(command.callback)
     hints = typing.get_type_hints(function, include_extras=True)
+    read = {parameter.name: parameter for parameter in command.params}
     for name, parameter in inspect.signature(function).parameters.items():
         kind, info = _annotation(hints[name])
         required = parameter.default is inspect.Parameter.empty
@@ -109,18 +110,13 @@ def parameters(function: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
             yield _code(label if required else f"[{label}]"), info, "required" if required else ""
             continue
         switch = _plain(kind) is bool
-        flags = _flags(info) or [f"--{name}/--no-{name}" if switch else f"--{name}"]
-        label = _code(", ".join(flags) + ("" if switch else f" {metavar}"))
+        flags = "/".join([", ".join(read[name].opts), *read[name].secondary_opts])
+        label = _code(flags + ("" if switch else f" {metavar}"))
         yield (
             label + (", repeatable" if _is_list(kind) else ""),
             info,
             "required" if required else _default(parameter.default),
         )
-
-
-def _flags(info: ParameterInfo) -> list[str]:
-    """The names that an option gives itself; inside ``Annotated`` typer keeps the first as its default."""
-    return [text for text in (info.default, *(info.param_decls or ())) if isinstance(text, str)]
 
 
 def _annotation(hint: Any) -> tuple[Any, ParameterInfo]:

@@ -22,6 +22,14 @@ def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.csv"]
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "é" * 125 + ".csv"])
+def test_a_name_as_long_as_the_disk_takes_leaves_room_for_the_temporary_one(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "1")
+    with whole_folder(tmp_path / f"{name[:-4]}dir") as staged:
+        (staged / "a").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, f"{name[:-4]}dir"]
+
+
 def test_a_file_that_stood_there_survives_a_failure(tmp_path: Path) -> None:
     write_text(tmp_path / "a.csv", "old")
     with pytest.raises(ValueError, match="half way"), whole_file(tmp_path / "a.csv") as staged:

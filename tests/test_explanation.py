@@ -1,4 +1,5 @@
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sentinode import explanation
 from sentinode.errors import BundleError, DataError, OutputError, RecipeError
 from sentinode.explanation import EXACT, FIRST_ORDER, Evidence, Explainer, draw, explain
 from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, save
@@ -289,6 +291,45 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(
     assert [picture.name for picture in done.pictures] == ["b.png"]
     assert done.failures == (((tmp_path / "a.tif").as_posix(), "this is not an image, whatever its name says."),)
     assert "not an image" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "name", ["a$^$b.png", "$x$.png", "スライド👩‍🔬.png", "[red]{}_^\\.png", "x" * 251 + ".png", "a\nb.png"]
+)
+def test_an_image_of_any_name_is_explained(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    try:
+        Image.new("RGB", (96, 96), "plum").save(tmp_path / name)
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = explain(bundle, [tmp_path / name], tmp_path / "out", device="cpu", show=False)
+    assert done.failures == ()
+    assert Image.open(done.pictures[0]).format == "PNG"
+
+
+def test_a_fault_of_ours_on_one_image_does_not_cost_the_others(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(patch: Patch, *rest: object) -> bytes:
+        if "b.png" in patch.id:
+            raise ZeroDivisionError("by zero")
+        return draw(patch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(explanation, "draw", faulty)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (96, 96), "plum").save(tmp_path / name)
+    done = explain(bundle, [tmp_path], tmp_path / "out", device="cpu", show=False)
+    assert [picture.name for picture in done.pictures] == ["a.png", "c.png"]
+    assert [reason for _, reason in done.failures] == ["a fault of Sentinode's: ZeroDivisionError: by zero"]
+
+
+def test_pictures_whose_names_differ_in_case_alone_stay_two(bundle: Bundle, tmp_path: Path) -> None:
+    for folder, name in (("a", "Same.png"), ("b", "same.png")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (96, 96), "plum").save(tmp_path / folder / name)
+    done = explain(bundle, [tmp_path / "a", tmp_path / "b"], tmp_path / "out", device="cpu", show=False)
+    assert [picture.name for picture in done.pictures] == ["Same.png", "same-2.png"]
 
 
 def test_nothing_to_explain_is_refused(bundle: Bundle, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from sentinode import progress
 
@@ -29,6 +32,16 @@ def test_silence_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         shown.advance()
         shown.note("loss 0.1")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["[red]a.tif", "[/]a.tif", "a\nb.tif", "x" * 250 + ".tif"])
+def test_in_a_terminal_a_name_is_shown_as_it_is_on_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "console", screen)
+    with progress.bar(f"Scanning {name}", 3) as shown:
+        shown.advance()
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any(f"Scanning {name[:1]}" in line and "1/3" in line for line in lines)
 
 
 def test_in_a_notebook_one_line_moves_and_nothing_is_left_of_it(

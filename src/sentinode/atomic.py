@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -15,6 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sentinode.errors import OutputError
+
+LONGEST = 200
+"""Bytes of a file's name up to which its temporary name may begin with it; disks take 255."""
 
 
 @contextlib.contextmanager
@@ -78,7 +82,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The ending stays, because writers such as matplotlib and Pillow choose the format by it.
-    staged = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    staged = path.with_name(f".{_brief(path.stem)}.{os.getpid()}.part{path.suffix}")
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -96,7 +100,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OutputError: the place cannot be written or the disk is full.
     """
     path = Path(path)
-    staged, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    staged, old = (path.with_name(f".{_brief(path.name)}.{os.getpid()}.{end}") for end in ("part", "old"))
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staged, ignore_errors=True)
@@ -113,6 +117,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _brief(name: str) -> str:
+    """A file's name, or a digest of it where it leaves no room for more."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST else hashlib.sha256(encoded).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

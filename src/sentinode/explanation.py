@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sentinode.atomic import whole_file
-from sentinode.errors import BundleError, DataError, RecipeError
+from sentinode.errors import BundleError, DataError, RecipeError, SentinodeError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import Bundle, Card, images_as
 from sentinode.model.classifier import Classifier, Head
 from sentinode.model.engines.torch_engine import check_size
 from sentinode.model.hardware import choose_device
+from sentinode.names import drawable, families, folder_name, printable, shortened
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import bar, console
 from sentinode.scoring import calibrated
@@ -36,6 +37,9 @@ EXACT, FIRST_ORDER = "exact contributions", "gradient x activation"
 
 COLOURS = "inferno"
 """Perceptually even, and as readable in grey: the colours of the evidence."""
+
+NAME_WIDTH = 80
+"""Columns of a patch's name above its picture, of letters as wide as a digit."""
 
 
 @dataclass(frozen=True)
@@ -254,16 +258,17 @@ def explain(
     explainer = Explainer(bundle, device=device)
     pictures: list[Path] = []
     failures: list[tuple[str, str]] = []
+    taken: set[str] = set()
     with bar("Explaining", unit="images", show=show) as shown:
         for patch in read_patches(paths, geometry=images_as(bundle, mpp), mpp=mpp):
-            if isinstance(patch.pixels, DataError):
-                failures.append((patch.id, patch.pixels.what))
-                console.print(f"{patch.id}: {patch.pixels.what}", markup=False)
+            drawn = _explained(explainer, patch, target)
+            if isinstance(drawn, str):
+                failures.append((patch.id, drawn))
+                console.print(f"{printable(patch.id)}: {drawn}", markup=False)
             else:
-                picture = _free_path(Path(out), short_name(patch.id), pictures)
-                (evidence,) = explainer.evidence(patch.pixels[None], target)
+                picture = _free_path(Path(out), short_name(patch.id), taken)
                 with whole_file(picture) as staged:
-                    staged.write_bytes(draw(patch, evidence, bundle.card))
+                    staged.write_bytes(drawn)
                 pictures.append(picture)
             shown.advance()
     if failures and not pictures:
@@ -272,6 +277,20 @@ def explain(
             where=failures[0][0],
         )
     return Explained(tuple(pictures), tuple(failures), explainer.method)
+
+
+def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
+    """The picture of a patch as a PNG, or why there is none."""
+    if isinstance(patch.pixels, DataError):
+        return patch.pixels.what
+    try:
+        (evidence,) = explainer.evidence(patch.pixels[None], target)
+        return draw(patch, evidence, explainer.card)
+    except SentinodeError:
+        raise
+    # A fault of ours on one image must not cost the others.
+    except Exception as error:
+        return f"a fault of Sentinode's: {type(error).__name__}: {error}"
 
 
 def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:
@@ -292,7 +311,8 @@ def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:
     bar_of_colours.ax.tick_params(labelsize=7)
     probability, called = evidence.probability, card.called(evidence.probability)
     line = f"P({card.positive_class}) {probability:.3f}, threshold {card.threshold:.3f}: called {called}"
-    figure.suptitle(f"{PurePath(patch.id).name}\n{line}", fontsize=10)
+    name = drawable(shortened(PurePath(patch.id).name, NAME_WIDTH))
+    figure.suptitle(f"{name}\n{drawable(line)}", fontsize=10, family=list(families()))
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
@@ -305,11 +325,12 @@ def _label_square(geometry: PatchGeometry) -> Rectangle:
     return square
 
 
-def _free_path(folder: Path, name: str, taken: Sequence[Path]) -> Path:
+def _free_path(folder: Path, name: str, taken: set[str]) -> Path:
     """Where a picture goes; images of one name from several folders are numbered."""
-    stem = name.replace("#", "_row")
+    stem = folder_name(name.replace("#", "_row"))
     path, number = folder / f"{stem}.png", 1
-    while path in taken:
+    while path.name.casefold() in taken:  # many disks know no upper and lower case
         number += 1
         path = folder / f"{stem}-{number}.png"
+    taken.add(path.name.casefold())
     return path

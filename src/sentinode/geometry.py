@@ -13,8 +13,11 @@ SMALLEST, LARGEST = 16, 4096
 FINEST, COARSEST = 0.05, 50.0
 """Microns per pixel. Outside of them a number is most likely of another unit."""
 
-MPP_TOLERANCE = 0.02
-"""Relative difference up to which two resolutions are the same: scanners of one magnification differ by less."""
+SAME_MPP = 0.005
+"""How far two resolutions may differ and still count as the same: pixels are then copied, not interpolated."""
+
+AGREES = 0.02
+"""How far what is stated may differ from what is known: scanners of one magnification differ by less."""
 
 
 def check_mpp(mpp: float | None) -> float | None:
@@ -107,16 +110,16 @@ PCAM = PatchGeometry(96, 0.972, 32)
 """PatchCamelyon's: level 2 of Camelyon16's slides, 4 x 0.243 um; tumour in the centre 32 x 32 makes the label 1."""
 
 
-def same_mpp(first: float, second: float) -> bool:
-    """Whether two resolutions are the same up to what differs between scanners of one magnification."""
-    return abs(first - second) <= MPP_TOLERANCE * max(first, second)
+def agree(first: float, second: float) -> bool:
+    """Whether two resolutions are one up to what differs between scanners of one magnification."""
+    return abs(first - second) <= AGREES * max(first, second)
 
 
 def difference(wanted: PatchGeometry, given: PatchGeometry) -> str | None:
     """How patches differ from what is wanted, in a few words, or None; an unknown resolution contradicts nothing."""
     if given.size != wanted.size:
         return f"are {given.size} x {given.size} pixels, not {wanted.size} x {wanted.size}"
-    if given.mpp is not None and wanted.mpp is not None and not same_mpp(given.mpp, wanted.mpp):
+    if given.mpp is not None and wanted.mpp is not None and not agree(given.mpp, wanted.mpp):
         return f"have {given.mpp:g} microns per pixel, not {wanted.mpp:g}"
     if given.label_region != wanted.label_region:
         regions = (f"{side.label_region} x {side.label_region}" for side in (given, wanted))

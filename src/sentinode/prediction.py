@@ -1,4 +1,4 @@
-"""The probability of the positive class for patches without labels: images, folders, HDF5 and Parquet in, a table out."""
+"""The probability of the positive class of patches without labels: images, folders, HDF5 and Parquet to a table."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Prediction:
     Attributes:
         id: the path as given, or what the patch is called in its file; see :class:`sentinode.patches.unlabelled.Patch`.
         probability: of the positive class, calibrated; None where the patch could not be read.
-        positive: whether the probability reaches the bundle's threshold; None likewise. In files its name is that of the
-            positive class, such as ``tumour``.
+        positive: whether the probability reaches the bundle's threshold; None likewise. In files its name is that of
+            the positive class, such as ``tumour``.
         error: why there is no probability, else None.
     """
 

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sentinode.names import shortened
+
 T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -30,6 +32,9 @@ SILENT_S = 15.0
 
 NOTEBOOK_S = 0.5
 """Seconds between two states of a notebook's line."""
+
+TITLE_WIDTH = 32
+"""Columns of a bar's title at most, so that a long name leaves room for the bar."""
 
 
 class _Rate(ProgressColumn):
@@ -113,6 +118,7 @@ def bar(title: str, total: int | None = None, *, unit: str = "patches", show: bo
         unit: what is counted, in the plural.
         show: False for silence, such as in a worker process.
     """
+    title = shortened(title, TITLE_WIDTH)
     if not show:
         yield Bar(title, total, unit, None)
         return
@@ -124,7 +130,7 @@ def bar(title: str, total: int | None = None, *, unit: str = "patches", show: bo
         yield Bar(title, total, unit, None, _print_line, SILENT_S)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         _Rate(),

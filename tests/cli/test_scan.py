@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from slide_files import tissue_picture, write_tiff
 from typer.testing import CliRunner, Result
 
 from sentinode.cli import app
-from sentinode.errors import BundleError
+from sentinode.errors import BundleError, SlideError
 from sentinode.model.bundle import Bundle
 from sentinode.slides.scanning.probability_map import open_map
 
@@ -39,6 +42,58 @@ def test_a_run_stands_for_its_bundle_and_json_is_json(bundle: Bundle, run: Path,
     result = sentinode("scan", run, slides / "node.tif", "-o", tmp_path, "--stride", "96", "--json")
     (state,) = json.loads(result.stdout)
     assert state["name"] == "node" and state["state"] == "done"
+
+
+def test_long_names_are_cut_in_the_table_and_whole_in_json(
+    bundle: Bundle, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    name = "TCGA-" + "x" * 180 + "-2a5f"
+    for file in (f"{name}.tif", "スライド" * 15 + ".tif"):
+        shutil.copy(slides / "node.tif", folder / file)
+    words = ("scan", bundle.path, folder, "--out", tmp_path / "out", "--stride", "96")
+    result = sentinode(*words)
+    assert result.exit_code == 0, result.output
+    assert max(cell_len(line) for line in result.stdout.splitlines()) <= 70
+    assert re.search(r"^TCGA-x+…x+-2a5f +done", result.stdout, re.MULTILINE)
+    assert name in {state["name"] for state in json.loads(sentinode(*words, "--json").stdout)}
+    listed = sentinode("lesions", tmp_path / "out")
+    assert max(cell_len(line) for line in listed.stdout.splitlines()) <= 70
+
+
+def test_a_replaced_slide_is_scanned_again_and_lesions_draws_over_no_other(
+    bundle: Bundle, slides: Path, tmp_path: Path
+) -> None:
+    for name in ("one.tif", "two.tif"):
+        shutil.copy(slides / "node.tif", tmp_path / name)
+    words = ("scan", bundle.path, tmp_path / "one.tif", tmp_path / "two.tif", "--out", tmp_path / "out")
+    words = (*words, "--stride", "96")
+    assert sentinode(*words).exit_code == 0
+    write_tiff(tmp_path / "one.tif", tissue_picture(400, 300, seed=1), levels=2)
+    refused = sentinode("lesions", tmp_path / "out", "--json")
+    assert refused.exit_code == 3
+    assert "not the file that was scanned" in json.loads(refused.stdout)["failed"]["one"]
+    write_tiff(tmp_path / "two.tif", tissue_picture(400, 300, seed=1), levels=2)
+    assert sentinode("lesions", tmp_path / "out").exit_code == 2
+    again = sentinode(*words)
+    assert again.exit_code == 0
+    assert again.stderr.count("not the file that was scanned before") == 2
+    assert sentinode("lesions", tmp_path / "out").exit_code == 0
+
+
+def test_slides_of_other_kinds_are_named(bundle: Bundle, slides: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(slides, tmp_path / "slides"))
+    (folder / "b.czi").touch()
+    (folder / "._node.tif").touch()
+    result = sentinode("scan", bundle.path, folder, "--out", tmp_path / "out", "--stride", "96")
+    assert result.exit_code == 0
+    assert "1 file of a kind that Sentinode does not read: b.czi." in " ".join(result.stderr.split())
+    assert "1 of 1 slides done" in result.stderr
+    (folder / "node.tif").unlink()
+    refused = sentinode("scan", bundle.path, folder, "--out", tmp_path / "out", "--stride", "96")
+    assert isinstance(refused.exception, SlideError) and "b.czi" in str(refused.exception)
 
 
 def test_some_failed_is_exit_3_and_all_failed_is_exit_2(bundle: Bundle, slides: Path, tmp_path: Path) -> None:

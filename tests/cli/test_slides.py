@@ -39,7 +39,7 @@ def batch(tmp_path):
         (maps / name).mkdir(parents=True)
         probability = blob(15, 20, *boxes)
         probability[-1, -1] = 0.6
-        write_map(maps / name, made_map(probability, name=f"{name}.tif"))
+        write_map(maps / name, made_map(probability, name=f"{name}.tif", file=slides / f"{name}.tif"))
         state = SlideState(name, str(slides / f"{name}.tif"), DONE)
         (maps / name / MANIFEST).write_text(json.dumps(dataclasses.asdict(state)))
         asap(truth / f"{name}.xml", *([square(96, 96, 288)] if boxes else []))
@@ -54,6 +54,17 @@ def test_lesions_writes_the_files_and_stages_patients(batch):
     assert "pN1mi" in (batch / "maps" / "index.html").read_text()
     assert (batch / "maps" / "ill" / "lesions.geojson").is_file()
     assert [row["stage"] for row in csv.DictReader((batch / "maps" / "stages.csv").open())] == ["pN1mi"]
+
+
+@pytest.mark.parametrize(("words", "kind"), [((), "bounds"), (("--whole-slide-coordinates",), "slide")])
+def test_lesions_counts_from_the_slides_bounds_unless_asked_for_the_whole_slide(batch, words, kind):
+    file = batch / "slides" / "ill.tif"
+    bounded = made_map(blob(15, 20, (3, 3, 12, 12)), name="ill.tif", file=file, bounds=(64, 32, 500, 400))
+    write_map(batch / "maps" / "ill", bounded)
+    assert run("lesions", batch / "maps", *words).exit_code == 0
+    content = json.loads((batch / "maps" / "ill" / "lesions.geojson").read_text())
+    assert content["sentinode"]["coordinates"] == kind
+    assert min(x for x, _ in content["features"][0]["geometry"]["coordinates"][0]) == (96 if kind == "slide" else 32)
 
 
 def test_lesions_goes_on_past_a_slide_that_is_gone(batch):

@@ -150,6 +150,35 @@ def test_at_the_models_resolution_the_centre_is_taken_as_it_is(tmp_path: Path) -
     np.testing.assert_array_equal(only(path, mpp=0.972), pixels[52:148, 102:198])
 
 
+@pytest.mark.parametrize(("width", "height"), [(400, 400), (401, 400), (400, 403), (431, 517)])
+@pytest.mark.parametrize("mpp", [0.243, 0.25, 0.486, 1.2])
+def test_the_centre_of_a_patch_is_the_centre_of_its_image(tmp_path: Path, width: int, height: int, mpp: float) -> None:
+    # Ramps: each pixel's grey is how far its centre lies from the image's, red along x and green along y.
+    middle = [127.5 if side % 2 == 0 else 127.0 for side in (width, height)]
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.clip(np.arange(width) - (width - 1) / 2 + middle[0], 0, 255)
+    picture[..., 1] = np.clip(np.arange(height) - (height - 1) / 2 + middle[1], 0, 255)[:, None]
+    pixels = only(save(tmp_path / "ramps.png", picture), mpp=mpp)
+    assert isinstance(pixels, np.ndarray)
+    places = (np.arange(96) - 47.5) * 0.972 / mpp
+    near = abs(places) < 110
+    np.testing.assert_allclose(pixels[48, near, 0], middle[0] + places[near], atol=0.51)
+    np.testing.assert_allclose(pixels[near, 48, 1], middle[1] + places[near], atol=0.51)
+
+
+@pytest.mark.parametrize("mpp", [0.972, 0.9745, 0.968])
+def test_pixels_of_the_models_resolution_to_half_a_percent_are_copied(tmp_path: Path, mpp: float) -> None:
+    pixels = noise(201, 303, 3)
+    np.testing.assert_array_equal(only(save(tmp_path / "large.png", pixels), mpp=mpp), pixels[52:148, 103:199])
+    whole = noise(96, 96, 3)
+    np.testing.assert_array_equal(only(save(tmp_path / "whole.png", whole), mpp=mpp), whole)
+
+
+def test_an_image_that_is_short_of_a_patch_by_less_than_half_a_pixel_is_taken_whole(tmp_path: Path) -> None:
+    pixels = only(save(tmp_path / "short.png", np.full((384, 384, 3), 90, np.uint8)), mpp=0.2425)
+    assert isinstance(pixels, np.ndarray) and (pixels == 90).all()
+
+
 def test_a_finer_image_is_averaged_and_not_thinned_out(tmp_path: Path) -> None:
     # Columns of black and white: taking every fourth would leave stripes or one colour, averaging leaves grey.
     stripes = np.zeros((400, 400, 3), np.uint8)

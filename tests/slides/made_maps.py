@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 
 MPP = 0.972
@@ -20,10 +21,14 @@ def made_map(
     prior: float = 0.5,
     name: str = "made.tif",
     mpp: float = MPP,
+    file: Path | None = None,
+    bounds: tuple[int, int, int, int] | None = None,
 ) -> ProbabilityMap:
-    """A map of these probabilities on a slide that its windows just cover."""
+    """A map of these probabilities on a slide that its windows just cover: that in ``file``, or none that there is."""
     array = np.asarray(probability, np.float32)
-    slide = SlideRecord(name, round(array.shape[1] * stride), round(array.shape[0] * stride), mpp, fingerprint="5" * 64)
+    content = "5" * 64 if file is None else fingerprint(file)
+    width, height = (round(side * stride) for side in array.shape[::-1])
+    slide = SlideRecord(name, width, height, mpp, content, bounds)
     return ProbabilityMap(
         array, stride, (stride / 2, stride / 2), MPP, threshold, prior, slide, bundle="b" * 64, engine="made"
     )

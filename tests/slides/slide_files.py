@@ -59,6 +59,54 @@ def write_tiff(
     return path
 
 
+def write_scn(
+    path: Path, picture: Pixels, *, corner: tuple[int, int], glass: tuple[int, int], mpp: float = 0.972, levels: int = 1
+) -> Path:
+    """A Leica slide: a picture that begins at ``corner`` of a glass of this many pixels, and an overview."""
+    nm = round(1000 * mpp)
+    size = glass[0] * nm, glass[1] * nm
+    overview = np.full((112, 160, 3), 255, np.uint8)
+    pages = [overview, *(halved(picture, level) for level in range(levels))]
+    height, width = picture.shape[:2]
+
+    def image(number: int, first: int, last: int, view: tuple[int, int, int, int], objective: str) -> str:
+        rows, columns = pages[first].shape[:2]
+        dimensions = "".join(
+            f'<dimension sizeX="{pages[i].shape[1]}" sizeY="{pages[i].shape[0]}" r="{i - first}" ifd="{i}"/>'
+            for i in range(first, last)
+        )
+        return (
+            f'<image name="{number}" uuid="{number}"><creationDate>2020-01-01T00:00:00Z</creationDate>'
+            f'<device model="M" version="1"/><pixels sizeX="{columns}" sizeY="{rows}">{dimensions}</pixels>'
+            f'<view offsetX="{view[0]}" offsetY="{view[1]}" sizeX="{view[2]}" sizeY="{view[3]}" spacingZ="0"/>'
+            f"<scanSettings><objectiveSettings><objective>{objective}</objective></objectiveSettings>"
+            "<illuminationSettings><numericalAperture>0.4</numericalAperture>"
+            "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings></image>"
+        )
+
+    view = corner[0] * nm, corner[1] * nm, width * nm, height * nm
+    images = image(0, 0, 1, (0, 0, *size), "1.25") + image(1, 1, len(pages), view, "20")
+    described = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
+        f'<collection name="c" uuid="c" sizeX="{size[0]}" sizeY="{size[1]}"><barcode>QUJD</barcode>{images}'
+        "</collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for i, page in enumerate(pages):
+            tiff.write(
+                page,
+                photometric="rgb",
+                tile=(128, 128),
+                compression="zlib",
+                resolution=(1e7 / nm, 1e7 / nm),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+                description=described if i == 0 else None,
+                software=None,
+            )
+    return path
+
+
 def halved(picture: Pixels, times: int) -> Pixels:
     """The picture at half the size, so many times over, each pixel the mean of four."""
     for _ in range(times):

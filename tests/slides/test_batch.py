@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,17 +10,24 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
-from slide_files import tissue_picture, write_tiff
+import shapely
+from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.slides import batch
-from sentinode.slides.reading.folder import find_slides, name_slides
-from sentinode.slides.results.outputs import write_outputs
-from sentinode.slides.scanning.manifest import SlideState, read_states
+from sentinode.slides.batch import RESULTS
+from sentinode.slides.reading.fingerprint import fingerprint
+from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.results.findings import write_findings
+from sentinode.slides.results.outputs import GEOJSON, write_outputs
+from sentinode.slides.results.summary import PAGE
+from sentinode.slides.scanning.manifest import MANIFEST, TISSUE, SlideState, read_states
 from sentinode.slides.scanning.probability_map import open_map
 
 WORKER = """
@@ -162,37 +170,260 @@ def test_settings_without_sense_are_refused(slides: Path, tmp_path: Path, option
         scan(slides, tmp_path, **{option: value})
 
 
-# Which slides there are, and what their folders are called
+# A map belongs to a slide's content
 
 
-def test_slides_are_found_in_folders_and_the_output_is_not_searched(tmp_path: Path) -> None:
+def replace_slide(path: Path, seed: int) -> Path:
+    return write_tiff(path, tissue_picture(500, 400, seed=seed))
+
+
+@pytest.fixture
+def copied(slides: Path, tmp_path: Path) -> Path:
+    """Two slides of this test alone."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("slide0.tif", "slide1.tif"):
+        shutil.copy(slides / name, folder / name)
+    return folder
+
+
+def test_a_slide_replaced_under_its_path_is_scanned_again_and_said(
+    copied: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
-    for name in ("b.svs", "patient/a.TIF", "notes.txt", "photo.png", "out/lesions.tif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_slides([tmp_path], exclude=out)
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["b.svs", "patient/a.TIF"]
-    # A flat picture counts when it is named.
-    assert find_slides([tmp_path / "photo.png"]) == [tmp_path / "photo.png"]
+    scan(copied, out, make=write_outputs)
+    untouched = contents(out / "slide0")
+    (out / "slide1" / "note.txt").write_text("a colleague's")
+    replace_slide(copied / "slide1.tif", seed=11)
+    assert {state.state for state in scan(copied, out, make=write_outputs)} == {"done"}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "slide1.tif: not the file that was scanned before" in said and "slide0" not in said
+    assert open_map(out / "slide1").slide.fingerprint == fingerprint(copied / "slide1.tif")
+    assert contents(out / "slide0") == untouched
+    # Nothing of the old slide is left: all is as if it had never been there, but what others put beside it.
+    scan(copied, tmp_path / "anew", make=write_outputs)
+    (out / "slide1" / "note.txt").unlink()
+    assert contents(out) == contents(tmp_path / "anew")
 
 
-def test_no_slide_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match="no slide was found"):
-        find_slides([tmp_path])
-    with pytest.raises(SlideError, match="no such slide"):
-        find_slides([tmp_path / "gone.svs"])
+def test_the_same_content_is_the_same_slide_whatever_its_time(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    scan(copied, tmp_path / "out")
+    engine.sizes.clear()
+    for path in copied.iterdir():
+        path.write_bytes(path.read_bytes())
+        os.utime(path, (0, 0))
+    assert {state.state for state in scan(copied, tmp_path / "out")} == {"done"}
+    assert not engine.sizes
 
 
-def test_slides_that_share_a_stem_get_names_from_their_content(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("one/x.svs", "two/X.tif", "three/y.svs", "copy/x.svs")]
-    for path, content in zip(paths, ("first", "second", "third", "first"), strict=True):
-        path.parent.mkdir()
-        path.write_text(content)
-    names = name_slides(paths)
-    assert names["y"] == paths[2]
-    assert len(names) == 3  # a copy is the same slide
-    assert names.keys() == name_slides(paths[::-1]).keys()
-    assert all(name.lower().startswith("x-") for name, path in names.items() if path != paths[2])
+def test_slides_whose_names_were_exchanged_are_both_scanned_again(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    out = tmp_path / "out"
+    scan(copied, out)
+    (copied / "slide0.tif").rename(copied / "kept")
+    (copied / "slide1.tif").rename(copied / "slide0.tif")
+    (copied / "kept").rename(copied / "slide1.tif")
+    scan(copied, out)
+    for name in ("slide0", "slide1"):
+        assert open_map(out / name).slide.fingerprint == fingerprint(copied / f"{name}.tif")
+
+
+def test_of_a_slide_that_was_replaced_by_a_broken_file_no_result_is_left(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    out = tmp_path / "out"
+    scan(copied, out, make=write_outputs)
+    (copied / "slide1.tif").write_bytes((copied / "slide1.tif").read_bytes()[:20_000])
+    states = {state.name: state for state in scan(copied, out, make=write_outputs)}
+    assert "damaged" in str(states["slide1"].reason)
+    assert {file.name for file in (out / "slide1").iterdir()} == {"manifest.json"}
+    page = (out / PAGE).read_text()
+    assert "damaged" in page and "slide1/small.png" not in page
+
+
+def test_a_slide_that_changes_while_it_is_scanned_fails_and_leaves_no_map(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    def changed(folder: Path, slide: Slide, *rest: object) -> None:
+        if slide.path.stem == "slide1":
+            replace_slide(slide.path, seed=12)
+
+    states = {state.name: state for state in scan(copied, tmp_path / "out", make=changed)}
+    assert "changed while it was scanned" in str(states["slide1"].reason)
+    assert states["slide0"].state == "done"
+    assert {file.name for file in (tmp_path / "out" / "slide1").iterdir()} == {"manifest.json", "tissue.png"}
+
+
+def test_a_slide_that_was_replaced_after_it_was_opened_fails_too(
+    copied: Path, tmp_path: Path, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The open file still shows the old picture, while the path names the new one."""
+
+    def opened(path: Path, **options: object) -> Slide:
+        slide = open_slide(path, **options)  # type: ignore[arg-type]
+        if path.stem == "slide1":
+            write_tiff(path.with_name("new"), tissue_picture(560, 400, seed=12)).replace(path)
+        return slide
+
+    monkeypatch.setattr(batch, "open_slide", opened)
+    states = {state.name: state for state in scan(copied, tmp_path / "out")}
+    assert "changed while it was scanned" in str(states["slide1"].reason)
+
+
+def test_a_slide_that_moved_keeps_its_map_and_its_new_place_is_noted(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    scan(copied, tmp_path / "out")
+    engine.sizes.clear()
+    moved = copied.rename(tmp_path / "moved")
+    states = scan(moved, tmp_path / "out")
+    assert not engine.sizes
+    assert [state.slide for state in states] == [str(moved / f"slide{i}.tif") for i in range(2)]
+
+
+def test_another_slide_of_the_same_name_does_not_replace_the_first(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    scan(copied, out, make=write_outputs)
+    before = contents(out)
+    replace_slide(other / "slide1.tif", seed=13)
+    (state,) = scan(other, out, make=write_outputs)
+    assert state.state == "failed" and state.slide == str(other / "slide1.tif")
+    assert f"holds the results of another slide, {copied / 'slide1.tif'}" in str(state.reason)
+    assert contents(out) == before
+    # Where the first is gone, the second takes its place.
+    (copied / "slide1.tif").unlink()
+    (state,) = scan(other, out, make=write_outputs)
+    assert state.state == "done"
+    assert open_map(out / "slide1").slide.fingerprint == fingerprint(other / "slide1.tif")
+
+
+def test_a_slide_that_cannot_be_read_any_more_keeps_its_map_and_fails(
+    copied: Path, tmp_path: Path, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    scan(copied, out, make=write_outputs)
+    before = contents(out)
+
+    def refused(path: Path) -> str:
+        if path.stem == "slide1":
+            raise SlideError("the slide cannot be read (Permission denied).", where=path)
+        return fingerprint(path)
+
+    monkeypatch.setattr(batch, "fingerprint", refused)
+    states = {state.name: state for state in scan(copied, out, make=write_outputs)}
+    assert "Permission denied" in str(states["slide1"].reason)
+    assert states["slide0"].state == "done"
+    assert contents(out) == before
+
+
+def test_a_map_that_was_damaged_is_made_again(
+    copied: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    scan(copied, out)
+    before = contents(out)
+    for name, content in (("map.npy", "half"), ("map.json", '{"format": 1, "sha256": "'), ("map.json", "[]")):
+        (out / "slide0" / name).write_text(content)
+        scan(copied, out)
+        assert contents(out) == before
+    assert capsys.readouterr().err.count("It is scanned again.") == 3
+
+
+def test_a_slide_that_is_named_otherwise_than_before_is_said(
+    copied: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan(copied, tmp_path / "out")
+    shutil.copy(copied / "slide1.tif", copied / "slide0.svs")
+    assert [state.name for state in scan(copied, tmp_path / "out")][:2] == ["slide0-svs", "slide0-tif"]
+    assert "'slide0' was made of the file that is now called 'slide0-tif'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_copy_is_scanned_once_and_said(
+    copied: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "again").mkdir()
+    shutil.copy(copied / "slide0.tif", copied / "again" / "slide0.tif")
+    assert len(scan(copied, tmp_path / "out")) == 2
+    said = capsys.readouterr().err
+    assert "slide0.tif: a copy of a slide of the same name, scanned once." in said and said.count("a copy") == 1
+
+
+# What a batch leaves
+
+
+def test_the_verb_of_python_writes_the_pages_and_all_that_it_leaves_is_known_to_it(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    """So that all of it is removed where another slide takes its place."""
+    out = tmp_path / "out"
+    scan(copied, out, make=write_outputs)
+    assert all(f"slide{i}/index.html" in (out / PAGE).read_text() for i in range(2))
+    assert {file.name for file in (out / "slide0").iterdir()} == {MANIFEST, TISSUE, *RESULTS}
+
+
+def test_the_engine_is_recorded_by_its_parts(slides: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    engine.name = "stand-in cuda bfloat16 tta"
+    scan(slides, tmp_path, tta=True)
+    record = json.loads((tmp_path / MANIFEST).read_text())
+    assert record["engine"] == {"kind": "stand-in", "device": "cuda", "precision": "bfloat16", "tta": True}
+    # Another GPU of the machine is another place, and not another engine.
+    scan(slides, tmp_path, tta=True, device="cuda:1", precision="bfloat16")
+    for options in ({"tta": False}, {"tta": True, "device": "cpu"}, {"tta": True, "precision": "float32"}):
+        with pytest.raises(DeviceError, match="begun on 'stand-in cuda bfloat16 tta'"):
+            scan(slides, tmp_path, **options)
+
+
+def test_a_batch_begun_by_an_earlier_version_goes_on(slides: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(slides, tmp_path)
+    engine.sizes.clear()
+    manifest = tmp_path / MANIFEST
+    record = json.loads(manifest.read_text()) | {"format": 1, "engine": "stand-in cpu float32"}
+    manifest.write_text(json.dumps(record))
+    assert {state.state for state in scan(slides, tmp_path)} == {"done"}
+    assert not engine.sizes
+    with pytest.raises(DeviceError, match="begun on 'stand-in cpu float32'"):
+        scan(slides, tmp_path, precision="bfloat16")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 3}', '{"format": 2, "engine": {}}'])
+def test_a_manifest_that_cannot_be_read_is_refused(
+    slides: Path, tmp_path: Path, engine: StandInEngine, content: str
+) -> None:
+    (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(OutputError, match="the manifest of this batch"):
+        scan(slides, tmp_path)
+
+
+ODD = (
+    b"CON.tif", b"...tif", b"a\nb.tif", b"[red]a.tif", b"a$^$b.tif", b"\xff.tif", b"back\\slash.tif",
+    b"index.html.tif", b".locks.tif", b"batch.tif", b"x" * 251 + b".tif", "スライド👩‍🔬.tif".encode(),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_slide_of_any_name_is_scanned_and_nothing_is_written_outside(
+    slides: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ODD:
+        # Some disks do not take some of these names, so that none can be met there.
+        with contextlib.suppress(OSError):
+            shutil.copy(slides / "slide0.tif", os.path.join(os.fsencode(folder), name))  # noqa: PTH118
+    paths = list(folder.iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        states = batch.scan(StandInBundle(), paths, tmp_path / "out", show=True)  # type: ignore[arg-type]
+    assert [state.reason for state in states] == [None] * len(paths)
+    assert {path.name for path in tmp_path.iterdir()} == {"slides", "out"}
+    assert all((tmp_path / "out" / state.name / PAGE).is_file() for state in states)
+    assert write_findings(tmp_path / "out", show=False).failed == {}
 
 
 # Killed, and in company
@@ -246,6 +477,30 @@ def test_a_batch_killed_at_three_random_moments_ends_in_the_same_bytes(
 
 
 @pytest.mark.slow
+def test_a_batch_killed_while_it_replaces_old_results_leaves_none_of_them(
+    copied: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    out, chance = tmp_path / "out", random.Random()
+    scan(copied, out, make=write_outputs)
+    for path in copied.iterdir():
+        replace_slide(path, seed=14)
+    scan(copied, tmp_path / "anew", make=write_outputs)
+    for _ in range(2):
+        process = start(copied, out)
+        go(process)
+        time.sleep(chance.uniform(0.1, 1.5))
+        process.kill()
+        process.communicate()
+        # At any moment a folder holds the results of one slide: none of the old beside any of the new.
+        for name in ("slide0", "slide1"):
+            left, made = contents(out / name), contents(tmp_path / "anew" / name)
+            if left.get("map.json") == made["map.json"]:
+                assert all(left[file] == made[file] for file in left.keys() & made.keys())
+    assert {state.state for state in scan(copied, out, make=write_outputs)} == {"done"}
+    assert contents(out) == contents(tmp_path / "anew")
+
+
+@pytest.mark.slow
 def test_two_processes_share_a_batch_without_doing_a_slide_twice(
     slides: Path, tmp_path: Path, engine: StandInEngine
 ) -> None:
@@ -277,3 +532,52 @@ def test_manifests_alone_hold_times(slides: Path, tmp_path: Path, engine: StandI
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
     manifest = json.loads((tmp_path / "first" / "slide0" / "manifest.json").read_text())
     assert manifest["state"] == "done" and manifest["started"] <= manifest["finished"]
+
+
+# Slides of which the scanner filled a part
+
+
+@pytest.fixture
+def glass(tmp_path: Path) -> Path:
+    """A folder with one slide that states bounds."""
+    (tmp_path / "glass").mkdir()
+    picture = tissue_picture(700, 520, seed=3)
+    dark = np.where(picture[..., 1:2] < 200, picture // 2, picture)  # the stand-in takes what is dark for tumour
+    write_scn(tmp_path / "glass" / "one.scn", dark, corner=(480, 288), glass=(1300, 900))
+    return tmp_path / "glass"
+
+
+def lesions_of(out: Path) -> tuple[str, tuple[float, ...]]:
+    """From where the lesions of a batch's only slide count, and the box around them."""
+    content = json.loads((out / "one" / GEOJSON).read_text())
+    shapes = [shapely.geometry.shape(feature["geometry"]) for feature in content["features"]]
+    return content["sentinode"]["coordinates"], tuple(shapely.total_bounds(shapes))
+
+
+def test_lesions_lie_where_qupath_shows_the_tissue(glass: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(glass, tmp_path / "cropped", make=write_outputs)
+    scan(glass, tmp_path / "whole", make=write_outputs, whole_slide_coordinates=True)
+    assert open_map(tmp_path / "cropped" / "one").slide.bounds == (480, 288, 700, 520)
+    (kind, box), (other_kind, other) = (lesions_of(tmp_path / name) for name in ("cropped", "whole"))
+    assert (kind, other_kind) == ("bounds", "slide")
+    assert tuple(np.subtract(other, box)) == (480, 288, 480, 288)
+    assert -64 < box[0] < 700 and -64 < box[1] < 520
+
+
+def test_a_batch_keeps_to_where_its_lesions_count_from(glass: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)
+    write_scn(glass / "two.scn", tissue_picture(700, 520, seed=4), corner=(480, 288), glass=(1300, 900))
+    scan(glass, tmp_path / "out", make=write_outputs)
+    said = [json.loads((tmp_path / "out" / name / GEOJSON).read_text())["sentinode"] for name in ("one", "two")]
+    assert said == [{"coordinates": "slide"}] * 2
+    with pytest.raises(OutputError, match="count from the corner of the whole slide, and you ask for the other"):
+        scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=False)
+
+
+@pytest.mark.parametrize("asked", [None, False])
+def test_a_batch_begun_without_the_choice_is_not_changed_half_way(
+    glass: Path, tmp_path: Path, engine: StandInEngine, asked: bool | None
+) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=asked)
+    with pytest.raises(OutputError, match="the part that the scanner filled, and you ask for the other"):
+        scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)

@@ -162,12 +162,8 @@ class Augment:
         Raises:
             ValueError: ``images`` is something else than a batch of RGB bytes.
         """
-        if (
-            images.dtype != torch.uint8
-            or images.ndim != 4
-            or images.shape[-1] != 3
-            or images.shape[1] != images.shape[2]
-        ):
+        square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
+        if images.dtype != torch.uint8 or not square:
             raise ValueError(f"expected uint8 (B, S, S, 3), got {images.dtype} {tuple(images.shape)}")
         # Mixed precision would round colours to 8 bits between the steps.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):

@@ -103,3 +103,4 @@ def _hush_libraries() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported; its logger's level is reset then
     for name in ("lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its errors are reasons of ours, in the slide's refusal

@@ -12,10 +12,21 @@ import typer
 
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
+from sentinode.names import aligned, printable
 from sentinode.progress import console
 
 if TYPE_CHECKING:
     from sentinode.slides.scanning.manifest import SlideState
+
+
+WholeSlide = Annotated[
+    bool | None,
+    typer.Option(
+        "--whole-slide-coordinates/--cropped-coordinates",
+        help="Whether lesions.geojson counts from the slide's corner, or from that of its bounds, where it states any, "
+        "as QuPath does. Without either: the batch's earlier choice, at first the latter.",
+    ),
+]
 
 
 def scan(
@@ -27,8 +38,13 @@ def scan(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The batch's folder.")],
     stride: Annotated[
-        int, typer.Option(min=1, help="Pixels between predictions at the bundle's resolution; 96 for a quick look.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pixels between predictions at the bundle's resolution: 32 for PCam's patches, half a patch where "
+            "labels cover all of it; larger for a quick look.",
+        ),
+    ] = None,
     prior: Annotated[float, typer.Option(help="Share of windows of tissue that are expected to show tumour.")] = 0.05,
     mpp: Annotated[
         float | None, typer.Option(help="Microns per pixel of the slides, in place of what they state.")
@@ -37,6 +53,7 @@ def scan(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average the eight symmetries; eight times the work.")] = False,
+    whole_slide_coordinates: WholeSlide = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the slides' states as JSON.")] = False,
 ) -> None:
     """Scan whole slides with a bundle: a probability map for each, and what follows from it.
@@ -46,7 +63,7 @@ def scan(
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
     from sentinode.slides.batch import scan as run
-    from sentinode.slides.results.summary import write_summary
+    from sentinode.slides.results.summary import PAGE
     from sentinode.slides.scanning.manifest import DONE
 
     bundle, slides = open_model(paths)
@@ -61,13 +78,13 @@ def scan(
         device=device,
         precision=precision,
         tta=tta,
+        whole_slide_coordinates=whole_slide_coordinates,
     )
-    page = write_summary(out)
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)
     console.print(
         f"{len(states) - failed} of {len(states)} slides done. Probabilities assume that {prior:.1%} of the "
-        f"tissue's windows show tumour (--prior).\nLook at {page}",
+        f"tissue's windows show tumour (--prior).\nLook at {out / PAGE}",
         markup=False,
     )
     if failed:
@@ -80,8 +97,6 @@ def _table(states: Sequence[SlideState]) -> str:
     for state in states:
         windows = "" if state.windows is None else f"{state.windows}"
         tissue = "" if state.tissue_mm2 is None else f"{state.tissue_mm2:.1f}"
-        reason = (state.reason or "").replace("\n", " ")
+        reason = printable((state.reason or "").replace("\n", " "))
         rows.append((state.name, state.state, windows, tissue, reason))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = ("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(rows)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
+from sentinode.names import aligned
 from sentinode.progress import console
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def lesions(
     ] = None,
     scale: Scale = 1.0,
     sigma: Annotated[float, typer.Option(metavar="UM", help="Smoothing of the map, in microns.")] = 32.0,
+    whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
 ) -> None:
     """Find the lesions of scanned slides again, write their files and pages, and stage patients.
@@ -51,7 +54,14 @@ def lesions(
     """
     from sentinode.slides.results.findings import write_findings
 
-    found = write_findings(batch, sigma_um=sigma, truth=truth, scale=scale, nodes=nodes)
+    found = write_findings(
+        batch,
+        sigma_um=sigma,
+        truth=truth,
+        scale=scale,
+        nodes=nodes,
+        whole_slide_coordinates=whole_slide_coordinates,
+    )
     if as_json:
         typer.echo(
             json.dumps(
@@ -64,11 +74,13 @@ def lesions(
             )
         )
     else:
+        rows = []
         for name, totals in found.slides.items():
             score = "no tissue" if totals.score is None else f"{totals.score:.4f}"
-            typer.echo(f"{name}  {score}  {totals.category}  {totals.largest_um / 1000:.2f} mm")
-        for patient in found.patients:
-            typer.echo(f"{patient.name}  {patient.stage}")
+            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm"))
+        for table in (rows, [(patient.name, patient.stage) for patient in found.patients]):
+            if table:
+                typer.echo(aligned(table))
     console.print(f"The pages begin at {found.page}.", markup=False)
     if found.failed:
         raise typer.Exit(EXIT_PARTIAL if found.slides else EXIT_REFUSED)

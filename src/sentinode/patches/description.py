@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentinode.errors import DataError
-from sentinode.geometry import PCAM, PatchGeometry, difference, same_mpp
+from sentinode.geometry import PCAM, PatchGeometry, agree, difference
 from sentinode.patches.class_folders import same_meaning
 from sentinode.patches.patch_set import CLASS_NAMES
 from sentinode.patches.source import Source
@@ -90,7 +90,7 @@ SAY_OTHERWISE = "If they are not, say so with --mpp and --label-region."
 
 
 def _contradicts(geometry: PatchGeometry, stated: Stated) -> bool:
-    other_mpp = stated.mpp is not None and geometry.mpp is not None and not same_mpp(stated.mpp, geometry.mpp)
+    other_mpp = stated.mpp is not None and geometry.mpp is not None and not agree(stated.mpp, geometry.mpp)
     return other_mpp or stated.label_region not in (None, geometry.label_region)
 
 
@@ -132,7 +132,7 @@ def require_expected(
         raise DataError(
             f"these patches {how}: the bundle was trained on others.",
             where=str(where),
-            hint=f"The bundle takes {expected.geometry}. Give patches like that, or train a bundle on patches like these.",
+            hint=f"The bundle takes {expected.geometry}. Give such patches, or train a bundle on patches like these.",
         )
     if same_meaning(expected.class_names, class_names):
         return None
@@ -141,6 +141,6 @@ def require_expected(
         raise DataError(
             f"the classes here are {theirs}, and the bundle tells apart {ours}.",
             where=str(where),
-            hint=f"If label 1 means the same, name the folders that stand for {expected.class_names[1]} with --positive.",
+            hint=f"If they mean the same, name the folders that stand for {expected.class_names[1]} with --positive.",
         )
     return f"The bundle tells apart {ours}; here they stand for {theirs}."

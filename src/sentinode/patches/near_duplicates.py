@@ -1,9 +1,10 @@
 """Finding patches that show the same tissue: recompressed, turned or mirrored.
 
 A patch is described by the mean colour of 12 x 12 cells: of PatchCamelyon's size they are 8 pixels wide, the blocks of
-JPEG, whose mean survives compression. Comparing all pairs of 327,680 patches would take 50 billion comparisons. Instead, descriptors are
-projected onto the subspace that the eight symmetries of the square leave alone, and its main directions: there,
-copies lie as close as they do in full, whichever way they are turned, so a k-d tree finds every candidate.
+JPEG, whose mean survives compression. Comparing all pairs of 327,680 patches would take 50 billion comparisons.
+Instead, descriptors are projected onto the subspace that the eight symmetries of the square leave alone, and its main
+directions: there, copies lie as close as they do in full, whichever way they are turned, so a k-d tree finds every
+candidate.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def describe(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if size % CELLS:
         share = _shares(size)
         rows = np.einsum("ch,nhwk->ncwk", share, images, optimize=True)
-        return np.einsum("dw,ncwk->ncdk", share, rows, optimize=True).round().astype(np.uint8)
+        cells = np.einsum("dw,ncwk->ncdk", share, rows, optimize=True)
+        return np.asarray(cells.round(), dtype=np.uint8)
     side = size // CELLS
     # The sums of PatchCamelyon's cells fit 16 bits, which is quicker.
     kind = np.uint16 if side * side * 255 < 1 << 16 else np.uint32
@@ -41,7 +43,7 @@ def describe(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @cache
 def _shares(size: int) -> NDArray[np.float32]:
-    """float32 (12, size): how much each pixel of a side adds to the mean of each cell; pixels on a border are shared."""
+    """float32 (12, size): how much each pixel of a side adds to the mean of each cell; those on a border are shared."""
     edges = np.linspace(0, size, CELLS + 1)
     pixels = np.arange(size)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

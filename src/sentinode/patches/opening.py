@@ -204,7 +204,7 @@ def open_data(
 
 
 def _require(expected: Expected | None, source: Source, geometry: PatchGeometry, stated: Stated) -> str | None:
-    """Refuse what a bundle does not take, and what only class folders have; a sentence on other class names, or None."""
+    """Refuse what a bundle does not take, and names where there are none; a sentence on other class names, or None."""
     if stated.positive and source.kind != "folder":
         raise DataError(
             "only class folders have names, and these patches have labels 0 and 1: label 1 is the positive class.",

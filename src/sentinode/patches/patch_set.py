@@ -41,8 +41,8 @@ class PatchSet:
     Attributes:
         images: uint8 (N, S, S, 3) RGB, S the size of the geometry, lazily read; index with a slice or an array of row
             numbers.
-        labels: uint8 (N,), 1 where the patch is of the positive class. In PatchCamelyon: where the centre 32 x 32 pixels
-            hold at least one pixel of tumour.
+        labels: uint8 (N,), 1 where the patch is of the positive class. In PatchCamelyon: where the centre 32 x 32
+            pixels hold at least one pixel of tumour.
         ids: str (N,), unique within the split and the same on every machine.
         slides: str (N,) naming the slide of each patch, an empty string where it is unknown; None where no slides are
             known.

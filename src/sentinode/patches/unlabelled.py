@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import DataError
-from sentinode.geometry import PCAM, PatchGeometry, check_mpp
+from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
 from sentinode.patches.official import open_hdf5, refuse_unknown_filters
 from sentinode.patches.parquet import open_parquet
@@ -133,8 +133,8 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
 
     Args:
         pixels: uint8 (H, W, 3), or an error, which is passed on.
-        scale: pixels of the model to a pixel of the image, to resample by before the centre is cut out;
-            None where the image must be a patch already.
+        scale: pixels of the model to a pixel of the image; None where the image must be a patch already. The centre
+            is resampled by it, and copied where it is 1 to half a percent.
         size: side of the patch in pixels.
     """
     if isinstance(pixels, DataError) or (scale is None and pixels.shape == (size, size, 3)):
@@ -145,17 +145,21 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
             f"{width} x {height} pixels, where {size} x {size} are needed; state the microns per pixel (--mpp) to "
             "have it resampled and its centre taken."
         )
-    width, height = round(width * scale), round(height * scale)
-    if min(width, height) < size:
+    if abs(scale - 1) <= SAME_MPP:
+        scale = 1.0
+    if min(round(width * scale), round(height * scale)) < size:
         return DataError(
-            f"{pixels.shape[1]} x {pixels.shape[0]} pixels are {width} x {height} at the model's resolution, where at "
-            f"least {size} x {size} are needed."
+            f"{width} x {height} pixels are {round(width * scale)} x {round(height * scale)} at the model's "
+            f"resolution, where at least {size} x {size} are needed."
         )
-    image = Image.fromarray(pixels)
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)  # Pillow widens the kernel: no aliasing
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    if scale == 1:
+        left, top = (width - size) // 2, (height - size) // 2
+        return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+    # What the patch covers, about the image's own centre; an image that is less than half a pixel short is stretched.
+    across, down = (min(side, size / scale) for side in (width, height))
+    box = ((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
+    # Pillow widens the kernel: no aliasing.
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
 def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:

@@ -74,7 +74,7 @@ class AugmentRecipe(Section):
         0.0,
         ge=0,
         le=0.5,
-        description="Largest share of the side that is cut off; only where labels cover whole patches.",
+        description="Largest share of the side cut off; only where labels cover whole patches.",
     )
     shift: int = Field(
         0, ge=0, le=2048, description="Largest shift in pixels; at most half of what the label covers (16 in PCam)."

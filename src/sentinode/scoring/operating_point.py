@@ -66,8 +66,8 @@ def choose_threshold(
     if name == "specificity":
         if specificity[-1] < share:
             raise DataError(
-                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} {class_names[0]} "
-                "patches have a probability of exactly 1.",
+                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} "
+                f"{class_names[0]} patches have a probability of exactly 1.",
                 hint="Choose another rule, or a model that is less sure of itself.",
             )
         return float(thresholds[specificity >= share].min())

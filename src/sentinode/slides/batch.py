@@ -4,6 +4,9 @@
 ``manifest.json`` with its state. Times and machines stand in these files only; everything else in a slide's
 folder depends on nothing but the slide, the bundle and the settings. A lock that the operating system drops
 with its process keeps two processes off the same slide, so a kill at any moment leaves nothing to clean up.
+
+A map belongs to a slide by the slide's content, not by its path. Where another file lies under the path of a slide
+that is done, the old results are removed and the new file is scanned.
 """
 
 from __future__ import annotations
@@ -13,39 +16,52 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sentinode._version import __version__
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
+from sentinode.names import printable
 from sentinode.progress import console
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides, name_slides
-from sentinode.slides.reading.slide import Slide, fingerprint, open_slide
-from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.results.outputs import OUTPUTS, write_outputs
+from sentinode.slides.results.summary import PAGE, write_summary
 from sentinode.slides.scanning.manifest import (
     DONE,
     FAILED,
     MANIFEST,
     RUNNING,
     TISSUE,
+    EngineRecord,
     Settings,
     SlideState,
-    read_settings,
+    read_batch,
     read_state,
     read_states,
+    settle_coordinates,
+    write_batch,
 )
-from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, write_map
-from sentinode.slides.scanning.scan import PRIOR, STRIDE, lay_grid, scan_slide
+from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
 LOG, LOCKS = "scores.part", ".locks"
+
+BATCH = ".batch"
+"""The lock of the batch itself; no slide's folder begins with a dot."""
+
+RESULTS = (RECORD, ARRAY, *OUTPUTS, PAGE)
+"""What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
+removed, and comes last when a map is written: a folder with a record has a whole map."""
 
 WriteOutputs = Callable[[Path, Slide, ProbabilityMap, Tissue], object]
 """What is made of a finished map: its folder, the slide, the map and the tissue."""
@@ -56,62 +72,98 @@ def scan(
     slides: Iterable[str | Path],
     out: str | Path,
     *,
-    stride: int = STRIDE,
+    stride: int | None = None,
     prior: float = PRIOR,
     mpp: float | None = None,
     icc: bool = False,
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
     """Scan slides into ``out``, one folder each, and go on where an earlier call of the same settings
     stopped.
 
+    The pages of the batch begin at ``out/index.html``.
+
     Args:
         bundle: the model.
         slides: files, and folders that are searched for them.
-        out: the batch's folder; each slide's map lies in ``out/<stem>``.
-        stride: pixels between windows at the bundle's resolution.
+        out: the batch's folder; each slide's map lies in ``out/<stem>`` (see
+            :func:`sentinode.slides.reading.folder.name_slides`).
+        stride: pixels between windows at the bundle's resolution; None for the side of the square that its labels
+            cover (32 in PatchCamelyon), or half the patch where they cover all of it.
         prior: share of tumour among windows of tissue, to which probabilities are corrected.
         mpp: microns per level-0 pixel, in place of what the slides state.
         icc: convert colours by the slides' ICC profiles, where they have one.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
+        whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
+            states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
     Returns:
         The state of each slide, in the order of their names. A slide that failed is among them, with its
-        reason.
+        reason; so is one that was left alone because its folder holds the map of another slide.
 
     Raises:
         SlideError: there is no slide at all.
+        BundleError: the bundle's microns per pixel are unknown.
         OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings.
         DeviceError: the device is missing, or is not the one that the batch was begun with.
     """
+    require_mpp(bundle)
+    stride = bundle.card.geometry.stride if stride is None else stride
     _require_sense(stride, prior)
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
     card = bundle.card
-    settings = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc, engine="")
-    settings, engine = _join_batch(out, settings, bundle, device, precision, tta)
+    asked = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc)
+    engine = _join_batch(out, asked, bundle, device, precision, tta)
+    coordinates = settle_coordinates(out, whole_slide_coordinates)
+    if make is write_outputs:
+        make = partial(write_outputs, whole_slide_coordinates=coordinates)
     names = name_slides(found)
-    work = _Work(bundle, engine, settings, out, make, show)
+    _say_copies(found, names)
+    work = _Work(bundle, engine, asked, out, make, show)
     taken = [(name, path) for name, path in names.items() if not work.attempt(name, path, wait=False)]
     if taken:
         console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
     for name, path in taken:
         work.attempt(name, path, wait=True)
-    return [state for state in read_states(out) if state.name in names]
+    states = read_states(out)
+    _say_renamed(states, names)
+    write_summary(out)
+    return [work.refused.get(state.name, state) for state in states if state.name in names]
+
+
+def _say_copies(found: Iterable[Path], names: Mapping[str, Path]) -> None:
+    for path in sorted(set(found) - set(names.values())):
+        console.print(f"{printable(str(path))}: a copy of a slide of the same name, scanned once.", markup=False)
+
+
+def _say_renamed(states: Iterable[SlideState], names: Mapping[str, Path]) -> None:
+    """Say which of the batch's folders were made of slides that have another name now."""
+    here = {str(path.resolve()): name for name, path in names.items()}
+    for state in states:
+        name = here.get(state.slide, state.name)
+        if name != state.name and state.name not in names:
+            console.print(
+                f"'{state.name}' was made of the file that is now called '{name}', and the pages show both. Remove the "
+                "folder that you no longer want.",
+                markup=False,
+            )
 
 
 def _require_sense(stride: int, prior: float) -> None:
     if stride < 1:
         raise SlideError(
-            f"a stride of {stride} pixels covers nothing.", hint="Give --stride 32, or 96 for a quick look."
+            f"a stride of {stride} pixels covers nothing.",
+            hint="Leave out --stride, or give a larger one for a quick look.",
         )
     if not 0 < prior < 1:
         raise SlideError(
@@ -120,47 +172,57 @@ def _require_sense(stride: int, prior: float) -> None:
         )
 
 
-def _join_batch(
-    out: Path, settings: Settings, bundle: Bundle, device: str, precision: str, tta: bool
-) -> tuple[Settings, Engine]:
-    """Begin a batch in ``out``, or join the one that is there with the engine that it was begun with."""
+def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
+    """Begin a batch in ``out``, or join the one that is there: the engine that its maps come from."""
     manifest = out / MANIFEST
-    with _lock(out, "batch"):
+    with _lock(out, BATCH):
         if not manifest.exists():
             engine = open_engine(bundle, kind="fastest", device=device, precision=precision, tta=tta)
-            settings = replace(settings, engine=engine.name)
-            record = {"format": 1, "version": __version__, "begun": _now(), **asdict(settings)}
-            write_text(manifest, json.dumps(record, indent=2) + "\n")
-            return settings, engine
-        begun = read_settings(manifest)
-    for name, value in asdict(settings).items():
-        if name != "engine" and value != getattr(begun, name):
+            write_batch(manifest, asked, EngineRecord.of(engine.name), begun=_now())
+            return engine
+        settings, begun = read_batch(manifest)
+    for name, value in asdict(asked).items():
+        if value != getattr(settings, name):
             raise OutputError(
-                f"this folder holds a batch with {name} {getattr(begun, name)}, and you ask for {value}.",
+                f"this folder holds a batch with {name} {getattr(settings, name)}, and you ask for {value}.",
                 where=out,
                 hint="Choose another --out, or scan with the settings of this one.",
             )
-    kind, begun_device, begun_precision, *rest = begun.engine.split()
-    same_device = device.split(":")[0] in ("auto", begun_device)
-    if not same_device or precision not in ("auto", begun_precision) or tta != (rest == ["tta"]):
+    return _open_again(out, begun, bundle, device, precision, tta)
+
+
+def _open_again(out: Path, begun: EngineRecord, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
+    """The engine that a batch was begun with; ``cuda:1`` is another place for ``cuda``, and not another engine."""
+    asked = replace(
+        begun,
+        device=begun.device if device == "auto" else device.partition(":")[0],
+        precision=begun.precision if precision == "auto" else precision,
+        tta=tta,
+    )
+    if asked != begun:
         raise DeviceError(
-            f"this batch was begun on '{begun.engine}', and its maps must all come from one engine.",
+            f"this batch was begun on '{begun.name}', and its maps must all come from one engine.",
             where=out,
             hint="Leave out --device, --precision and --tta to go on as it was begun, or choose another --out.",
         )
-    chosen = begun_device if device == "auto" else device
-    engine = open_engine(bundle, kind=kind, device=chosen, precision=begun_precision, tta=tta)
-    if engine.name != begun.engine:
+    place = begun.device if device == "auto" else device
+    engine = open_engine(bundle, kind=begun.kind, device=place, precision=begun.precision, tta=begun.tta)
+    if engine.name != begun.name:
         raise DeviceError(
-            f"this batch was begun on '{begun.engine}', and this machine offers '{engine.name}'.",
+            f"this batch was begun on '{begun.name}', and this machine offers '{engine.name}'.",
             where=out,
             hint="Go on with a machine that has it, or choose another --out.",
         )
-    return begun, engine
+    return engine
 
 
 class _Work:
-    """One process at a batch: takes the slides that no other process has in hand."""
+    """One process at a batch: takes the slides that no other process has in hand.
+
+    Attributes:
+        refused: the slides that were left alone, with the reason as their state, by their names. What lies in their
+            folders stays.
+    """
 
     def __init__(
         self,
@@ -173,12 +235,19 @@ class _Work:
     ) -> None:
         self._bundle, self._engine, self._settings, self._out = bundle, engine, settings, out
         self._make, self._show, self._began = make, show, _now()
+        self.refused: dict[str, SlideState] = {}
 
     def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
         """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``."""
         try:
             with _lock(self._out, name, wait=wait):
-                if not self._is_settled(name, slide):
+                try:
+                    settled = self._is_settled(name, slide)
+                except SentinodeError as error:
+                    self.refused[name] = SlideState(name, str(slide.resolve()), FAILED, reason=str(error))
+                    _say_failed(error)
+                    return True
+                if not settled:
                     self._scan(name, slide)
                 (self._out / name / LOG).unlink(missing_ok=True)
         except Timeout:
@@ -186,7 +255,11 @@ class _Work:
         return True
 
     def _is_settled(self, name: str, slide: Path) -> bool:
-        """Whether a slide is done, or failed while this process has been running."""
+        """Whether a slide is done, or failed while this process has been running.
+
+        Raises:
+            SlideError: the folder holds the map of another slide, or it cannot be told whether it does.
+        """
         folder = self._out / name
         state = read_state(folder / MANIFEST)
         if state is None:
@@ -195,33 +268,68 @@ class _Work:
             return (state.finished or "") >= self._began
         if state.state != DONE or not (folder / RECORD).exists():
             return False
-        return state.slide == str(slide.resolve()) or open_map(folder).slide.fingerprint == fingerprint(slide)
+        try:
+            scanned = open_map(folder).slide.fingerprint
+        except SlideError as error:
+            console.print(f"{printable(str(slide))}: {error.what} It is scanned again.", markup=False)
+            return False
+        here, there = str(slide.resolve()), state.slide
+        is_same = fingerprint(slide) == scanned
+        if here != there:
+            self._compare(replace(state, slide=here), scanned, Path(there), is_same)
+        if not is_same:
+            console.print(
+                f"{printable(here)}: not the file that was scanned before. Its old results are removed, and it is "
+                "scanned again.",
+                markup=False,
+            )
+        return is_same
+
+    def _compare(self, state: SlideState, scanned: str, before: Path, is_same: bool) -> None:
+        """Note where a slide has moved to; refuse one whose folder holds the map of another, which still lies there.
+
+        Raises:
+            SlideError: this is another slide of the same name.
+        """
+        try:
+            stayed = fingerprint(before) == scanned
+        except SlideError:
+            stayed = False
+        if is_same and not stayed:
+            self._write_state(state)
+        elif stayed and not is_same:
+            raise SlideError(
+                f"'{state.name}' in {self._out} holds the results of another slide, {before}.",
+                where=state.slide,
+                hint="Scan both in one call, choose another --out for this one, or remove that folder.",
+            )
 
     def _scan(self, name: str, path: Path) -> None:
         folder = make_folder(self._out / name)
-        _sweep(folder)
         state = SlideState(
             name, str(path.resolve()), RUNNING, started=_now(), host=socket.gethostname(), process=os.getpid()
         )
         self._write_state(state)
+        _clear(folder, TISSUE, *RESULTS)
         try:
             state = self._map(folder, path, state)
         except OutputError:
             raise
         except SentinodeError as error:
             state = replace(state, state=FAILED, reason=str(error))
+            _say_failed(error)
         # A fault of ours on one slide must not cost the night's other slides.
         except Exception as error:
-            console.print_exception(max_frames=8)
             state = replace(state, state=FAILED, reason=f"a fault of Sentinode's: {type(error).__name__}: {error}")
+            console.print_exception(max_frames=8)
+            _say_failed(state.reason)
+        if state.state == FAILED:
+            _clear(folder, *RESULTS)
         self._write_state(replace(state, finished=_now()))
-        if state.reason:
-            console.print(f"Failed: {state.reason}", markup=False)
 
     def _map(self, folder: Path, path: Path, state: SlideState) -> SlideState:
-        settings = self._settings
+        settings, content = self._settings, fingerprint(path)
         with open_slide(path, mpp=settings.mpp, icc=settings.icc) as slide:
-            lay_grid(slide, self._bundle.card.mpp, settings.stride)
             tissue = find_tissue(slide)
             with whole_file(folder / TISSUE) as staged:
                 tissue.picture().save(staged)
@@ -238,6 +346,10 @@ class _Work:
             write_map(folder, map)
             if self._make is not None:
                 self._make(folder, slide, map, tissue)
+        if not content == map.slide.fingerprint == fingerprint(path):
+            raise SlideError(
+                "the file was changed while it was scanned.", where=path, hint="Scan it again once it is whole."
+            )
         return replace(state, state=DONE, windows=int(map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3))
 
     def _write_state(self, state: SlideState) -> None:
@@ -271,11 +383,18 @@ def _lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
         lock.release()
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for staged in folder.glob(".*.part*"):
-        shutil.rmtree(staged) if staged.is_dir() else staged.unlink()
+def _clear(folder: Path, *names: str) -> None:
+    """Remove files by name, and what a killed process left half-written; what others put there stays."""
+    with output_errors(folder):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        for staged in folder.glob(".*.part*"):
+            shutil.rmtree(staged) if staged.is_dir() else staged.unlink()
+
+
+def _say_failed(reason: object) -> None:
+    console.print(f"Failed: {reason}", markup=False)
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

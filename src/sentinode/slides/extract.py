@@ -28,7 +28,7 @@ from sentinode.atomic import whole_folder, write_text
 from sentinode.errors import AnnotationError, DataError, OutputError
 from sentinode.model.engines import Engine
 from sentinode.patches.official import EXTRACTED, STEM
-from sentinode.patches.patch_set import LABEL_REGION, MPP, PATCH_SIZE, SPLITS
+from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.splits import deal
 from sentinode.progress import Bar, bar, console, track
 from sentinode.slides.reading.annotations import Annotations, find_annotations, rasterise, read_annotations
@@ -40,6 +40,7 @@ from sentinode.slides.scanning.tissue import find_tissue
 PER_SLIDE = 200
 """Patches of each class that a slide gives at most, unless told otherwise."""
 
+PATCH_SIZE, LABEL_REGION, MPP = 96, 32, 0.972
 SPACING = PATCH_SIZE
 """Pixels between the centres of two patches of a slide at least, along x or y, unless told otherwise."""
 
@@ -344,7 +345,7 @@ def _read(slide: Slide, grid: Grid, places: Places, shown: Bar) -> Iterator[tupl
     order = np.lexsort((places[:, 1], places[:, 0] // (BAND // LABEL_REGION)))
     boxes = [grid.box(slice(r, r + 1), slice(c, c + 1), PATCH_SIZE) for r, c in places[order].tolist()]
     batch: list[NDArray[np.uint8]] = []
-    for i, patch in enumerate(slide.regions(boxes, MPP), start=1):
+    for i, patch in enumerate(slide.regions(boxes, grid.mpp), start=1):
         batch.append(patch)
         shown.advance()
         if len(batch) == READ_AT_ONCE or i == len(boxes):

@@ -96,6 +96,52 @@ def test_a_region_lies_where_it_says_to_a_fraction_of_a_pixel(tmp_path: Path) ->
     np.testing.assert_allclose(read, 51 + 2 * np.arange(30), atol=0.51)
 
 
+@pytest.mark.parametrize("more", [(1, 0), (0, 1), (1, 1), (3, 3)])
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_slide_with_a_pixel_more_gives_the_same_regions(
+    pyramid: Slide, tmp_path: Path, times: int, more: tuple[int, int]
+) -> None:
+    padded = np.pad(PICTURE, ((0, more[1]), (0, more[0]), (0, 0)), constant_values=90)
+    with open_slide(write_tiff(tmp_path / "odd.tif", padded, levels=3)) as odd:
+        for x, y in [(0, 0), (40, 24), (120, 80), (200, 140)]:
+            expected = pyramid.region(x, y, 20, 18, times * pyramid.mpp)
+            np.testing.assert_array_equal(odd.region(x, y, 20, 18, times * odd.mpp), expected)
+
+
+def test_the_far_end_of_a_narrow_slide_is_read_from_where_it_lies(tmp_path: Path) -> None:
+    picture = tissue_picture(4003, 103, blobs=6)
+    with open_slide(write_tiff(tmp_path / "narrow.tif", picture, levels=3)) as slide:
+        read = slide.region(3600, 8, 96, 20, 4 * slide.mpp)
+    np.testing.assert_array_equal(read, halved(picture, 2)[2:22, 900:996])
+
+
+@pytest.mark.parametrize("mpp", [0.972376, 0.9705, 0.968])
+def test_pixels_of_the_same_resolution_to_half_a_percent_are_copied(tmp_path: Path, mpp: float) -> None:
+    with open_slide(write_tiff(tmp_path / "slide.tif", PICTURE, mpp=mpp)) as slide:
+        for x, y in [(0, 0), (100.3, 60.4), (99.8, 60), (204, 124)]:
+            left, top = (round(start + 48 * (0.972 / mpp - 1)) for start in (x, y))  # of the same centre
+            read = slide.region(x, y, 96, 96, 0.972)
+            np.testing.assert_array_equal(read, PICTURE[top : top + 96, left : left + 96])
+
+
+def test_beyond_half_a_percent_and_over_wide_pictures_pixels_are_resampled(tmp_path: Path) -> None:
+    picture = tissue_picture(1200, 100, blobs=6)
+    with open_slide(write_tiff(tmp_path / "slide.tif", picture, mpp=0.9705)) as slide:
+        wide = slide.region(0, 0, 1190, 20, 0.972).astype(int)
+        # The last pixel shows what lies two pixels further than a copy would take it from.
+        tail = [abs(wide[:, -60:] - picture[:20, start : start + 60]).mean() for start in (1130, 1131, 1132, 1133)]
+        assert np.argmin(tail) == 2
+    with open_slide(write_tiff(tmp_path / "finer.tif", picture, mpp=0.966)) as slide:
+        assert (slide.region(0, 0, 96, 96, 0.972) != picture[:96, :96]).any()
+
+
+def test_the_resolution_of_windows_is_that_of_a_level_where_one_has_it_to_half_a_percent(tmp_path: Path) -> None:
+    with open_slide(write_tiff(tmp_path / "slide.tif", PICTURE, mpp=0.2425, levels=3)) as slide:
+        assert slide.windows_mpp(0.972) == pytest.approx(0.970)
+        assert slide.windows_mpp(0.486) == pytest.approx(0.485)
+        assert slide.windows_mpp(1.0) == 1.0
+
+
 def test_many_threads_read_what_one_reads(pyramid_file: Path) -> None:
     boxes = [(x, y, 60, 60) for y in range(-30, 200, 35) for x in range(-30, 280, 35)]
     with open_slide(pyramid_file) as slide:
@@ -214,6 +260,18 @@ def test_levels_that_disagree_are_refused(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "disagree.tif", PICTURE, levels=2, sizes=[(150, 60)])
     with pytest.raises(SlideError, match="levels disagree: level 1 has 150 x 60"):
         open_slide(path)
+
+
+@pytest.mark.parametrize("size", [(150, 60), (150, 100), (126, 110), (300, 220)])
+def test_a_level_that_is_stretched_or_of_the_same_size_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_tiff(tmp_path / "disagree.tif", PICTURE, levels=2, sizes=[size])
+    with pytest.raises(SlideError, match=f"levels disagree: level 1 has {size[0]} x {size[1]}"):
+        open_slide(path)
+
+
+def test_a_level_that_was_cut_to_whole_tiles_is_read_at_its_true_factor(tmp_path: Path) -> None:
+    with open_slide(write_tiff(tmp_path / "cut.tif", PICTURE, levels=2, tile=32, sizes=[(128, 96)])) as slide:
+        assert (slide.levels[1].downsample_x, slide.levels[1].downsample_y) == (2, 2)
 
 
 def test_a_missing_mpp_is_asked_for(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from slide_files import tissue_picture, write_tiff
 from sentinode.errors import DataError, SlideError
 from sentinode.slides.results.findings import STAGES, write_findings
 from sentinode.slides.results.lesions import MICRO
+from sentinode.slides.results.outputs import GEOJSON, HEATMAP
+from sentinode.slides.results.summary import PAGE
 from sentinode.slides.scanning.manifest import DONE, FAILED, MANIFEST, SlideState
 from sentinode.slides.scanning.probability_map import ARRAY, write_map
 
@@ -22,7 +24,7 @@ def batch(tmp_path):
         (maps / name).mkdir(parents=True)
         record = SlideState(name, str(slide), state, "truncated." if state == FAILED else None)
         (maps / name / MANIFEST).write_text(json.dumps(dataclasses.asdict(record)))
-    write_map(maps / "one", made_map(blob(15, 20, (3, 3, 12, 12)), name="one.tif"))
+    write_map(maps / "one", made_map(blob(15, 20, (3, 3, 12, 12)), name="one.tif", file=slide))
     return maps
 
 
@@ -45,12 +47,58 @@ def test_more_smoothing_is_taken_and_recorded(batch):
     assert found.slides["one"].sigma_um == 100
 
 
+def counts_from(batch):
+    return json.loads((batch / "one" / GEOJSON).read_text())["sentinode"]["coordinates"]
+
+
+def test_where_lesions_count_from_is_kept_until_it_is_changed(batch):
+    slide = batch.parent / "one.tif"
+    bounded = made_map(blob(15, 20, (3, 3, 12, 12)), name="one.tif", file=slide, bounds=(64, 32, 500, 400))
+    write_map(batch / "one", bounded)
+    (batch / MANIFEST).write_text('{"format": 1, "stride": 32}')
+    asked = [None, True, None, False, None]
+    found = []
+    for choice in asked:
+        write_findings(batch, whole_slide_coordinates=choice, show=False)
+        found.append(counts_from(batch))
+    assert found == ["bounds", "slide", "slide", "bounds", "bounds"]
+    assert json.loads((batch / MANIFEST).read_text())["stride"] == 32
+
+
 def test_a_map_that_was_changed_fails_alone_and_in_words(batch):
     (batch / "one" / ARRAY).write_bytes(b"something else")
     found = write_findings(batch, show=False)
     assert found.slides == {}
     assert "not the one that the record describes" in found.failed["one"]
     assert "sentinode lesions" in found.page.read_text()
+
+
+def test_over_a_slide_that_was_replaced_nothing_is_drawn(batch, tmp_path):
+    write_findings(batch, show=False)
+    before = {path: path.read_bytes() for path in (batch / "one").iterdir() if path.name != PAGE}
+    write_tiff(tmp_path / "one.tif", tissue_picture(640, 480, seed=1), mpp=0.972)
+    found = write_findings(batch, sigma_um=100, show=False)
+    assert found.slides == {}
+    assert "one.tif: this is not the file that was scanned" in found.failed["one"]
+    assert {path: path.read_bytes() for path in (batch / "one").iterdir() if path.name != PAGE} == before
+    # The page still shows the old result, and says that it is old.
+    assert "not the file that was scanned" in found.page.read_text()
+
+
+def test_the_same_slide_under_another_name_is_drawn(batch, tmp_path):
+    (tmp_path / "one.tif").rename(tmp_path / "moved.tif")
+    state = json.loads((batch / "one" / MANIFEST).read_text()) | {"slide": str(tmp_path / "moved.tif")}
+    (batch / "one" / MANIFEST).write_text(json.dumps(state))
+    assert write_findings(batch, show=False).failed == {}
+
+
+def test_a_slide_that_is_gone_fails_and_is_said_to_be_gone(batch, tmp_path):
+    write_findings(batch, show=False)
+    (tmp_path / "one.tif").unlink()
+    found = write_findings(batch, show=False)
+    assert "no longer there" in found.failed["one"] and "with the same --out" in found.failed["one"]
+    assert (batch / "one" / HEATMAP).is_file()
+    assert "no longer there" in found.page.read_text()
 
 
 def test_a_node_without_its_slide_is_refused_since_the_stage_would_be_too_low(batch, tmp_path):

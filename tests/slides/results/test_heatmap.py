@@ -1,5 +1,7 @@
 """The heatmap shows what is probable, leaves the rest as it is, and measures right."""
 
+import warnings
+
 import numpy as np
 import pytest
 from made_maps import asap, blob, made_map, square
@@ -65,6 +67,14 @@ def test_a_slide_without_tissue_and_one_of_one_window_have_pictures_too(tmp_path
         write_heatmap(tmp_path / f"{i}.png", picture, 8.0, lesions)
         write_small(tmp_path / f"{i}.small.png", picture, 8.0, lesions)
         assert (tmp_path / f"{i}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["a$^$b.svs", "スライド👩‍🔬.tif", "x" * 250 + ".svs", "検" * 80, "[red]\\frac{1}.tif"])
+def test_any_name_is_drawn_beside_the_slide_without_a_warning(tmp_path, picture, name):
+    lesions = find_lesions(made_map(blob(60, 40, (10, 10, 30, 30)), name=name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_heatmap(tmp_path / "a.png", picture, 8.0, lesions)
 
 
 def test_the_same_map_gives_the_same_bytes(tmp_path, lesions, picture):

@@ -59,6 +59,41 @@ def test_what_is_written_reads_back_as_annotations(tmp_path):
     assert drawn.area.area == sum(lesion.windows for lesion in lesions) * 32.5**2
 
 
+def features_of(path):
+    return json.loads(path.read_text())["features"]
+
+
+def test_coordinates_count_from_the_bounds_to_which_qupath_crops(tmp_path):
+    """And the file says so, for programs that do not."""
+    boxes = (5, 5, 9, 9), (20, 20, 30, 30)
+    whole = find_lesions(made_map(blob(60, 60, *boxes)), sigma_um=0)
+    bounded = find_lesions(made_map(blob(60, 60, *boxes), bounds=(480, 288, 1000, 900)), sigma_um=0)
+    write_geojson(tmp_path / "whole.geojson", whole)
+    write_geojson(tmp_path / "bounded.geojson", bounded)
+    write_geojson(tmp_path / "asked.geojson", bounded, whole_slide_coordinates=True)
+    for feature, moved in zip(
+        *map(features_of, (tmp_path / "whole.geojson", tmp_path / "bounded.geojson")), strict=True
+    ):
+        here, there = (np.array(one["geometry"]["coordinates"]) for one in (feature, moved))
+        np.testing.assert_array_equal(here - there, np.broadcast_to((480, 288), here.shape))
+        assert moved["id"] == feature["id"]
+    assert features_of(tmp_path / "asked.geojson") == features_of(tmp_path / "whole.geojson")
+    said = [
+        json.loads((tmp_path / f"{name}.geojson").read_text())["sentinode"] for name in ("whole", "bounded", "asked")
+    ]
+    assert said == [
+        {"coordinates": "slide"},
+        {"coordinates": "bounds", "bounds": [480, 288, 1000, 900]},
+        {"coordinates": "slide"},
+    ]
+
+
+def test_the_table_counts_from_the_slides_corner_whatever_its_bounds(tmp_path):
+    for name, bounds in (("whole", None), ("bounded", (480, 288, 1000, 900))):
+        write_table(tmp_path / name, find_lesions(made_map(blob(60, 60, (5, 5, 9, 9)), bounds=bounds), sigma_um=0))
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "bounded").read_bytes()
+
+
 def test_windows_that_touch_at_corners_become_one_multipolygon(tmp_path):
     write_geojson(tmp_path / "a.geojson", find_lesions(made_map(np.eye(4) * 0.9), sigma_um=0))
     (feature,) = json.loads((tmp_path / "a.geojson").read_text())["features"]

@@ -28,7 +28,23 @@ def test_it_holds_the_map_and_where_it_lies(tmp_path, map):
     assert float(pixels.get("PhysicalSizeX")) == float(pixels.get("PhysicalSizeY")) == pytest.approx(32 * MPP)
     assert pixels.get("PhysicalSizeXUnit") == "µm"
     plane = pixels.find(f"{OME}Plane")
-    assert (float(plane.get("PositionX")), float(plane.get("PositionY"))) == (0, 0)
+    position = float(plane.get("PositionX")), float(plane.get("PositionY"))
+    assert position == pytest.approx((15.5 * MPP, 15.5 * MPP))
+
+
+def test_a_viewer_that_counts_from_the_centres_of_pixels_lays_it_over_the_slide(tmp_path):
+    """As napari does: a layer's first pixel is centred on its translation, and the slide's on nought."""
+    map = made_map(np.random.default_rng(0).random((30, 50), np.float32), stride=66.1, mpp=0.48)
+    write_ome_tiff(tmp_path / "map.ome.tif", map)
+    with tifffile.TiffFile(tmp_path / "map.ome.tif") as tif:
+        pixels = ElementTree.fromstring(tif.ome_metadata).find(f".//{OME}Pixels")
+    plane = pixels.find(f"{OME}Plane")
+    for axis, side, windows in (("X", map.slide.width, 50), ("Y", map.slide.height, 30)):
+        size, translation = float(pixels.get(f"PhysicalSize{axis}")), float(plane.get(f"Position{axis}"))
+        assert plane.get(f"Position{axis}Unit") == "µm"
+        corner_of_slide, end_of_slide = -0.5 * 0.48, (side - 0.5) * 0.48
+        assert translation - size / 2 == pytest.approx(corner_of_slide)
+        assert translation + (windows - 0.5) * size == pytest.approx(end_of_slide, abs=0.5)
 
 
 def test_each_level_is_the_mean_of_the_finer_one(tmp_path, map):

@@ -12,21 +12,12 @@ from slide_files import tissue_picture, write_tiff
 from sentinode.errors import OutputError, SlideError
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.results import lesions as finding
 from sentinode.slides.results.lesions import NEGATIVE, find_lesions
-from sentinode.slides.results.outputs import (
-    DICOM,
-    GEOJSON,
-    HEATMAP,
-    OME_TIFF,
-    SMALL,
-    TABLE,
-    TOTALS,
-    read_totals,
-    write_outputs,
-)
+from sentinode.slides.results.outputs import GEOJSON, OME_TIFF, OUTPUTS, TABLE, TOTALS, read_totals, write_outputs
 from sentinode.slides.scanning.tissue import find_tissue
 
-FILES = {HEATMAP, SMALL, GEOJSON, TABLE, TOTALS, OME_TIFF, DICOM}
+FILES = set(OUTPUTS)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +52,37 @@ def test_all_files_are_there_and_say_the_same(slide, tmp_path):
     assert totals.largest_um == pytest.approx(lesions.found[0].diameter_um, abs=0.1)
 
 
+def test_the_totals_say_from_where_the_lesions_count(slide, tmp_path):
+    map, tissue = a_map(slide, (5, 5, 10, 10))
+    bounded = dataclasses.replace(map, slide=dataclasses.replace(map.slide, bounds=(32, 64, 500, 400)))
+    write_outputs(tmp_path / "one", slide, bounded, tissue)
+    write_outputs(tmp_path / "two", slide, bounded, tissue, whole_slide_coordinates=True)
+    assert read_totals(tmp_path / "one").geojson == {"coordinates": "bounds", "bounds": [32, 64, 500, 400]}
+    assert read_totals(tmp_path / "two").geojson == {"coordinates": "slide"}
+
+
+def test_totals_of_an_earlier_version_count_from_the_slides_corner(slide, tmp_path):
+    map, tissue = a_map(slide)
+    write_outputs(tmp_path, slide, map, tissue)
+    record = json.loads((tmp_path / TOTALS).read_text())
+    del record["geojson"]
+    (tmp_path / TOTALS).write_text(json.dumps(record))
+    assert read_totals(tmp_path).geojson == {"coordinates": "slide"}
+
+
 def test_the_same_map_gives_the_same_bytes(slide, tmp_path):
     map, tissue = a_map(slide, (5, 5, 10, 10))
     for name in ("one", "two"):
         write_outputs(tmp_path / name, slide, map, tissue)
     for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_a_map_is_smoothed_once(slide, tmp_path, monkeypatch):
+    smooth, calls = finding.smooth, []
+    monkeypatch.setattr(finding, "smooth", lambda *args, **options: calls.append(1) or smooth(*args, **options))
+    write_outputs(tmp_path, slide, *a_map(slide, (5, 5, 10, 10)))
+    assert len(calls) == 1
 
 
 def test_a_slide_without_tissue_has_no_score_and_all_files(slide, tmp_path):

@@ -73,3 +73,29 @@ def test_a_missing_table_and_an_unknown_category_are_refused(tmp_path):
         pn_stage(["large"])
     with pytest.raises(DataError, match="no stage follows"):
         pn_stage([])
+
+
+FILES = {"rgb-png": "rgb.png", "rgb-jpg": "rgb.jpg", "_CON": "CON.svs", "plain": "plain.tif"}
+"""Slides by their folders, whose names are not always the files'."""
+
+
+def staged(tmp_path, *slides):
+    table = tmp_path / "nodes.csv"
+    table.write_text("slide,node,patient\n" + "".join(f"{slide},{i},p\n" for i, slide in enumerate(slides)))
+    categories = dict.fromkeys(FILES, NEGATIVE) | {"rgb-jpg": MACRO}
+    return stage_patients(table, categories, files=FILES)
+
+
+def test_a_slide_is_known_by_its_folder_its_file_and_the_files_stem(tmp_path):
+    (patient,) = staged(tmp_path, "rgb.png", "rgb-jpg", "CON", "plain")
+    assert patient.nodes == {"0": NEGATIVE, "1": MACRO, "2": NEGATIVE, "3": NEGATIVE}
+
+
+def test_a_name_that_two_slides_share_is_refused(tmp_path):
+    with pytest.raises(DataError, match="names slide 'rgb', which could be rgb-png or rgb-jpg"):
+        staged(tmp_path, "rgb")
+
+
+def test_a_slide_under_two_of_its_names_is_there_twice(tmp_path):
+    with pytest.raises(DataError, match="line 3 names slide '_CON' again"):
+        staged(tmp_path, "CON.svs", "_CON")

@@ -16,7 +16,7 @@ from sentinode.slides.results.lesions import MICRO, NEGATIVE
 from sentinode.slides.results.outputs import TOTALS, write_outputs
 from sentinode.slides.results.staging import Patient
 from sentinode.slides.results.summary import PAGE, read_rows, write_summary
-from sentinode.slides.scanning.manifest import FAILED, MANIFEST, SlideState
+from sentinode.slides.scanning.manifest import FAILED, MANIFEST, RUNNING, SlideState
 from sentinode.slides.scanning.probability_map import write_map
 from sentinode.slides.scanning.tissue import find_tissue
 
@@ -78,6 +78,27 @@ def test_names_and_reasons_are_shown_as_they_are(batch):
     assert "the slide is truncated." in text
     assert "4 slides, 1 without a result" in text
     assert "For research, not for diagnosis." in text
+
+
+def test_what_could_not_be_written_again_is_said_beside_the_old_result(batch):
+    rows = {row.name: row for row in read_rows(batch, failed={"low": "the slide is gone."})}
+    assert rows["low"].totals is not None and "the slide is gone." in rows["low"].reason
+    text = Page(write_summary(batch, failed={"low": "the slide is gone."})).text
+    assert "could not write its files: the slide is gone." in text
+
+
+def test_a_slide_that_is_being_scanned_again_shows_nothing_old(batch):
+    state = SlideState("low", "low.svs", RUNNING)
+    (batch / "low" / MANIFEST).write_text(json.dumps(dataclasses.asdict(state)))
+    (row,) = [row for row in read_rows(batch) if row.name == "low"]
+    assert row.totals is None and row.reason == "not finished"
+    (batch / "low" / MANIFEST).unlink()
+
+
+def test_a_path_whose_bytes_are_no_text_does_not_stop_the_page(batch):
+    state = SlideState("cut", "\udcff.svs", FAILED, "\udcff.svs: the slide is truncated.")
+    (batch / "cut" / MANIFEST).write_text(json.dumps(dataclasses.asdict(state)))
+    assert "?.svs: the slide is truncated." in write_summary(batch).read_text(encoding="utf-8")
 
 
 def test_patients_are_listed_with_their_stage(batch):

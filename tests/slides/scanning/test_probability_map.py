@@ -87,3 +87,31 @@ def test_a_map_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text(json.dumps(record | {"format": 99}))
     with pytest.raises(SlideError, match="format 99"):
         open_map(tmp_path)
+
+
+def test_a_map_of_an_earlier_version_still_opens() -> None:
+    """It states no bounds of the slide."""
+    map = open_map(Path(__file__).parent / "stored" / "format_1")
+    assert map.slide == SlideRecord("early.svs", 128, 96, 0.972, "5" * 64, bounds=None)
+    assert (map.stride, map.origin, map.threshold, map.prior) == (32.0, (16.0, 16.0), 0.3, 0.05)
+    expected = [[0.1, 0.2, np.nan, 0.9], [np.nan, 0.5, 0.6, 0.7], [0.05, 0.04, 0.03, 0.02]]
+    np.testing.assert_array_equal(map.probability, np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    "damage", [{"stride": None}, {"origin": [1]}, {"slide": None}, {"slide": {"name": "a"}}, {"prior": "much"}]
+)
+def test_a_record_that_is_not_whole_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:
+    write_map(tmp_path, a_map())
+    record = json.loads((tmp_path / "map.json").read_text())
+    (tmp_path / "map.json").write_text(json.dumps(record | damage))
+    with pytest.raises(SlideError, match="record is damaged"):
+        open_map(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "1", "{}"])
+def test_so_is_a_record_of_something_else(tmp_path: Path, content: str) -> None:
+    write_map(tmp_path, a_map())
+    (tmp_path / "map.json").write_text(content)
+    with pytest.raises(SlideError, match="has format None"):
+        open_map(tmp_path)

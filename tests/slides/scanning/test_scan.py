@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +37,14 @@ def scan(slide: Slide, tissue: Tissue, engine: StandInEngine | None = None, **op
     return scan_slide(slide, tissue, StandInBundle(), engine or StandInEngine(), show=False, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("stride", [32, 96, 50])
+@pytest.mark.parametrize("stride", [32, 96, 50, 33])
 def test_each_probability_is_that_of_the_window_around_its_centre(slide: Slide, tissue: Tissue, stride: int) -> None:
     map = scan(slide, tissue, stride=stride, prior=0.5)
     assert map.probability.shape == (-(-760 // stride), -(-1000 // stride))
     assert map.stride == pytest.approx(stride) and map.origin == pytest.approx((stride / 2, stride / 2))
     canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
     for row, column in np.argwhere(map.tissue):
-        top, left = (round((i + 0.5) * stride) - 48 + 200 for i in (row, column))
+        top, left = (math.floor((i + 0.5) * stride - 48) + 200 for i in (row, column))
         window = canvas[top : top + 96, left : left + 96]
         expected = StandInEngine().probabilities(window[None])[0]
         assert map.probability[row, column] == pytest.approx(expected, abs=2e-6)
@@ -63,6 +64,66 @@ def test_a_finer_slide_gives_the_map_of_the_same_tissue(tmp_path: Path, slide: S
     both = map.tissue & other.tissue
     assert both.sum() > 0.9 * map.tissue.sum()
     np.testing.assert_allclose(map.probability[both], other.probability[both], atol=0.03)
+
+
+def windows(slide: Slide, stride: int = 32) -> np.ndarray:
+    """Every window of a slide but the last row's and column's: uint8 (rows, columns, 96, 96, 3)."""
+    grid = lay_grid(slide, 0.972, stride)
+    places = [(row, column) for row in range(grid.rows - 1) for column in range(grid.columns - 1)]
+    boxes = [grid.box(slice(row, row + 1), slice(column, column + 1), 96) for row, column in places]
+    return np.stack(list(slide.regions(boxes, grid.mpp))).reshape(grid.rows - 1, grid.columns - 1, 96, 96, 3)
+
+
+@pytest.mark.parametrize("more", [(1, 0), (0, 1), (1, 1)])
+def test_a_slide_with_a_pixel_more_gives_the_same_windows_and_the_same_map(
+    tmp_path: Path, more: tuple[int, int]
+) -> None:
+    fine = tissue_picture(1600, 1280, seed=5)
+    odd = np.pad(fine, ((0, more[1]), (0, more[0]), (0, 0)), mode="edge")
+    with (
+        open_slide(write_tiff(tmp_path / "even.tif", fine, mpp=0.486, levels=3)) as one,
+        open_slide(write_tiff(tmp_path / "odd.tif", odd, mpp=0.486, levels=3)) as other,
+    ):
+        seen, seen_of_odd = windows(one), windows(other)
+        np.testing.assert_array_equal(seen_of_odd[:19, :24], seen[:19, :24])
+        map, of_odd = scan(one, find_tissue(one)), scan(other, find_tissue(other))
+    assert of_odd.stride == map.stride == 64
+    assert of_odd.mpp == map.mpp == pytest.approx(0.972)
+    np.testing.assert_array_equal(of_odd.probability[:20, :25], map.probability)
+
+
+@pytest.mark.parametrize("mpp", [0.972376, 0.9765, 0.4848, 0.2425])
+def test_windows_are_copies_of_whole_pixels_where_a_level_has_their_resolution_to_half_a_percent(
+    tmp_path: Path, mpp: float
+) -> None:
+    times = round(0.972 / mpp)
+    fine = PICTURE.repeat(times, 0).repeat(times, 1)
+    with open_slide(write_tiff(tmp_path / "slide.tif", fine, mpp=mpp, levels=3)) as slide:
+        grid = lay_grid(slide, 0.972, 32)
+        assert grid.stride == pytest.approx(32 * times, rel=1e-12)
+        seen = windows(slide)
+        map = scan(slide, find_tissue(slide))
+    canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
+    for row, column in np.ndindex(*seen.shape[:2]):
+        top, left = 32 * row + 16 - 48 + 200, 32 * column + 16 - 48 + 200
+        np.testing.assert_array_equal(seen[row, column], canvas[top : top + 96, left : left + 96])
+    # The map says what was done: its windows' resolution is the level's, and its stride is whole pixels of it.
+    assert map.mpp == pytest.approx(times * mpp) and map.stride == pytest.approx(32 * times)
+    assert map.slide.mpp == pytest.approx(mpp)
+
+
+def test_the_same_pixels_give_the_same_map_whether_a_slide_states_0972_or_nearly_so(
+    tmp_path: Path, slide: Slide
+) -> None:
+    with open_slide(write_tiff(tmp_path / "nearly.tif", PICTURE, mpp=0.972376, levels=3)) as nearly:
+        tissue = find_tissue(nearly)
+        np.testing.assert_array_equal(scan(nearly, tissue).probability, scan(slide, tissue).probability)
+
+
+def test_beyond_half_a_percent_windows_are_resampled_to_the_bundles_resolution(tmp_path: Path) -> None:
+    with open_slide(write_tiff(tmp_path / "slide.tif", PICTURE, mpp=0.98)) as slide:
+        grid = lay_grid(slide, 0.972, 32)
+        assert grid.mpp == 0.972 and grid.stride == pytest.approx(32 * 0.972 / 0.98)
 
 
 def test_the_real_engine_scores_windows_as_it_scores_patches(slide: Slide, tissue: Tissue, bundle: Bundle) -> None:

@@ -99,11 +99,16 @@ def _require_agreement(path: Path, levels: Sequence[Level]) -> None:
     """Refuse a pyramid whose levels cannot all show the same slide."""
     base = levels[0]
     for number, level in enumerate(levels[1:], start=1):
-        expected = base.width / level.downsample, base.height / level.downsample
-        off = max(abs(level.width - expected[0]) / expected[0], abs(level.height - expected[1]) / expected[1])
         # Scanners round a level's size to whole pixels, and some cut it to whole tiles.
         slack = 0.02 + 2 / min(level.width, level.height)
-        if off > slack or level.downsample <= levels[number - 1].downsample:
+        disagrees = abs(level.downsample_x / level.downsample_y - 1) > slack or any(
+            abs(size - full / factor) > max(tile, slack * size)
+            for full, size, tile, factor in (
+                (base.width, level.width, level.tile_width, level.downsample_x),
+                (base.height, level.height, level.tile_height, level.downsample_y),
+            )
+        )
+        if disagrees or level.downsample <= levels[number - 1].downsample:
             raise SlideError(
                 f"the slide's levels disagree: level {number} has {level.width} x {level.height} pixels, "
                 f"which is not a smaller picture of level 0 with {base.width} x {base.height}.",

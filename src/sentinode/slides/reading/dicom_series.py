@@ -115,20 +115,20 @@ def _number(header: Any, keyword: str) -> int:
     return int(header.get(keyword) or 0)
 
 
-def base_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold a slide's finest picture: of a DICOM series those of its finest instance, whichever is named.
+def slide_files(path: Path) -> list[Path]:
+    """The files that hold a slide, its finest level first: of a DICOM series those of all levels, whichever is named.
 
     Any other file stands for itself, and so does an instance whose series is refused: opening it says why.
     """
     with suppress(SlideError, OSError):
         if is_dicom(path):
-            return tuple(part.path for part in find_levels(path)[0])
-    return (path,)
+            return [part.path for level in find_levels(path) for part in level]
+    return [path]
 
 
 def slide_file(path: Path) -> Path:
-    """The file that stands for a slide: the first of :func:`base_files`."""
-    return base_files(path)[0]
+    """The file that stands for a slide: the first of :func:`slide_files`."""
+    return slide_files(path)[0]
 
 
 def find_levels(path: Path) -> list[tuple[Instance, ...]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import SlideError
+from sentinode.slides.reading.downsampling import factors_of
 
 Pixels = NDArray[np.uint8]
 
@@ -24,13 +25,26 @@ UNREADABLE = "Copy or export the slide again; if it opens elsewhere, save it as 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide: its size, that of its tiles, and level-0 pixels per pixel of this level."""
+    """One resolution of a slide.
+
+    Attributes:
+        width, height: its size in its own pixels.
+        tile_width, tile_height: that of its tiles.
+        downsample_x, downsample_y: level-0 pixels per pixel of this level: the true factors, not the ratios of sizes
+            that were rounded to whole pixels.
+    """
 
     width: int
     height: int
     tile_width: int
     tile_height: int
-    downsample: float
+    downsample_x: float
+    downsample_y: float
+
+    @property
+    def downsample(self) -> float:
+        """The mean of both factors, by which levels are compared."""
+        return (self.downsample_x + self.downsample_y) / 2
 
     @property
     def columns(self) -> int:
@@ -74,15 +88,24 @@ class Pyramid(ABC):
 def levels_of(
     sizes: Sequence[tuple[int, int]],
     tiles: Sequence[tuple[int, int]],
-    downsamples: Sequence[tuple[float, float]] | None = None,
+    downsamples: Sequence[tuple[float, float] | None] | None = None,
 ) -> tuple[Level, ...]:
-    """Levels from their (width, height), their tiles' (width, height), and, if known, their downsamples (x, y)."""
-    width, height = sizes[0]
-    factors = downsamples or [(width / w, height / h) for w, h in sizes]
-    return tuple(
-        Level(w, h, tile_width, tile_height, (x + y) / 2)
-        for (w, h), (tile_width, tile_height), (x, y) in zip(sizes, tiles, factors, strict=True)
-    )
+    """Levels from the finest to the coarsest.
+
+    Args:
+        sizes: width and height of each.
+        tiles: width and height of each one's tiles.
+        downsamples: the factors in x and in y that the file states for each, or None where it states none; they are
+            then found from the sizes, as :func:`~sentinode.slides.reading.downsampling.factors_of` says.
+    """
+    levels = [Level(*sizes[0], *tiles[0], 1.0, 1.0)]
+    for i in range(1, len(sizes)):
+        last = levels[-1]
+        finer = (last.width, last.height), (last.downsample_x, last.downsample_y)
+        stated = downsamples[i] if downsamples is not None else None
+        factors = factors_of(sizes[0], sizes[i], tiles[i], finer=finer, stated=stated)
+        levels.append(Level(*sizes[i], *tiles[i], *factors))
+    return tuple(levels)
 
 
 def on_white(rgba: Image.Image) -> Pixels:

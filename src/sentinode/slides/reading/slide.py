@@ -6,7 +6,6 @@ and its ``regions`` cuts many in order, in threads, decoding each tile of the fi
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import threading
@@ -22,12 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from sentinode.errors import SlideError
+from sentinode.geometry import SAME_MPP
 from sentinode.slides.reading.containers import open_pyramid
-from sentinode.slides.reading.dicom_series import base_files, slide_file
+from sentinode.slides.reading.dicom_series import slide_file
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Level, Pixels, Pyramid
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .mrxs .scn .bif .vms .vmu .svslide .dcm".split()  # noqa: SIM905
+    ".svs .tif .tiff .btf .tf8 .ndpi .mrxs .scn .bif .vms .vmu .svslide .dcm".split()  # noqa: SIM905
 )
 """Endings by which a slide in a folder is known; a flat picture has to be named by itself."""
 
@@ -61,22 +62,6 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
     except BaseException:
         pyramid.close()
         raise
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over a file's size and 64 pieces of 64 KiB spread evenly: the same wherever the file lies.
-
-    Of a DICOM series it is that of the finest instance, whichever is named; of one in parts, over all of them.
-    """
-    digest, piece = hashlib.sha256(), 1 << 16
-    for part in base_files(path):
-        size = part.stat().st_size
-        digest.update(str(size).encode())
-        with part.open("rb") as file:
-            for i in range(64):
-                file.seek(max(size - piece, 0) * i // 63)
-                digest.update(file.read(piece))
-    return digest.hexdigest()
 
 
 class Slide:
@@ -147,17 +132,18 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the slide is, wherever it lies: see :func:`fingerprint`."""
+        """What the slide is, wherever it lies: see :mod:`sentinode.slides.reading.fingerprint`."""
         return fingerprint(self.path)
 
     def region(self, x: float, y: float, width: int, height: int, mpp: float) -> Pixels:
         """A picture of part of the slide.
 
         It is reduced, with an antialiasing (bicubic) filter, from the coarsest level that is at least as
-        fine; a slide coarser than ``mpp`` is enlarged.
+        fine; a slide coarser than ``mpp`` is enlarged. Where a level has that resolution to half a percent, and
+        the difference stays within half a pixel over the picture, pixels are copied and not interpolated.
 
         Args:
-            x, y: upper left corner in level-0 pixels; fractions count.
+            x, y: upper left corner in level-0 pixels; fractions count, to the nearest pixel where they are copied.
             width, height: size of the picture in its own pixels.
             mpp: microns per pixel of the picture.
 
@@ -210,6 +196,15 @@ class Slide:
             whole[top : top + h, left : left + w] = part
         return whole
 
+    def windows_mpp(self, mpp: float) -> float:
+        """The resolution at which to read windows that are wanted at ``mpp`` microns per pixel.
+
+        It is that of the level which has it to half a percent, so that all of the level's pixels can be copied and
+        none drifts from its place, however far from the slide's corner; and else ``mpp`` itself.
+        """
+        own = [self.mpp * level.downsample for level in self.levels]
+        return next((one for one in own if abs(one / mpp - 1) <= SAME_MPP), mpp)
+
     def _level_for(self, mpp: float) -> int:
         """The coarsest level that is at least as fine as ``mpp``, give or take a hundredth."""
         limit = mpp * LEVEL_TOLERANCE / self.mpp
@@ -218,8 +213,12 @@ class Slide:
 
     def _source(self, box: Box, mpp: float, number: int) -> _Source:
         x, y, width, height = box
-        downsample = self.levels[number].downsample
-        return _Source(x / downsample, y / downsample, width, height, mpp / self.mpp / downsample)
+        level, scale = self.levels[number], mpp / self.mpp
+        return _Source(
+            (x / level.downsample_x, y / level.downsample_y),
+            (width, height),
+            (scale / level.downsample_x, scale / level.downsample_y),
+        )
 
     def _render(self, box: Box, mpp: float, store: _TileStore) -> Pixels:
         number = self._level_for(mpp)
@@ -227,36 +226,51 @@ class Slide:
         left, top, right, bottom = source.bounds
         pixels = store.pixels(number, left, top, right, bottom)
         if not source.is_copy:
-            x, y = source.x - left, source.y - top
-            exact = (x, y, x + source.width * source.scale, y + source.height * source.scale)
-            image = Image.fromarray(pixels).resize((source.width, source.height), Image.Resampling.BICUBIC, box=exact)
-            pixels = np.asarray(image)
+            image = Image.fromarray(pixels)
+            pixels = np.asarray(image.resize(source.size, Image.Resampling.BICUBIC, box=source.within(left, top)))
         if self._colours is not None:
             pixels = np.asarray(ImageCms.applyTransform(Image.fromarray(pixels), self._colours))
         return pixels
 
 
 class _Source:
-    """Where a picture comes from: a box of a level, and how many of its pixels make one of the picture's."""
+    """Where a picture comes from: a box of a level, and how many of its pixels make one of the picture's.
 
-    def __init__(self, x: float, y: float, width: int, height: int, scale: float) -> None:
-        self.width, self.height, self.scale = width, height, scale
-        off = max(abs(x - round(x)), abs(y - round(y)), abs(scale - 1) * max(width, height))
-        self.is_copy = off < 0.01
-        self.x, self.y = (float(round(x)), float(round(y))) if self.is_copy else (x, y)
+    Where these are one and the same to ``SAME_MPP``, and the difference adds up to no more than half a pixel from the
+    picture's middle to its edge, pixels are copied from the nearest whole place: interpolation would blur them, which
+    changes what a network says of them, and put nothing more than half a pixel nearer to where it belongs.
+    """
+
+    def __init__(self, corner: tuple[float, float], size: tuple[int, int], scale: tuple[float, float]) -> None:
+        self.size, self.scale = size, scale
+        self.is_copy = all(abs(factor - 1) <= min(SAME_MPP, 1 / side) for side, factor in zip(size, scale, strict=True))
+        x, y = (start + side * (factor - 1) / 2 for start, side, factor in zip(corner, size, scale, strict=True))
+        self.corner = (math.floor(x + 0.5 - 1e-6), math.floor(y + 0.5 - 1e-6)) if self.is_copy else corner
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom in pixels of the level."""
+        (x, y), (width, height), (across, down) = self.corner, self.size, self.scale
+        return x, y, x + width * across, y + height * down
+
+    def within(self, left: int, top: int) -> tuple[float, float, float, float]:
+        """The box in a cut-out of the level that begins at ``left`` and ``top``."""
+        x, y, right, bottom = self.box
+        return x - left, y - top, right - left, bottom - top
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
         """Left, top, right and bottom of the level's pixels that the picture depends on."""
         if self.is_copy:
-            x, y = int(self.x), int(self.y)
-            return x, y, x + self.width, y + self.height
-        reach = 2 * max(self.scale, 1.0)  # half the width of the bicubic filter
+            x, y = (round(start) for start in self.corner)
+            return x, y, x + self.size[0], y + self.size[1]
+        left, top, right, bottom = self.box
+        across, down = (2 * max(factor, 1.0) for factor in self.scale)  # half the width of the bicubic filter
         return (
-            math.floor(self.x - reach),
-            math.floor(self.y - reach),
-            math.ceil(self.x + self.width * self.scale + reach),
-            math.ceil(self.y + self.height * self.scale + reach),
+            math.floor(left - across),
+            math.floor(top - down),
+            math.ceil(right + across),
+            math.ceil(bottom + down),
         )
 
 

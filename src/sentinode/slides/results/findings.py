@@ -8,12 +8,13 @@ from pathlib import Path
 from sentinode.errors import SentinodeError, SlideError
 from sentinode.progress import console, track
 from sentinode.slides.reading.annotations import Annotations, find_annotations, read_annotations
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.results.lesions import SIGMA_UM
 from sentinode.slides.results.outputs import Totals, read_totals, write_outputs
 from sentinode.slides.results.staging import Patient, stage_patients, write_stages
 from sentinode.slides.results.summary import write_summary
-from sentinode.slides.scanning.manifest import DONE, read_states
+from sentinode.slides.scanning.manifest import DONE, read_states, settle_coordinates
 from sentinode.slides.scanning.probability_map import ProbabilityMap, open_map
 from sentinode.slides.scanning.tissue import find_tissue
 
@@ -44,9 +45,13 @@ def write_findings(
     truth: Path | None = None,
     scale: float = 1.0,
     nodes: Path | None = None,
+    whole_slide_coordinates: bool | None = None,
     show: bool = True,
 ) -> Findings:
     """Write every slide's files again, the batch's pages and, given the nodes, the patients' stages.
+
+    A slide whose file is gone, or is not the one that the map was made of, fails: nothing is drawn over it, and the
+    files that an earlier call left stay.
 
     Args:
         batch: the folder of a scan.
@@ -54,6 +59,8 @@ def write_findings(
         truth: a folder of annotations named like the slides, to draw over the heatmaps where there are any.
         scale: factor from the annotations' coordinates to the slides' level-0 pixels.
         nodes: a CSV with the columns ``slide``, ``node`` and ``patient``; ``stages.csv`` is written.
+        whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
+            states bounds; None for the batch's earlier choice.
         show: whether to show progress.
 
     Raises:
@@ -64,23 +71,51 @@ def write_findings(
     states = [state for state in read_states(batch) if state.state == DONE]
     if not states:
         raise SlideError("there are no scanned slides here.", where=batch, hint="Name the --out folder of a scan.")
+    coordinates = settle_coordinates(batch, whole_slide_coordinates, change=True)
     totals, failed = {}, {}
     for state in track(states, "Finding lesions", len(states), unit="slides", show=show):
         folder = batch / state.name
         try:
             map = open_map(folder)
+            _require_scanned(Path(state.slide), map)
             drawn = _drawn(truth, state.name, map, scale)
             with open_slide(state.slide, mpp=map.slide_mpp) as slide:
-                write_outputs(folder, slide, map, find_tissue(slide), truth=drawn, sigma_um=sigma_um)
+                write_outputs(
+                    folder,
+                    slide,
+                    map,
+                    find_tissue(slide),
+                    truth=drawn,
+                    sigma_um=sigma_um,
+                    whole_slide_coordinates=coordinates,
+                )
             totals[state.name] = read_totals(folder)
         except SentinodeError as error:
             failed[state.name] = str(error)
             console.print(f"Failed: {error}", markup=False)
     patients: tuple[Patient, ...] = ()
     if nodes is not None:
-        patients = stage_patients(nodes, {name: of_slide.category for name, of_slide in totals.items()})
+        categories = {name: of_slide.category for name, of_slide in totals.items()}
+        files = {name: of_slide.slide for name, of_slide in totals.items()}
+        patients = stage_patients(nodes, categories, files=files)
         write_stages(batch / STAGES, patients)
-    return Findings(totals, patients, failed, write_summary(batch, patients=patients))
+    return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
+
+
+def _require_scanned(slide: Path, map: ProbabilityMap) -> None:
+    """Refuse a slide that is gone, or another than the one that the map was made of."""
+    if not slide.is_file():
+        raise SlideError(
+            "the slide is no longer there.",
+            where=slide,
+            hint="Bring it back, or scan it where it lies now with the same --out: a map of the same slide is kept.",
+        )
+    if fingerprint(slide) != map.slide.fingerprint:
+        raise SlideError(
+            "this is not the file that was scanned: it was replaced or changed since.",
+            where=slide,
+            hint="Scan it again with the same --out, or put the scanned file back.",
+        )
 
 
 def _drawn(truth: Path | None, name: str, map: ProbabilityMap, scale: float) -> Annotations | None:

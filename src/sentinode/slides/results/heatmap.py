@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.atomic import whole_file
+from sentinode.names import drawable, families, shortened
 from sentinode.slides.reading.annotations import Annotations
 from sentinode.slides.reading.slide import Slide
-from sentinode.slides.results.lesions import Lesions, balanced, smooth, unbalanced
+from sentinode.slides.results.lesions import Lesions, balanced, unbalanced
 from sentinode.slides.scanning.tissue import Tissue
 
 Pixels = NDArray[np.uint8]
@@ -42,6 +43,9 @@ VISIBLE = 0.25, 0.6
 OPACITY = 0.7
 DPI = 100
 KEY_WIDTH = 300
+NAME_WIDTH = 28
+"""Columns that a slide's name takes beside its heatmap, of letters as wide as a digit."""
+
 LESION_INK, TRUTH_INK = "#111111", "#d55e00"
 
 
@@ -69,7 +73,7 @@ def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
         uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue.
     """
     map = lesions.map
-    level = np.nan_to_num(balanced(smooth(map, sigma_um=lesions.sigma_um), map.threshold))
+    level = np.nan_to_num(balanced(lesions.smoothed, map.threshold))
     rows, columns = (
         np.minimum(((np.arange(n) + 0.5) * scale / map.stride).astype(np.int64), size - 1)
         for n, size in zip(picture.shape[:2], level.shape, strict=True)
@@ -159,8 +163,8 @@ def _key(
     score = "no tissue" if math.isnan(lesions.score) else f"score {lesions.score:.3f}"
     largest = f", the largest {lesions.found[0].diameter_um / 1000:.2f} mm" if len(lesions) else ""
     count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}{largest}"
-    name = map.slide.name if len(map.slide.name) <= 28 else f"{map.slide.name[:12]}...{map.slide.name[-13:]}"
-    figure.text(left, down(40), name, fontsize=12, weight="bold", parse_math=False)
+    name = drawable(shortened(map.slide.name, NAME_WIDTH), weight="bold")
+    figure.text(left, down(40), name, fontsize=12, weight="bold", family=list(families()))
     figure.text(left, down(66), f"{lesions.category}, {score}", fontsize=11)
     figure.text(left, down(88), count, fontsize=11)
 

@@ -69,6 +69,7 @@ class Lesions:
         sigma_um: standard deviation of the smoothing in microns.
         threshold: the smoothed P(tumour) from which a window belongs to a lesion.
         map: where they were found.
+        smoothed: float32 (rows, columns), the map as :func:`smooth` made it, in which they were found.
     """
 
     found: tuple[Lesion, ...]
@@ -77,6 +78,7 @@ class Lesions:
     sigma_um: float
     threshold: float
     map: ProbabilityMap
+    smoothed: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.found)
@@ -139,7 +141,7 @@ def find_lesions(map: ProbabilityMap, *, sigma_um: float = SIGMA_UM) -> Lesions:
     rank[[lesion.number for lesion in measured]] = np.arange(1, count + 1)
     found = tuple(Lesion(**{**vars(lesion), "number": number}) for number, lesion in enumerate(measured, start=1))
     score = float(np.nanmax(smoothed)) if map.tissue.any() else math.nan
-    return Lesions(found, rank[labels], score, sigma_um, map.threshold, map)
+    return Lesions(found, rank[labels], score, sigma_um, map.threshold, map, smoothed)
 
 
 def smooth(map: ProbabilityMap, *, sigma_um: float = SIGMA_UM) -> NDArray[np.float32]:

@@ -22,15 +22,17 @@ TILE = 256
 def write_ome_tiff(path: Path, map: ProbabilityMap) -> None:
     """Write P(tumour) as float32, NaN where there is no tissue, with halved levels below.
 
-    The physical pixel size is the windows' distance in microns, and the first pixel's corner is the slide's: a
-    viewer that heeds them, such as napari or Fiji, lays the map over the slide.
+    The physical pixel size is the windows' distance in microns, and the map's corner is the whole slide's. Programs
+    that put the corners of pictures together, such as Fiji and QuPath, so lay the map over the slide. Those that put
+    the centres of the first pixels together, such as napari, need the map moved by ``PositionX`` and ``PositionY``:
+    the centre of the first window, in microns from the centre of the slide's first pixel.
 
     Raises:
         OutputError: the file cannot be written or the disk is full.
     """
     levels = list(_levels(map.probability))
     step_um = map.stride * map.slide_mpp
-    corner_um = [(start - map.stride / 2) * map.slide_mpp for start in map.origin]
+    position_um = [(start - 0.5) * map.slide_mpp for start in map.origin]
     content = hashlib.sha256(map.probability.tobytes()).hexdigest()
     metadata = {
         "axes": "YX",
@@ -40,9 +42,9 @@ def write_ome_tiff(path: Path, map: ProbabilityMap) -> None:
         "PhysicalSizeY": step_um,
         "PhysicalSizeYUnit": "µm",
         "Plane": {
-            "PositionX": [corner_um[0]],
+            "PositionX": [position_um[0]],
             "PositionXUnit": ["µm"],
-            "PositionY": [corner_um[1]],
+            "PositionY": [position_um[1]],
             "PositionYUnit": ["µm"],
         },
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, f"sentinode/{map.slide.fingerprint}/{content}")),

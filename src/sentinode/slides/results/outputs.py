@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sentinode.atomic import write_text
@@ -26,7 +26,7 @@ from sentinode.errors import SlideError
 from sentinode.slides.reading.annotations import Annotations
 from sentinode.slides.reading.slide import Slide
 from sentinode.slides.results.heatmap import picture_of, write_heatmap, write_small
-from sentinode.slides.results.lesion_files import write_geojson, write_table
+from sentinode.slides.results.lesion_files import Frame, frame_of, write_geojson, write_table
 from sentinode.slides.results.lesions import CATEGORIES, SIGMA_UM, Lesions, find_lesions
 from sentinode.slides.results.ome_tiff import write_ome_tiff
 from sentinode.slides.results.parametric_map import write_parametric_map
@@ -36,6 +36,7 @@ from sentinode.slides.scanning.tissue import Tissue
 HEATMAP, SMALL = "heatmap.png", "small.png"
 GEOJSON, TABLE, TOTALS = "lesions.geojson", "lesions.csv", "lesions.json"
 OME_TIFF, DICOM = "probability.ome.tif", "probability.dcm"
+OUTPUTS = (HEATMAP, SMALL, GEOJSON, TABLE, TOTALS, OME_TIFF, DICOM)
 
 FORMAT = 1
 
@@ -58,6 +59,7 @@ class Totals:
         window_um: distance of the windows.
         bundle: fingerprint of the bundle.
         engine: what computed the map.
+        geojson: from where the coordinates in ``lesions.geojson`` count, as the file says it itself.
         format: of this record.
     """
 
@@ -74,6 +76,7 @@ class Totals:
     window_um: float
     bundle: str
     engine: str
+    geojson: Frame = field(default_factory=lambda: {"coordinates": "slide"})
     format: int = FORMAT
 
 
@@ -85,6 +88,7 @@ def write_outputs(
     *,
     truth: Annotations | None = None,
     sigma_um: float = SIGMA_UM,
+    whole_slide_coordinates: bool = False,
 ) -> None:
     """Find a map's lesions and write every file that is made of it.
 
@@ -95,6 +99,7 @@ def write_outputs(
         tissue: its tissue.
         truth: annotations to draw over the heatmap.
         sigma_um: standard deviation of the smoothing in microns.
+        whole_slide_coordinates: whether the GeoJSON counts from the slide's corner also where it states bounds.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full.
@@ -104,14 +109,15 @@ def write_outputs(
     picture, scale = picture_of(slide, tissue)
     write_heatmap(folder / HEATMAP, picture, scale, lesions, truth)
     write_small(folder / SMALL, picture, scale, lesions)
-    write_geojson(folder / GEOJSON, lesions)
+    write_geojson(folder / GEOJSON, lesions, whole_slide_coordinates=whole_slide_coordinates)
     write_table(folder / TABLE, lesions)
     write_ome_tiff(folder / OME_TIFF, map)
     write_parametric_map(folder / DICOM, slide.path, map)
-    write_text(folder / TOTALS, json.dumps(asdict(totals(lesions)), indent=2, allow_nan=False) + "\n")
+    added_up = totals(lesions, whole_slide_coordinates=whole_slide_coordinates)
+    write_text(folder / TOTALS, json.dumps(asdict(added_up), indent=2, allow_nan=False) + "\n")
 
 
-def totals(lesions: Lesions) -> Totals:
+def totals(lesions: Lesions, *, whole_slide_coordinates: bool = False) -> Totals:
     """Add up a slide's lesions."""
     map = lesions.map
     window_um = map.stride * map.slide_mpp
@@ -130,6 +136,7 @@ def totals(lesions: Lesions) -> Totals:
         window_um=window_um,
         bundle=map.bundle,
         engine=map.engine,
+        geojson=frame_of(map.slide, whole_slide_coordinates=whole_slide_coordinates),
     )
 
 

@@ -70,38 +70,62 @@ def pn_stage(nodes: Iterable[str]) -> str:
     return "pN1" if positive <= 3 else "pN2" if positive <= 9 else "pN3"
 
 
-def stage_patients(table: Path, categories: Mapping[str, str]) -> tuple[Patient, ...]:
+def stage_patients(
+    table: Path, categories: Mapping[str, str], *, files: Mapping[str, str] | None = None
+) -> tuple[Patient, ...]:
     """Stage every patient of a table.
 
     Args:
-        table: CSV with the columns ``slide``, ``node`` and ``patient``; a node may have several slides.
-        categories: the category of each slide, by its name without the file's ending.
+        table: CSV with the columns ``slide``, ``node`` and ``patient``; a node may have several slides. A slide is
+            given by its folder or its file, with or without the ending.
+        categories: the category of each slide, by its folder.
+        files: the file name of each slide, by its folder, where they differ in more than the ending.
 
     Returns:
         The patients in the table's order.
 
     Raises:
-        DataError: the table lacks a column or a value, names a slide twice, or names one without a category.
+        DataError: the table lacks a column or a value, names a slide twice, or names one without a category or one
+            that could be several.
     """
+    known = _known_as(categories, files or {})
     patients: dict[str, dict[str, str]] = {}
     seen: set[str] = set()
     for line, row in enumerate(_rows(table), start=2):
         slide, node, patient = (row[column].strip() for column in COLUMNS)
-        stem = slide if slide in categories else Path(slide).stem
+        folders = known.get(slide) or known.get(Path(slide).stem) or []
         if not (slide and node and patient):
             raise DataError(f"line {line} leaves a column empty.", where=table, hint="Fill it in, or drop the line.")
-        if stem in seen:
+        if len(folders) > 1:
+            raise DataError(
+                f"line {line} names slide '{slide}', which could be {' or '.join(folders)}.",
+                where=table,
+                hint="Give the file's whole name, or that of its folder.",
+            )
+        if seen.intersection(folders):
             raise DataError(f"line {line} names slide '{slide}' again.", where=table, hint="Keep one line for each.")
-        if stem not in categories:
+        if not folders:
             raise DataError(
                 f"line {line} names slide '{slide}', which has not been read.",
                 where=table,
                 hint="Scan it first, or drop the line: a stage without all of its nodes would be too low.",
             )
-        seen.add(stem)
+        (folder,) = folders
+        seen.add(folder)
         nodes = patients.setdefault(patient, {})
-        nodes[node] = max(nodes.get(node, NEGATIVE), categories[stem], key=CATEGORIES.index)
+        nodes[node] = max(nodes.get(node, NEGATIVE), categories[folder], key=CATEGORIES.index)
     return tuple(Patient(name, pn_stage(nodes.values()), nodes) for name, nodes in patients.items())
+
+
+def _known_as(folders: Iterable[str], files: Mapping[str, str]) -> dict[str, list[str]]:
+    """The folders that a name can mean: the one of that name, else those of that file, else those of that stem."""
+    known = {folder: [folder] for folder in folders}
+    for name_of in (str, lambda file: Path(file).stem):
+        more: dict[str, list[str]] = {}
+        for folder in folders:
+            more.setdefault(name_of(files.get(folder, folder)), []).append(folder)
+        known = more | known
+    return known
 
 
 def write_stages(path: Path, patients: Iterable[Patient]) -> None:

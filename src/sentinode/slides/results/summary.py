@@ -5,8 +5,8 @@ They stand by themselves: relative links, no script, no network, no time of day.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -55,7 +55,7 @@ class Row:
     Attributes:
         name: its folder.
         totals: what it came to, or None where it failed or is not yet scanned.
-        reason: why there is nothing, in words.
+        reason: why there are no totals, or why they are those of an earlier call.
     """
 
     name: str
@@ -68,12 +68,13 @@ class Row:
         return quote(self.name)
 
 
-def write_summary(folder: Path, *, patients: Sequence[Patient] = ()) -> Path:
+def write_summary(folder: Path, *, patients: Sequence[Patient] = (), failed: Mapping[str, str] | None = None) -> Path:
     """Write ``index.html`` into a batch's folder and into each slide's.
 
     Args:
         folder: the batch's.
         patients: their stages, for a table below the slides.
+        failed: why the files of some slides could not be written again, by their folders.
 
     Returns:
         The batch's page.
@@ -82,7 +83,7 @@ def write_summary(folder: Path, *, patients: Sequence[Patient] = ()) -> Path:
         SlideError: there is no slide.
         OutputError: a page cannot be written.
     """
-    rows = read_rows(folder)
+    rows = read_rows(folder, failed=failed)
     if not rows:
         raise SlideError("there are no scanned slides here.", where=folder, hint="Name the --out folder of a scan.")
     for row in rows:
@@ -92,14 +93,20 @@ def write_summary(folder: Path, *, patients: Sequence[Patient] = ()) -> Path:
     return folder / PAGE
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path, *, failed: Mapping[str, str] | None = None) -> list[Row]:
     """The slides of a batch: the highest score first, then those without one, then those that failed."""
-    rows = {path.parent.name: Row(path.parent.name, read_totals(path.parent)) for path in folder.glob(f"*/{TOTALS}")}
-    for state in read_states(folder):
-        if state.state != DONE:
-            rows[state.name] = Row(state.name, reason=state.reason or "not finished")
-        elif state.name not in rows:
-            rows[state.name] = Row(state.name, reason="scanned; 'sentinode lesions' writes its files")
+    states = {state.name: state for state in read_states(folder)}
+    written = {path.parent.name for path in folder.glob(f"*/{TOTALS}")}
+    rows = {}
+    for name in states.keys() | written:
+        if name in states and states[name].state != DONE:
+            rows[name] = Row(name, reason=states[name].reason or "not finished")
+        elif name in written:
+            rows[name] = Row(name, read_totals(folder / name))
+        else:
+            rows[name] = Row(name, reason="scanned; 'sentinode lesions' writes its files")
+    for name, reason in (failed or {}).items():
+        rows[name] = replace(rows[name], reason=f"'sentinode lesions' could not write its files: {reason}")
 
     def order(row: Row) -> tuple[bool, float, str]:
         score = row.totals.score if row.totals else None
@@ -126,4 +133,5 @@ def _render(template: str, **values: object) -> str:
         undefined=jinja2.StrictUndefined,
     )
     shared = {"categories": CATEGORIES[1:], "colours": COLOURS, "heatmap": HEATMAP, "small": SMALL}
-    return environment.get_template(template).render(**shared, **values) + "\n"
+    text = environment.get_template(template).render(**shared, **values) + "\n"
+    return text.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text

@@ -6,21 +6,55 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sentinode._version import __version__
+from sentinode.atomic import write_text
 from sentinode.errors import OutputError
 
+FORMAT = 2
+"""Of a batch's manifest. In format 1 the engine is its name."""
+
 MANIFEST, TISSUE = "manifest.json", "tissue.png"
+
+WHOLE_SLIDE = "whole_slide_coordinates"
 
 DONE, FAILED, RUNNING = "done", "failed", "running"
 
 
 @dataclass(frozen=True)
+class EngineRecord:
+    """What computes the maps of a batch.
+
+    Attributes:
+        kind: ``torch`` or ``openvino``.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``float32`` or ``bfloat16``.
+        tta: whether the eight symmetries are averaged.
+    """
+
+    kind: str
+    device: str
+    precision: str
+    tta: bool
+
+    @classmethod
+    def of(cls, name: str) -> EngineRecord:
+        """The record of an engine by its name, such as ``torch cpu float32`` or ``torch cuda bfloat16 tta``."""
+        kind, device, precision, *rest = name.split()
+        return cls(kind, device, precision, tta=rest == ["tta"])
+
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+        return f"{self.kind} {self.device} {self.precision}{' tta' if self.tta else ''}"
+
+
+@dataclass(frozen=True)
 class Settings:
-    """What determines the maps of a batch.
+    """What determines the maps of a batch, together with the engine.
 
     Attributes:
         bundle: fingerprint of the bundle's weights.
@@ -30,7 +64,6 @@ class Settings:
         prior: share of tumour among windows of tissue.
         mpp: microns per level-0 pixel in place of what the slides state, or None.
         icc: whether colours were converted by the slides' ICC profiles.
-        engine: what computes, such as ``torch cpu float32``.
     """
 
     bundle: str
@@ -40,7 +73,6 @@ class Settings:
     prior: float
     mpp: float | None
     icc: bool
-    engine: str
 
 
 @dataclass(frozen=True)
@@ -90,15 +122,65 @@ def read_state(file: Path) -> SlideState | None:
         return None
 
 
-def read_settings(manifest: Path) -> Settings:
+def write_batch(manifest: Path, settings: Settings, engine: EngineRecord, *, begun: str) -> None:
+    """Write what a batch is begun with, and when.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    record = {"format": FORMAT, "version": __version__, "begun": begun, **asdict(settings), "engine": asdict(engine)}
+    write_text(manifest, json.dumps(record, indent=2) + "\n")
+
+
+def settle_coordinates(batch: Path, asked: bool | None, *, change: bool = False) -> bool:
+    """Whether a batch's ``lesions.geojson`` count from the slides' own corners also where these state bounds.
+
+    The batch's manifest keeps the choice, so that all of its slides agree.
+
+    Args:
+        batch: its folder.
+        asked: the choice, or None for the one that the batch was begun with, at first False.
+        change: whether ``asked`` may change an earlier choice.
+
+    Raises:
+        OutputError: the batch was begun with the other choice, or its manifest cannot be written.
+    """
+    manifest = batch / MANIFEST
+    try:
+        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return bool(asked)
+    begun = record.get(WHOLE_SLIDE)
+    chosen = bool(begun) if asked is None else asked
+    if begun not in (None, chosen) and not change:
+        raise OutputError(
+            "the lesions of this batch count from the corner of "
+            f"{'the whole slide' if begun else 'the part that the scanner filled'}, and you ask for the other.",
+            where=batch,
+            hint="Leave the option out, choose another --out, or write all its lesions anew with 'sentinode lesions'.",
+        )
+    if chosen != begun:
+        write_text(manifest, json.dumps({**record, WHOLE_SLIDE: chosen}, indent=2) + "\n")
+    return chosen
+
+
+def read_batch(manifest: Path) -> tuple[Settings, EngineRecord]:
     """What a batch was begun with.
 
     Raises:
-        OutputError: its manifest cannot be read.
+        OutputError: its manifest cannot be read, or a newer version wrote it.
     """
     try:
         record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        return Settings(**{field.name: record[field.name] for field in fields(Settings)})
+        if record["format"] not in (1, FORMAT):
+            raise OutputError(
+                f"the manifest of this batch has format {record['format']!r}, and this version reads up to {FORMAT}.",
+                where=manifest,
+                hint="Update sentinode, or choose another --out.",
+            )
+        engine = record["engine"]
+        settings = Settings(**{field.name: record[field.name] for field in fields(Settings)})
+        return settings, EngineRecord.of(engine) if isinstance(engine, str) else EngineRecord(**engine)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"the manifest of this batch cannot be read ({error.__class__.__name__}).",

@@ -59,8 +59,8 @@ class ProbabilityMap:
             where there is no tissue.
         stride: level-0 pixels from one window's centre to the next, in x and in y.
         origin: (x, y) of the first window's centre in level-0 pixels.
-        mpp: microns per pixel at which the classifier saw the windows: the bundle's. Level 0's is
-            ``slide_mpp``.
+        mpp: microns per pixel at which the classifier saw the windows: the bundle's, or that of the slide's own
+            level which is within half a percent of it. Level 0's is ``slide_mpp``.
         threshold: the bundle's operating point, carried through the same correction as the probabilities.
         prior: the share of tumour among windows of tissue that the probabilities assume.
         slide: the slide.
@@ -133,9 +133,10 @@ def open_map(folder: str | Path) -> ProbabilityMap:
             where=folder,
             hint="Name the folder of one slide inside the --out folder of 'sentinode scan'.",
         ) from error
-    if record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        stated = record.get("format") if isinstance(record, dict) else None
         raise SlideError(
-            f"the map has format {record.get('format')!r}, and this version reads format {FORMAT}.",
+            f"the map has format {stated!r}, and this version reads format {FORMAT}.",
             where=folder / RECORD,
             hint="Update sentinode, or scan the slide again.",
         )
@@ -145,6 +146,17 @@ def open_map(folder: str | Path) -> ProbabilityMap:
             where=folder / ARRAY,
             hint="It was changed or only partly copied: copy it again, or scan the slide again.",
         )
+    try:
+        return _map_of(record, array)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise SlideError(
+            f"the map's record is damaged ({type(error).__name__}: {error}).",
+            where=folder / RECORD,
+            hint="Copy it again, or scan the slide again.",
+        ) from error
+
+
+def _map_of(record: Mapping[str, Any], array: bytes) -> ProbabilityMap:
     return ProbabilityMap(
         probability=np.load(io.BytesIO(array), allow_pickle=False),
         stride=float(record["stride"]),

@@ -25,22 +25,17 @@ from scipy.special import expit, logit
 
 from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, require_mpp
 from sentinode.model.engines import Engine
+from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
-STRIDE = 32
-"""Pixels between windows at the bundle's resolution, unless told otherwise: the side of the square that a
-label
-speaks of, so that every point of the tissue is in the centre of one window."""
-
 PRIOR = 0.05
-"""Share of tumour among windows of tissue, unless told otherwise. PatchCamelyon has a half; Camelyon16's
-tumor_001
+"""Share of tumour among windows of tissue, unless told otherwise. PatchCamelyon has a half; Camelyon16's tumor_001
 has 0.006, slides with a macrometastasis have more, and most slides have none."""
 
 COARSEST = 1.5
@@ -72,14 +67,22 @@ class Grid:
         return self.step * self.scale
 
     def box(self, rows: slice, columns: slice, window: int) -> Box:
-        """The part of the slide that holds the windows in ``rows`` and ``columns``."""
-        left, top = ((first + 0.5) * self.stride - window / 2 * self.scale for first in (columns.start, rows.start))
+        """The part of the slide that holds the windows in ``rows`` and ``columns``.
+
+        Windows begin at whole pixels. So where ``step`` or ``window`` is odd and the other is not, they lie half a
+        pixel before the middle of their squares.
+        """
+        before = (self.step - window) // 2
+        left, top = ((first * self.step + before) * self.scale for first in (columns.start, rows.start))
         width, height = (self.step * (span.stop - span.start - 1) + window for span in (columns, rows))
         return left, top, width, height
 
 
 def lay_grid(slide: Slide, mpp: float, step: int) -> Grid:
     """The grid that covers a slide with one window for each ``step`` x ``step`` pixels at ``mpp``.
+
+    Where a level of the slide has that resolution to half a percent, the grid takes the level's own, so that its
+    windows are copies of whole pixels all over the slide.
 
     Raises:
         SlideError: the slide's resolution is unknown, or too coarse for ``mpp``.
@@ -90,6 +93,7 @@ def lay_grid(slide: Slide, mpp: float, step: int) -> Grid:
             where=slide.path,
             hint=f"It takes {COARSEST * mpp:.2f} or finer. If the slide is finer than it states, give --mpp.",
         )
+    mpp = slide.windows_mpp(mpp)
     scale = mpp / slide.mpp
     rows, columns = (max(1, math.ceil(side / scale / step - 1e-6)) for side in (slide.height, slide.width))
     return Grid(rows, columns, step, mpp, scale)
@@ -101,7 +105,7 @@ def scan_slide(
     bundle: Bundle,
     engine: Engine,
     *,
-    stride: int = STRIDE,
+    stride: int | None = None,
     prior: float = PRIOR,
     log: Path | None = None,
     show: bool = True,
@@ -113,17 +117,19 @@ def scan_slide(
         tissue: its tissue; windows without any are left out.
         bundle: what the engine computes: its resolution, temperature, prior and threshold.
         engine: scores the windows.
-        stride: pixels between windows, at the bundle's resolution.
+        stride: pixels between windows, at the bundle's resolution; None for that of its geometry.
         prior: share of tumour among windows of tissue, to which the probabilities are corrected.
         log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends.
         show: whether to show a progress bar.
 
     Raises:
         SlideError: the slide is too coarse, has no tissue, or cannot be decoded.
+        BundleError: the bundle's microns per pixel are unknown.
         OutputError: the log cannot be written, or the disk is full.
     """
-    card = bundle.card
-    grid = lay_grid(slide, card.mpp, stride)
+    card, mpp = bundle.card, require_mpp(bundle)
+    stride = card.geometry.stride if stride is None else stride
+    grid = lay_grid(slide, mpp, stride)
     cells = tissue.cells(grid.rows, grid.columns, grid.stride)
     if not cells.any():
         raise SlideError(
@@ -151,10 +157,12 @@ def scan_slide(
         probability=probability,
         stride=grid.stride,
         origin=(grid.stride / 2, grid.stride / 2),
-        mpp=card.mpp,
+        mpp=grid.mpp,
         threshold=float(expit(logit(card.threshold) + shift)),
         prior=prior,
-        slide=SlideRecord(slide.path.name, slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds),
+        slide=SlideRecord(
+            printable(slide.path.name), slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds
+        ),
         bundle=bundle.fingerprint,
         engine=engine.name,
     )
