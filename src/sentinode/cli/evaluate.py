@@ -214,7 +214,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from sentinode.scoring import FIGURES
+    from sentinode.scoring import METRICS
 
     split, scores, raw = evaluation.about["split"], evaluation.scores, evaluation.uncalibrated
     valid = card.metrics.get("valid", {})
@@ -228,7 +228,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
     table.add_column("figure")
     for head in (f"valid ({split})", "95 % interval", "at 0.5"):
         table.add_column(head, justify="right")
-    for name in FIGURES:
+    for name in METRICS:
         here, half, known = getattr(scores, name), getattr(evaluation.at_half, name), valid.get(name, {})
         table.add_row(
             name,
