@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.model.bundle import Bundle
 
 Settings = Annotated[
     list[str] | None,
@@ -44,9 +47,9 @@ def train(
 
     Example: sentinode train pcam --out runs/first --recipe resnet50 --set training.epochs=2
     """
-    from sentinode.api import train as run
+    import sentinode
 
-    bundle = run(
+    bundle = sentinode.train(
         data,
         out,
         recipe=recipe,
@@ -63,18 +66,23 @@ def train(
     if as_json:
         typer.echo(bundle.card.model_dump_json(indent=2))
         return
-    valid = bundle.card.metrics["valid"]
+    console.print(_summary(bundle, data, out), markup=False)
+    typer.echo(bundle.path)
+
+
+def _summary(bundle: Bundle, data: Path, out: Path) -> str:
+    """What training reached, and the command that comes next."""
+    card = bundle.card
+    valid = card.metrics["valid"]
     auc = valid["auc"]
     interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
-    toy = " A toy: it was trained on generated patches." if bundle.card.toy else ""
-    threshold = f"{bundle.card.threshold:.3f} by {bundle.card.threshold_rule}"
+    toy = " A toy: it was trained on generated patches." if card.toy else ""
     lines = [
-        f"Valid AUC {auc['value']:.4f} ({interval}), threshold {threshold}.{toy}",
+        f"Valid AUC {auc['value']:.4f} ({interval}), threshold {card.threshold:.3f} by {card.threshold_rule}.{toy}",
         *(f"Note: {note}" for note in valid["notes"]),
         f"Next: sentinode evaluate {bundle.path} {data} --split test --out {out / 'test'}",
     ]
-    console.print("\n".join(lines), markup=False)
-    typer.echo(bundle.path)
+    return "\n".join(lines)
 
 
 def recipe(

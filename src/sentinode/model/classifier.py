@@ -80,7 +80,7 @@ class Classifier(nn.Module):
         return as_map(self.backbone(planes), self.backbone)
 
     @torch.no_grad()
-    def lean(self, offset: float) -> None:
+    def add_offset(self, offset: float) -> None:
         """Add ``offset`` to each margin (logit of tumour minus that of normal) by the bias of the head's last layer."""
         last = [module for module in self.head.modules() if isinstance(module, nn.Linear)][-1]
         last.bias.add_(torch.tensor([-offset / 2, offset / 2]).to(last.bias))
