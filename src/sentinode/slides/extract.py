@@ -19,19 +19,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.atomic import whole_folder, write_text
-from sentinode.errors import AnnotationError, DataError, OutputError
+from sentinode.errors import DataError, OutputError
 from sentinode.model.engines import Engine
 from sentinode.patches.official import EXTRACTED, STEM
 from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.splits import deal
 from sentinode.progress import Bar, bar, console, track
-from sentinode.slides.reading.annotations import Annotations, find_annotations, rasterise, read_annotations
+from sentinode.slides.reading.annotations import (
+    Annotations,
+    Matches,
+    ReadingOptions,
+    fill,
+    read_annotations,
+    require_truth,
+)
 from sentinode.slides.reading.folder import find_slides, name_slides
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.scanning.scan import Grid, lay_grid
@@ -68,6 +76,7 @@ class Candidates:
         tumour: int64 (P, 2), row and column of windows whose centre square holds tumour.
         normal: int64 (N, 2), of those whose centre square holds none.
         mixed: row and column of those normal windows whose patch holds tumour outside its centre.
+        free: whether no tumour is annotated.
     """
 
     name: str
@@ -77,6 +86,7 @@ class Candidates:
     tumour: Places
     normal: Places
     mixed: frozenset[tuple[int, int]]
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,13 @@ def extract(
     spacing: int = SPACING,
     splits: Mapping[str, str] | None = None,
     absent_is_normal: bool = False,
-    scale: float = 1.0,
+    whole_slide_coordinates: bool = False,
     mpp: float | None = None,
     engine: Engine | None = None,
     hard_share: float = HARD_SHARE,
     seed: int = 0,
     show: bool = True,
+    **reading: Unpack[ReadingOptions],
 ) -> dict[str, dict[str, int]]:
     """Write a patch set in PatchCamelyon's official format, with the slide of each patch.
 
@@ -122,12 +133,13 @@ def extract(
         spacing: pixels between the centres of a slide's patches at least, in x or in y.
         splits: the split of each slide; where None, whole slides are dealt 80/10/10.
         absent_is_normal: take a slide without annotations for one without tumour.
-        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
+        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
         mpp: microns per level-0 pixel, in place of what the slides state.
         engine: of the bundle that mines hard normal patches for the training split, or None for none.
         hard_share: share of them that are mined.
         seed: of the draw and of the deal.
         show: whether to show progress.
+        reading: how annotations are read, see :func:`read_annotations`.
 
     Returns:
         For each split, how many ``slides``, ``tumour`` and ``normal`` patches it has.
@@ -138,30 +150,23 @@ def extract(
         DataError: a slide is there twice, or a split lacks a class, or an argument makes no sense.
         OutputError: ``out`` holds other files, or cannot be written.
     """
-    if per_slide < 1 or spacing < 1 or not 0 <= hard_share <= 1:
-        raise DataError(
-            f"{per_slide} patches a slide, {spacing} pixels apart, {hard_share:g} of them mined: that is no data.",
-            hint="Give positive numbers, and a share from 0 to 1.",
-        )
+    _require_sense(per_slide, spacing, hard_share)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / EXTRACTED).is_file())):
         raise OutputError("this place holds other files.", where=out, hint="Name a new folder for the patches.")
     named = name_slides(find_slides(slides))
-    files = {name: find_annotations(annotations, name) for name in named}
-    absent = [name for name, file in files.items() if file is None]
-    if absent and not absent_is_normal:
-        raise AnnotationError(
-            f"{len(absent)} of {len(named)} slides have no annotations: {', '.join(absent[:5])}"
-            f"{', ...' if len(absent) > 5 else ''}.",
-            where=annotations,
-            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
-        )
+    truth = require_truth(
+        annotations, {name: path.name for name, path in named.items()}, absent_is_normal=absent_is_normal
+    )
     found = []
     for number, (name, path) in enumerate(track(named.items(), "Looking", len(named), unit="slides", show=show)):
-        file = files[name]
-        drawn = Annotations(annotations, ()) if file is None else read_annotations(file, scale=scale)
+        file = truth.files[name]
+        drawn = Annotations(annotations, ())
+        if file is not None:
+            drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
         with open_slide(path, mpp=mpp) as slide:
             rng = np.random.default_rng([seed, number])
             found.append(candidates(name, slide, drawn, spacing=spacing, limit=per_slide, rng=rng))
+    _say_what_is_free(found, truth)
     _refuse_copies(found)
     dealt = _deal(found, per_slide, splits, seed)
     counts: dict[str, dict[str, int]] = {}
@@ -185,10 +190,38 @@ def extract(
             "hard_share": hard_share if engine is not None else 0.0,
             "mpp": MPP,
             "counts": counts,
-            "slides": {c.name: {"split": dealt[c.name], "fingerprint": c.fingerprint} for c in found},
+            "slides": {
+                c.name: {
+                    "split": dealt[c.name],
+                    "fingerprint": c.fingerprint,
+                    "annotations": None if (file := truth.files[c.name]) is None else file.name,
+                }
+                for c in found
+            },
         }
         write_text(staged / EXTRACTED, json.dumps(about, indent=1) + "\n")
     return counts
+
+
+def _require_sense(per_slide: int, spacing: int, hard_share: float) -> None:
+    if per_slide < 1 or spacing < 1 or not 0 <= hard_share <= 1:
+        raise DataError(
+            f"{per_slide} patches a slide, {spacing} pixels apart, {hard_share:g} of them mined: that is no data.",
+            hint="Give positive numbers, and a share from 0 to 1.",
+        )
+
+
+def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
+    """Print how many slides were taken for free of tumour, and on whose word."""
+    by_file = sum(one.free and truth.files[one.name] is not None for one in found)
+    by_absence = len(truth.absent)
+    if by_file or by_absence:
+        console.print(
+            f"Slides without tumour: {by_file} by their annotation file, {by_absence} by having none.",
+            markup=False,
+        )
+    if truth.said is not None:
+        console.print(truth.said, markup=False)
 
 
 def candidates(
@@ -208,7 +241,7 @@ def candidates(
         SlideError: the slide is too coarse or cannot be read.
         AnnotationError: the annotations lie outside the slide.
     """
-    drawn = drawn.on(slide.width, slide.height)
+    drawn = drawn.on(slide.width, slide.height, slide.bounds)
     for warning in drawn.warnings:
         console.print(f"{name}: {warning}", markup=False)
     grid = lay_grid(slide, MPP, LABEL_REGION)
@@ -225,7 +258,7 @@ def candidates(
     tumour = _apart(np.argwhere(usable & labels), spacing, rng)[:limit]
     normal = _apart(np.argwhere(usable & ~labels), spacing, rng, keep_away=tumour)[: limit * (1 + POOL)]
     mixed = frozenset((r, c) for r, c in normal.tolist() if anywhere[r, c])
-    return Candidates(name, slide.path, slide.fingerprint, grid, tumour, normal, mixed)
+    return Candidates(name, slide.path, slide.fingerprint, grid, tumour, normal, mixed, free=not drawn.tumour)
 
 
 def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
@@ -236,7 +269,7 @@ def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
     for first in range(0, grid.rows, BAND // grid.step):
         rows = min(BAND // grid.step, grid.rows - first)
         size = (rows * grid.step, grid.columns * grid.step)
-        mask = rasterise(drawn.area, size, grid.scale, origin=(0.0, first * grid.stride))
+        mask = fill(drawn.edges, size, grid.scale, origin=(0.0, first * grid.stride))
         labels[first : first + rows] = mask.reshape(rows, grid.step, grid.columns, grid.step).any(axis=(1, 3))
     return labels
 
