@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.patches import SPLITS, open_data
+from sentinode.pictures import read
 
 INDICES = Path(__file__).with_name("sample_indices.csv.gz")
 
@@ -84,7 +85,7 @@ def join_kaggle(kaggle: Path, out: Path, ids: list[str]) -> None:
     with (kaggle / "train_labels.csv").open(newline="", encoding="utf-8") as file:
         labels = {row["id"]: int(row["label"]) for row in csv.DictReader(file)}
     added = {
-        "x": np.stack([np.asarray(Image.open(kaggle / "train" / f"{name}.tif").convert("RGB")) for name in ids]),
+        "x": np.stack([read(kaggle / "train" / f"{name}.tif") for name in ids]),
         "y": np.array([labels[name] for name in ids], np.uint8).reshape(-1, 1, 1, 1),
     }
     for part, values in added.items():

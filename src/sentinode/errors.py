@@ -45,6 +45,10 @@ class DataError(SentinodeError):
     """Patches, labels or splits that cannot be read or do not fit together."""
 
 
+class PictureError(SentinodeError):
+    """A picture whose samples are no colours, or leave open which; readers raise it on as theirs, with the file."""
+
+
 class DownloadError(SentinodeError):
     """A file that could not be fetched, or arrived other than it was published."""
 

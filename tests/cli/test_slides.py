@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import typer
+from annotation_files import feature, geojson, polygon
 from made_maps import asap, blob, made_map, square
 from slide_files import tissue_picture, write_tiff
 from typer.testing import CliRunner
@@ -102,6 +103,47 @@ def test_froc_refuses_missing_truth_unless_told(batch):
     assert run("froc", batch / "maps", batch / "truth", "--absent-is-normal", "--resamples", 5).exit_code == 0
 
 
+CLASSES = ("--tumour-class", "Carcinoma", "--excluded-class", "Hole", "--ignored-class", "Tissue")
+
+
+def test_every_command_that_reads_annotations_takes_the_same_options(batch):
+    """The hint of a refusal names them, so none of them may lack one."""
+    (batch / "truth" / "ill.xml").unlink()
+    geojson(
+        batch / "truth" / "ill.geojson",
+        feature(polygon(square(96, 96, 288)), "Carcinoma"),
+        feature(polygon(square(96, 96, 32)), "Hole"),
+        feature(polygon(square(0, 0, 470)), "Tissue"),
+    )
+    (batch / "splits.csv").write_text("slide,split\nill.tif,train\nwell.tif,train\n")
+    well = write_tiff(batch / "slides" / "well.tif", tissue_picture(640, 480, seed=1), mpp=0.972)
+    write_map(batch / "maps" / "well", made_map(blob(15, 20), name="well.tif", file=well))
+    extracting = ("extract", batch / "slides", "--annotations", batch / "truth", "--out", batch / "data")
+    for words in (
+        ("froc", batch / "maps", batch / "truth", "--resamples", 5),
+        ("annotations", batch / "truth" / "ill.geojson", "--slide", batch / "slides" / "ill.tif"),
+        (*extracting, "--splits", batch / "splits.csv", "--per-slide", 3),
+    ):
+        refused = run(*words)
+        assert isinstance(refused.exception, AnnotationError), refused.output
+        assert "--tumour-class" in refused.exception.hint
+        result = run(*words, *CLASSES, "--whole-slide-coordinates")
+        assert result.exit_code == 0, result.output
+    drawing = ("lesions", batch / "maps", "--truth", batch / "truth")
+    assert run(*drawing).exit_code == 3
+    assert run(*drawing, *CLASSES, "--whole-slide-coordinates").exit_code == 0
+
+
+def test_froc_says_how_many_slides_are_without_tumour_and_on_whose_word(batch):
+    words = ("froc", batch / "maps", batch / "truth", "--absent-is-normal", "--resamples", 5)
+    assert "slides without tumour: 1 by their annotation file, 0 by having none" in run(*words).stdout
+    (batch / "truth" / "well.xml").unlink()
+    asap(batch / "truth" / "another.xml")
+    result = run(*words)
+    assert "slides without tumour: 0 by their annotation file, 1 by having none" in result.stdout
+    assert "1 annotation file matches no slide: 'another.xml'." in result.stderr
+
+
 def test_annotations_says_what_is_there_and_writes_a_mask(batch):
     result = run(
         "annotations", batch / "truth" / "ill.xml", "--slide", batch / "slides" / "ill.tif",
@@ -164,5 +206,4 @@ def test_the_defaults_are_those_of_the_modules():
     assert default(froc, "mask_mpp") == pytest.approx(scoring.MASK_MPP)
     assert default(froc, "resamples") == scoring.RESAMPLES
     assert default(extract, "per_slide") == extraction.PER_SLIDE
-    assert default(extract, "spacing") == extraction.SPACING
     assert default(extract, "hard_share") == extraction.HARD_SHARE

@@ -1,16 +1,20 @@
 """FROC as Camelyon16's script defines it, and as MONAI computes it."""
 
+import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
 import shapely
 import tifffile
-from hypothesis import given
+from annotation_files import asap_file, feature, geojson, polygon
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_maps import asap, blob, made_map, square
 from scipy import ndimage
+from scipy.special import expit, logit
 from skimage import measure
 
 from sentinode.errors import AnnotationError, SlideError
@@ -19,11 +23,13 @@ from sentinode.evaluation.froc import (
     Detections,
     SlideResult,
     Tumours,
+    at_even_prior,
     compare,
     evaluate_froc,
     froc_curve,
     grown,
     longest_axes,
+    score_slide,
     sensitivities,
     summarise,
     suppress,
@@ -99,19 +105,32 @@ def test_the_figure_equals_monais(tmp_path, seed, mask_mpp, box, threshold, leve
     assert summarise(results, resamples=2).froc.value == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_folders_of_maps_and_annotations_give_monais_figure_too(tmp_path):
-    """The same through polygons on a slide: windows of 8 level-0 pixels, and the mask on their grid."""
-    samples = list(slides(tmp_path, seed=5))
-    maps, truth = tmp_path / "maps", tmp_path / "truth"
-    truth.mkdir()
+def at_prior(even, prior, stride=32.0):
+    """A map of these probabilities as a scan with another prior writes it: in float32, the threshold moved, too."""
+    shift = logit(prior)
+    moved = expit(logit(np.asarray(even, np.float64)) + shift).astype(np.float32)
+    return made_map(moved, stride=stride, threshold=float(expit(logit(0.6) + shift)), prior=prior)
+
+
+def write_samples(folder, samples, prior=0.5):
+    """Maps and annotations of samples: windows of 8 level-0 pixels, and each pixel of the truth a square of 8."""
+    maps, truth = folder / "maps", folder / "truth"
+    truth.mkdir(parents=True)
     for i, mask, probability in samples:
         (maps / f"s{i}").mkdir(parents=True)
-        write_map(maps / f"s{i}", made_map(probability, stride=8.0))
+        write_map(maps / f"s{i}", at_prior(probability, prior, stride=8.0))
         rows, columns = np.nonzero(mask)
         boxes = shapely.union_all(shapely.box(columns, rows, columns + 1, rows + 1))
         rings = [list(part.exterior.coords) for part in shapely.get_parts(boxes) if not part.is_empty]
         asap(truth / f"s{i}.xml", *([(8 * x, 8 * y) for x, y in ring] for ring in rings))
+    return maps, truth
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_folders_of_maps_and_annotations_give_monais_figure_too(tmp_path):
+    """The same through polygons on a slide: windows of 8 level-0 pixels, and the mask on their grid."""
+    samples = list(slides(tmp_path, seed=5))
+    maps, truth = write_samples(tmp_path, samples)
     result = evaluate_froc(maps, truth, box_um=8 * 7.776, mask_mpp=7.776, resamples=20, show=False)
     assert result.parameters["nms_box_windows"] == [8]
     assert result.froc.value == pytest.approx(monais(samples, tmp_path, 7.776, 8), abs=1e-6)
@@ -131,6 +150,57 @@ def test_suppression_takes_the_highest_again_and_again(probability, box):
         left[max(0, row - before) : row + after, max(0, column - before) : column + after] = 0
     kept = suppress(probability, threshold=0.5, box=box)
     assert list(zip(kept.row, kept.column, strict=True)) == expected
+
+
+def test_suppression_of_every_window_of_a_large_map_takes_seconds():
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(1792, 768)), 3)
+    began = time.process_time()
+    assert len(suppress(expit(noise).astype(np.float32), threshold=0, box=24).row) > 1000
+    assert time.process_time() - began < 5
+
+
+priors = st.floats(1e-6, 0.95)
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, (24, 30), elements=st.sampled_from([0.001, 0.3, 0.5, 0.5001, 0.7, 0.9, 0.999])), priors)
+def test_a_slides_detections_are_the_same_at_any_prior(tmp_path_factory, even, prior):
+    drawn = read_annotations(asap(tmp_path_factory.mktemp("a") / "a.xml", square(96, 96, 300)))
+    results = [score_slide("s", at_prior(even, p), drawn, threshold=0.5, box=3, mask_mpp=7.776) for p in (0.5, prior)]
+    np.testing.assert_allclose(results[1].false, results[0].false, rtol=1e-4)
+    np.testing.assert_allclose(results[1].found, results[0].found, rtol=1e-4)
+    assert results[1].score == pytest.approx(results[0].score, rel=1e-3)
+
+
+@pytest.mark.parametrize("prior", [1e-6, 0.001, 0.05, 0.3, 0.9])
+@pytest.mark.parametrize("threshold", [None, 0.2, 0.0])
+def test_the_figures_are_the_same_at_any_prior(tmp_path, prior, threshold):
+    """Once 0.767 at a prior of one half and 0.200 at 0.05, because the threshold stayed where it was."""
+    given_threshold = {} if threshold is None else {"threshold": threshold}
+    figures = []
+    for p in (0.5, prior):
+        maps, truth = write_samples(tmp_path / f"at{p}", slides(tmp_path, seed=5, count=6), p)
+        result = evaluate_froc(maps, truth, box_um=60, resamples=20, show=False, **given_threshold)
+        figures.append((result.froc, result.sensitivity, result.slide_auc))
+    assert figures[0] == figures[1]
+    assert 0 < figures[0][0].value < 1
+
+
+@pytest.mark.parametrize("prior", [0, 1, -0.5, float("nan")])
+def test_a_map_whose_prior_is_no_share_is_refused(tmp_path, prior):
+    drawn = read_annotations(asap(tmp_path / "a.xml", square(96, 96, 300)))
+    with pytest.raises(SlideError, match="states a prior of"):
+        score_slide("s", made_map(blob(20, 20), prior=prior), drawn, threshold=0.5, box=3)
+
+
+@given(arrays(np.float32, 40, elements=st.floats(0, 1, width=32)), priors)
+def test_moving_to_another_prior_and_back_keeps_the_order(even, prior):
+    moved = expit(logit(even.astype(np.float64)) + logit(prior)).astype(np.float32)
+    back = at_even_prior(moved, prior)
+    order = np.argsort(even, kind="stable")
+    assert (np.diff(back[order]) >= 0).all()
+    np.testing.assert_allclose(back, even, rtol=2e-5, atol=1e-9)
+    assert np.isnan(at_even_prior([np.nan], prior)).all()
 
 
 @given(arrays(np.bool_, (12, 12)))
@@ -244,6 +314,72 @@ def test_a_missing_truth_is_refused_unless_it_means_normal(tmp_path):
         evaluate_froc(maps, truth, show=False)
 
 
+def test_a_file_of_another_spelling_is_found(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    asap(truth / "A.XML", square(320, 320, 640))
+    asap(truth / "b.tif.xml")
+    summary = evaluate_froc(maps, truth, absent_is_normal=True, resamples=5, show=False)
+    assert [slide.targets for slide in summary.slides] == [1, 0]
+    assert summary.as_dict()["without_tumour"] == {"by_file": 1, "by_absence": 0}
+
+
+def test_silence_is_normal_only_where_nothing_speaks(tmp_path):
+    maps, truth = a_batch(tmp_path, "tumor_001", "tumor_002", "normal_001")
+    asap(truth / "tumor_001.xml", square(320, 320, 640))
+    asap(truth / "tumor_2.xml", square(320, 320, 640))
+    with pytest.raises(AnnotationError, match=r"'tumor_2\.xml' looks like that of 'tumor_002'"):
+        evaluate_froc(maps, truth, absent_is_normal=True, show=False)
+    (truth / "tumor_2.xml").rename(truth / "tumor_002.xml")
+    asap(truth / "tumor_003.xml", square(320, 320, 640))
+    summary = evaluate_froc(maps, truth, absent_is_normal=True, resamples=5, show=False)
+    assert summary.as_dict()["without_tumour"] == {"by_file": 0, "by_absence": 1}
+    assert summary.warnings[0] == "1 annotation file matches no slide: 'tumor_003.xml'."
+
+
+@pytest.mark.parametrize("absent_is_normal", [False, True])
+def test_a_file_of_which_only_a_dot_is_left_is_no_slide_without_tumour(tmp_path, absent_is_normal):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    asap(truth / "a.xml", square(320, 320, 640))
+    asap_file(truth / "b.xml", ("x", "Dot", "Tumor", [(300, 300)]))
+    with pytest.raises(AnnotationError, match="nothing with an area was left"):
+        evaluate_froc(maps, truth, absent_is_normal=absent_is_normal, show=False)
+
+
+def test_a_tumour_smaller_than_a_pixel_of_the_mask_does_not_make_a_slide_normal(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    asap(truth / "b.xml")
+    for corner in [(100.5, 100.5), (1919, 1919), (-1.9, 700), (0, 0)]:
+        asap(truth / "a.xml", square(*corner, 2))
+        a, b = evaluate_froc(maps, truth, resamples=5, show=False).slides
+        assert (len(a.found), a.targets, a.ignored) == (1, 0, 1)
+        assert len(b.found) == 0
+
+
+def test_how_annotations_are_read_can_be_named(tmp_path):
+    maps, truth = a_batch(tmp_path, "a")
+    geojson(truth / "a.geojson", feature(polygon(square(80, 80, 160)), "Carcinoma"))
+    with pytest.raises(AnnotationError, match="--tumour-class"):
+        evaluate_froc(maps, truth, show=False)
+    summary = evaluate_froc(maps, truth, tumour_classes=["carcinoma"], scale=4, resamples=5, show=False)
+    assert summary.slides[0].found.tolist() == [pytest.approx(0.95)]
+
+
+def test_what_qupath_drew_is_moved_by_the_slides_bounds(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    cropped = made_map(blob(60, 60, (10, 10, 30, 30)))
+    bounds = (200, 260, 1600, 1600)
+    write_map(maps / "a", dataclasses.replace(cropped, slide=dataclasses.replace(cropped.slide, bounds=bounds)))
+    geojson(truth / "a.geojson", feature(polygon(square(320 - 200, 320 - 260, 640))))
+    asap(truth / "b.xml")
+    summary = evaluate_froc(maps, truth, resamples=5, show=False)
+    assert summary.slides[0].found.tolist() == [pytest.approx(0.95)]
+    assert "a: coordinates were taken to count from the corner of the slide's bounds" in summary.warnings[0]
+    geojson(truth / "a.geojson", feature(polygon(square(320, 320, 640))))
+    whole = evaluate_froc(maps, truth, whole_slide_coordinates=True, resamples=5, show=False)
+    assert whole.froc == summary.froc
+    np.testing.assert_array_equal(whole.slides[0].false, summary.slides[0].false)
+
+
 def test_a_folder_without_maps_is_refused(tmp_path):
     with pytest.raises(SlideError, match="no maps here"):
         evaluate_froc(tmp_path, tmp_path, show=False)
@@ -256,7 +392,9 @@ def test_truth_of_another_slide_is_refused(tmp_path):
         evaluate_froc(maps, truth, show=False)
 
 
-@pytest.mark.parametrize("wrong", [{"box_um": 0}, {"mask_mpp": -1}, {"threshold": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"box_um": 0}, {"mask_mpp": -1}, {"threshold": float("nan")}, {"threshold": 1.5}, {"threshold": -0.1}]
+)
 def test_arguments_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(SlideError, match="makes no sense"):
         evaluate_froc(tmp_path, tmp_path, show=False, **wrong)

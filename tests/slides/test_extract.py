@@ -6,15 +6,17 @@ import json
 import h5py
 import numpy as np
 import pytest
+from annotation_files import asap_file, feature, geojson, polygon
 from hypothesis import given
 from hypothesis import strategies as st
 from made_maps import asap, square
 from slide_files import write_tiff
 
 from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import open_data
 from sentinode.patches.official import EXTRACTED
-from sentinode.slides.extract import evenly, extract, label_squares
+from sentinode.slides.extract import candidates, evenly, extract, label_squares
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.scanning.scan import lay_grid
@@ -146,7 +148,7 @@ def test_whole_slides_are_dealt_where_no_splits_are_given(annotated, tmp_path):
 class Greenness:
     """An engine that takes the brightest green for tumour."""
 
-    name, batch = "greenness", 64
+    name, batch, geometry = "greenness", 64, PCAM
 
     def margins(self, images):
         return images[..., 1].mean((1, 2))
@@ -211,8 +213,58 @@ def test_a_slide_without_a_split_is_refused(annotated, tmp_path):
 
 
 def test_missing_annotations_are_refused(annotated, tmp_path):
-    with pytest.raises(AnnotationError, match=r"7 of 7 slides have no annotations(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no truth for 7 of 7 slides(.|\n)*--absent-is-normal"):
         extract([annotated[0]], tmp_path, tmp_path / "data", show=False)
+
+
+@pytest.mark.parametrize("name", ["S0.XML", "s0.tif.geojson", " s0.json"])
+def test_annotations_of_another_spelling_are_found_and_never_taken_for_normal(annotated, tmp_path, name, capsys):
+    for path in annotated[1].glob("s[1-5].xml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    write = asap if name.endswith("XML") else lambda path, points: geojson(path, feature(polygon(points)))
+    write(tmp_path / name, TUMOUR)
+    out = tmp_path / "data"
+    extract([annotated[0]], tmp_path, out, per_slide=4, splits=SPLITS, absent_is_normal=True, show=False)
+    slides = json.loads((out / EXTRACTED).read_text())["slides"]
+    assert (slides["s0"]["annotations"], slides["clean"]["annotations"]) == (name, None)
+    assert "Slides without tumour: 0 by their annotation file, 1 by having none." in capsys.readouterr().err
+
+
+def test_a_similar_file_or_one_of_which_nothing_is_left_is_refused(annotated, tmp_path):
+    for path in annotated[1].glob("s[1-5].xml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    words = {"per_slide": 4, "splits": SPLITS, "absent_is_normal": True, "show": False}
+    asap(tmp_path / "s0_annotations.xml", TUMOUR)
+    with pytest.raises(AnnotationError, match="looks like that of 's0'"):
+        extract([annotated[0]], tmp_path, tmp_path / "data", **words)
+    (tmp_path / "s0_annotations.xml").unlink()
+    asap_file(tmp_path / "s0.xml", ("x", "PointSet", "Tumor", TUMOUR))
+    with pytest.raises(AnnotationError, match="nothing with an area was left"):
+        extract([annotated[0]], tmp_path, tmp_path / "data", **words)
+
+
+def test_how_annotations_are_read_can_be_named(annotated, tmp_path):
+    for path in annotated[1].glob("*.xml"):
+        (tmp_path / path.name).write_text(path.read_text().replace("Tumor", "Carcinoma"))
+    with pytest.raises(AnnotationError, match="--tumour-class"):
+        extract([annotated[0]], tmp_path, tmp_path / "data", splits=SPLITS, show=False)
+    words = {"tumour_classes": ["Carcinoma"], "splits": SPLITS, "per_slide": 4}
+    counts = extract([annotated[0]], tmp_path, tmp_path / "data", show=False, **words)
+    assert counts["train"]["tumour"] > 0
+
+
+def test_what_qupath_drew_is_moved_by_the_slides_bounds(annotated, tmp_path):
+    corner = (TUMOUR[0][0] - 160, TUMOUR[0][1] - 96)
+    cropped = read_annotations(geojson(tmp_path / "s.geojson", feature(polygon(square(*corner, 400)))))
+    whole = read_annotations(annotated[1] / "s0.xml")
+    found = []
+    for drawn, bounds in ((whole, None), (cropped, (160, 96, 1000, 1000))):
+        with open_slide(annotated[0] / "s0.tif") as slide:
+            slide.bounds = bounds
+            rng = np.random.default_rng(0)
+            found.append(candidates("s0", slide, drawn, spacing=96, limit=9, rng=rng))
+    np.testing.assert_array_equal(found[0].tumour, found[1].tumour)
+    assert len(found[0].tumour) > 0
 
 
 def test_annotations_of_another_slide_are_refused(annotated, tmp_path):

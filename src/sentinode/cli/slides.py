@@ -21,7 +21,9 @@ from sentinode.progress import console
 
 if TYPE_CHECKING:
     from sentinode.evaluation.froc import Froc, Interval
+    from sentinode.geometry import PatchGeometry
     from sentinode.model.engines import Engine
+    from sentinode.slides.reading.annotations import ReadingOptions
 
 Scale = Annotated[
     float, typer.Option(help="Factor from the annotations' coordinates to the slide's level 0, such as 0.03125.")
@@ -29,8 +31,37 @@ Scale = Annotated[
 AbsentIsNormal = Annotated[
     bool, typer.Option("--absent-is-normal", help="A slide without annotations has no tumour, as in Camelyon16.")
 ]
-Classes = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="A group or class that means tumour; may be repeated.")
+TumourClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tumour-class",
+        metavar="NAME",
+        help="A group or class that means tumour, in place of the usual names; may be repeated. "
+        "'unclassified' names regions without one.",
+    ),
+]
+ExcludedClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--excluded-class",
+        metavar="NAME",
+        help="A group or class cut out of the tumour, in place of the usual names; may be repeated.",
+    ),
+]
+IgnoredClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignored-class",
+        metavar="NAME",
+        help="A group or class that says nothing of tumour, such as the tissue's outline; may be repeated.",
+    ),
+]
+TruthOnWholeSlide = Annotated[
+    bool,
+    typer.Option(
+        "--whole-slide-coordinates",
+        help="GeoJSON counts from the slide's corner. Without this, from that of its bounds, as QuPath's does.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -44,6 +75,9 @@ def lesions(
         Path | None, typer.Option(metavar="DIR", help="Annotations to draw over the heatmaps, named like the slides.")
     ] = None,
     scale: Scale = 1.0,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
     sigma: Annotated[float, typer.Option(metavar="UM", help="Smoothing of the map, in microns.")] = 32.0,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
@@ -58,9 +92,9 @@ def lesions(
         batch,
         sigma_um=sigma,
         truth=truth,
-        scale=scale,
         nodes=nodes,
         whole_slide_coordinates=whole_slide_coordinates,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
     if as_json:
         typer.echo(
@@ -92,11 +126,17 @@ def froc(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write froc.json, froc.csv and froc.svg here.")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Probability that a detection has to exceed.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(help="Probability that a detection has to exceed, at a prior of one half.")
+    ] = 0.5,
     box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that a detection keeps free.")] = 746.5,
     mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the truth's mask.")] = 7.776,
     absent_is_normal: AbsentIsNormal = False,
     scale: Scale = 1.0,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap draws of slides.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: Json = False,
@@ -113,10 +153,11 @@ def froc(
         threshold=threshold,
         box_um=box,
         mask_mpp=mask_mpp,
-        scale=scale,
         absent_is_normal=absent_is_normal,
+        whole_slide_coordinates=whole_slide_coordinates,
         resamples=resamples,
         seed=seed,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
     if out is not None:
         write_froc(out, result)
@@ -133,10 +174,10 @@ def check_annotations(
     mask: Annotated[Path | None, typer.Option(metavar="TIF", help="Write a mask of 0 and 1 (needs --slide).")] = None,
     downsample: Annotated[float, typer.Option(help="Pixels of the slide per pixel of the mask.")] = 8.0,
     scale: Scale = 1.0,
-    tumour_class: Classes = None,
-    excluded_class: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A group or class cut out of the tumour; may be repeated.")
-    ] = None,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slide.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -144,21 +185,17 @@ def check_annotations(
 
     Example: sentinode annotations tumor_001.xml --slide tumor_001.tif --mask tumor_001_mask.tif
     """
-    from sentinode.slides.reading.annotations import EXCLUDED_CLASSES, TUMOUR_CLASSES, read_annotations
+    from sentinode.slides.reading.annotations import read_annotations
     from sentinode.slides.reading.mask_file import write_mask
     from sentinode.slides.reading.slide import open_slide
 
     if mask is not None and (slide is None or not downsample > 0):
         raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
-    drawn = read_annotations(
-        file,
-        scale=scale,
-        tumour_classes=tumour_class or TUMOUR_CLASSES,
-        excluded_classes=excluded_class or EXCLUDED_CLASSES,
-    )
+    reading = _reading(scale, tumour_class, excluded_class, ignored_class)
+    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
     if slide is not None:
         with open_slide(slide, mpp=mpp) as opened:
-            drawn = drawn.on(opened.width, opened.height)
+            drawn = drawn.on(opened.width, opened.height, opened.bounds)
             if mask is not None:
                 write_mask(mask, drawn, opened.width, opened.height, opened.mpp, downsample)
     facts = {
@@ -183,7 +220,21 @@ def extract(
     annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="The folder for the patches.")],
     per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
-    spacing: Annotated[int, typer.Option(min=1, help="Pixels between the centres of a slide's patches.")] = 96,
+    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a patch; 96 by default.")] = None,
+    patch_mpp: Annotated[
+        float | None, typer.Option(metavar="UM", help="Microns per pixel of the patches; 0.972 by default.")
+    ] = None,
+    label_region: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side of the centre square whose tumour makes the label; by default 32 of 96, else the whole patch.",
+        ),
+    ] = None,
+    spacing: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels between the centres of a slide's patches; by default the side of a patch."),
+    ] = None,
     splits: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Without it, slides are dealt 80/10/10.")
     ] = None,
@@ -193,6 +244,10 @@ def extract(
     hard_share: Annotated[float, typer.Option(help="Share of train's normal patches that are mined.")] = 0.5,
     absent_is_normal: AbsentIsNormal = False,
     scale: Scale = 1.0,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
@@ -209,20 +264,43 @@ def extract(
         annotations,
         out,
         per_slide=per_slide,
+        geometry=_geometry(size, patch_mpp, label_region),
         spacing=spacing,
         splits=None if splits is None else _splits(splits),
         absent_is_normal=absent_is_normal,
-        scale=scale,
+        whole_slide_coordinates=whole_slide_coordinates,
         mpp=mpp,
         engine=None if hard is None else _engine(hard, device),
         hard_share=hard_share,
         seed=seed,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
     if as_json:
         typer.echo(json.dumps(counts, indent=2))
         return
     for split, count in counts.items():
         typer.echo(f"{split}: {count['tumour']} tumour, {count['normal']} normal, from {count['slides']} slides")
+
+
+def _reading(
+    scale: float, tumour: list[str] | None, excluded: list[str] | None, ignored: list[str] | None
+) -> ReadingOptions:
+    """The options by which annotations are read; what was not given keeps the usual names."""
+    given: ReadingOptions = {"scale": scale, "ignored_classes": ignored or ()}
+    if tumour:
+        given["tumour_classes"] = tumour
+    if excluded:
+        given["excluded_classes"] = excluded
+    return given
+
+
+def _geometry(size: int | None, mpp: float | None, label_region: int | None) -> PatchGeometry:
+    """The geometry of patches to cut: PatchCamelyon's, but for what is given."""
+    from sentinode.geometry import PCAM, PatchGeometry
+
+    size = PCAM.size if size is None else size
+    usual = PCAM.label_region if size == PCAM.size else size
+    return PatchGeometry(size, PCAM.mpp if mpp is None else mpp, usual if label_region is None else label_region)
 
 
 def _engine(bundle: Path, device: str) -> Engine:
@@ -247,6 +325,11 @@ def _froc_table(result: Froc) -> str:
         f"detections above {result.parameters['nms_threshold']:g}, one to a box of "
         f"{result.parameters['nms_box_um']:g} um",
     ]
+    free = result.without_tumour
+    if any(free.values()):
+        lines.append(
+            f"slides without tumour: {free['by_file']} by their annotation file, {free['by_absence']} by having none"
+        )
     if result.left_out:
         lines.append(f"left out: {', '.join(result.left_out)}")
     return "\n".join(lines)

@@ -12,6 +12,9 @@ The script is Evaluation_FROC.py of Camelyon16 (Ehteshami Bejnordi et al. 2017, 
 
 Detections come from the map by non-maximum suppression: the highest window, without the box around it, and so
 on down to the threshold. MONAI's ``LesionFROC`` does the same, and with equal parameters gives equal figures.
+
+The prior that a scan was told changes no figure: probabilities, the threshold among them, are those at a prior of one
+half, to which a map's are moved back.
 """
 
 from __future__ import annotations
@@ -19,23 +22,32 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
+import shapely
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.special import expit, logit
 
 from sentinode.atomic import whole_file, write_text
-from sentinode.errors import AnnotationError, SlideError
+from sentinode.errors import SlideError
 from sentinode.progress import track
 from sentinode.scoring import auc
-from sentinode.slides.reading.annotations import Annotations, find_annotations, rasterise, read_annotations
+from sentinode.slides.reading.annotations import (
+    Annotations,
+    ReadingOptions,
+    rasterise,
+    read_annotations,
+    require_truth,
+)
 from sentinode.slides.results.lesions import find_lesions
-from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map
+from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, slide_of
+from sentinode.slides.scanning.scan import prior_shift
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a slide at which the sensitivity is read."""
@@ -49,8 +61,11 @@ IGNORED_UM = 275.0
 MASK_MPP = 32 * 0.243
 """Microns per pixel of the mask of the truth: level 5 of Camelyon16's slides."""
 
+EVEN_PRIOR = 0.5
+"""The share of tumour that all probabilities here assume, whatever the scan was told."""
+
 THRESHOLD = 0.5
-"""The probability that a detection has to exceed."""
+"""The probability that a detection has to exceed, at a prior of one half: more like tumour than not."""
 
 BOX_UM = 746.5
 """Side in microns of the box that a detection keeps free of others: MONAI's 48 pixels at level 6."""
@@ -63,7 +78,7 @@ CONFIDENCE = 0.95
 
 _TOUCHING = np.ones((3, 3), np.bool_)
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Detections:
     """What non-maximum suppression left of a map, the most probable first.
 
     Attributes:
-        probability: float32 (N,).
+        probability: (N,).
         row, column: int (N,), the window of each.
     """
 
@@ -119,11 +134,12 @@ class SlideResult:
 
     Attributes:
         name: the slide.
-        false: float32 (F,), probabilities of the false positives.
-        found: float32 (R,), for each region the highest probability of a detection in it, 0 where it was
+        false: (F,), probabilities of the false positives, at a prior of one half.
+        found: (R,), for each region the highest probability of a detection in it, 0 where it was
             missed or is ignored.
         ignored: how many of the R regions are ignored.
         score: the slide's own score.
+        annotated: whether a file is the truth; False where its absence is.
     """
 
     name: str
@@ -131,6 +147,7 @@ class SlideResult:
     found: Floats
     ignored: int
     score: float
+    annotated: bool = True
 
     @property
     def targets(self) -> int:
@@ -175,6 +192,13 @@ class Froc:
     parameters: dict[str, Any]
     warnings: tuple[str, ...]
 
+    @property
+    def without_tumour(self) -> dict[str, int]:
+        """How many slides are free of tumour by what a file says, and how many because they have no file."""
+        free = [slide for slide in self.slides if not len(slide.found)]
+        by_file = sum(slide.annotated for slide in free)
+        return {"by_file": by_file, "by_absence": len(free) - by_file}
+
     def as_dict(self) -> dict[str, Any]:
         """All of it but the curve, ready for JSON."""
         return {
@@ -184,6 +208,7 @@ class Froc:
             "slides": len(self.slides),
             "tumours": sum(slide.targets for slide in self.slides),
             "ignored": sum(slide.ignored for slide in self.slides),
+            "without_tumour": self.without_tumour,
             "false_positives": sum(len(slide.false) for slide in self.slides),
             "left_out": list(self.left_out),
             "parameters": self.parameters,
@@ -208,69 +233,60 @@ def evaluate_froc(
     threshold: float = THRESHOLD,
     box_um: float = BOX_UM,
     mask_mpp: float = MASK_MPP,
-    scale: float = 1.0,
     absent_is_normal: bool = False,
+    whole_slide_coordinates: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
     show: bool = True,
+    **reading: Unpack[ReadingOptions],
 ) -> Froc:
     """Score the maps of a folder against the annotations of another.
 
     Args:
         maps: the folder that ``sentinode scan`` wrote, with a folder for each slide.
         truth: a folder of annotations named like the slides; one without a region means no tumour.
-        threshold: probability that a detection has to exceed.
+        threshold: probability that a detection has to exceed, at a prior of one half.
         box_um: side in microns of the box that a detection keeps free, rounded to whole windows of each map.
         mask_mpp: microns per pixel of the mask of the truth.
-        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
         absent_is_normal: take a slide without annotations for one without tumour, as Camelyon16 files them.
+        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
         resamples: bootstrap draws of slides for the intervals (percentile, 95 %).
         seed: of the bootstrap.
         show: whether to show progress.
+        reading: how annotations are read, see :func:`read_annotations`.
 
     Raises:
         SlideError: there is no map, or an argument makes no sense.
         AnnotationError: the truth of a slide is missing, unreadable, or not of that slide.
     """
-    for name, value in {"threshold": threshold, "box": box_um, "mask's resolution": mask_mpp}.items():
-        if not (math.isfinite(value) and value >= 0 and (value > 0 or name == "threshold")):
-            raise SlideError(f"a {name} of {value:g} makes no sense.", hint="Give a positive number.")
+    _require_sense(threshold, box_um, mask_mpp)
     folders = sorted(record.parent for record in maps.glob(f"*/{RECORD}"))
     if not folders:
         raise SlideError("there are no maps here.", where=maps, hint="Name the --out folder of 'sentinode scan'.")
     left_out = tuple(folder.name for folder in folders if folder.name.casefold() in LEFT_OUT)
+    matches = require_truth(
+        truth,
+        {folder.name: slide_of(folder).name for folder in folders},
+        absent_is_normal=absent_is_normal,
+        optional=left_out,
+    )
     counted = [folder for folder in folders if folder.name not in left_out]
-    files = {folder.name: find_annotations(truth, folder.name) for folder in counted}
-    absent = [name for name, file in files.items() if file is None]
-    if absent and not absent_is_normal:
-        raise AnnotationError(
-            f"there is no truth for {len(absent)} of {len(counted)} slides: {', '.join(absent[:5])}"
-            f"{', ...' if len(absent) > 5 else ''}.",
-            where=truth,
-            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
-        )
-    results, warnings, boxes = [], [], set()
+    results, boxes = [], set()
+    warnings = [matches.said] if matches.said else []
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
-        map, file = open_map(folder), files[folder.name]
-        size = map.slide.width, map.slide.height
-        drawn = Annotations(truth, ()) if file is None else read_annotations(file, scale=scale).on(*size)
+        map, file = open_map(folder), matches.files[folder.name]
+        drawn = Annotations(truth, ())
+        if file is not None:
+            drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+        drawn = drawn.on(map.slide.width, map.slide.height, map.slide.bounds)
         warnings += [f"{folder.name}: {warning}" for warning in drawn.warnings]
         box = max(1, round(box_um / (map.stride * map.slide_mpp)))
         boxes.add(box)
-        detections = suppress(map.probability, threshold=threshold, box=box)
-        x, y = map.centres()
-        tumours = tumours_on(map, drawn, mask_mpp=mask_mpp)
-        results.append(
-            compare(
-                folder.name,
-                detections,
-                tumours.at(x[detections.column], y[detections.row]),
-                tumours,
-                _score(map),
-            )
-        )
+        result = score_slide(folder.name, map, drawn, threshold=threshold, box=box, mask_mpp=mask_mpp)
+        results.append(replace(result, annotated=file is not None))
     parameters = {
         "false_positives_per_slide": list(FALSE_POSITIVES),
+        "prior_of_probabilities": EVEN_PRIOR,
         "nms_threshold": threshold,
         "nms_box_um": box_um,
         "nms_box_windows": sorted(boxes),
@@ -288,11 +304,57 @@ def evaluate_froc(
     )
 
 
+def _require_sense(threshold: float, box_um: float, mask_mpp: float) -> None:
+    for name, value in {"box": box_um, "mask's resolution": mask_mpp}.items():
+        if not (math.isfinite(value) and value > 0):
+            raise SlideError(f"a {name} of {value:g} makes no sense.", hint="Give a positive number.")
+    if not 0 <= threshold <= 1:
+        raise SlideError(f"a threshold of {threshold:g} makes no sense.", hint="Give a probability from 0 to 1.")
+
+
+def score_slide(
+    name: str, map: ProbabilityMap, truth: Annotations, *, threshold: float, box: int, mask_mpp: float = MASK_MPP
+) -> SlideResult:
+    """A slide's detections held against its truth.
+
+    Args:
+        name: the slide.
+        map: its map, at any prior.
+        truth: what was drawn on it, in its own coordinates.
+        threshold: probability that a detection has to exceed, at a prior of one half.
+        box: side in windows of the box that a detection keeps free.
+        mask_mpp: microns per pixel of the mask of the truth.
+
+    Raises:
+        SlideError: the map states a prior that is no share.
+    """
+    if not 0 < map.prior < 1:
+        raise SlideError(f"the map of {name} states a prior of {map.prior:g}.", hint="Scan the slide again.")
+    # The threshold is moved as the scan moved the probabilities, so that rounding treats both alike.
+    moved = float(expit(logit(threshold) + prior_shift(EVEN_PRIOR, map.prior)))
+    detections = suppress(map.probability, threshold=moved, box=box)
+    detections = replace(detections, probability=at_even_prior(detections.probability, map.prior))
+    tumours = tumours_on(map, truth, mask_mpp=mask_mpp)
+    x, y = map.centres()
+    return compare(name, detections, tumours.at(x[detections.column], y[detections.row]), tumours, _score(map))
+
+
+def at_even_prior(probability: ArrayLike, prior: float) -> NDArray[np.float64]:
+    """P(tumour) moved from a prior to one half: along the log-odds, so that its order stays.
+
+    Args:
+        probability: at ``prior``; NaN stays NaN.
+        prior: share of tumour between 0 and 1 that it assumes.
+    """
+    shift = prior_shift(prior, EVEN_PRIOR)
+    return np.asarray(expit(logit(np.asarray(probability, np.float64)) + shift), np.float64)
+
+
 def suppress(probability: Floats, *, threshold: float, box: int) -> Detections:
     """Non-maximum suppression: the highest window, none within the box around it, then the next highest.
 
     Args:
-        probability: float32 (rows, columns); NaN is never detected.
+        probability: (rows, columns); NaN is never detected.
         threshold: a detection's probability is above this.
         box: side of the box in windows; where it is even, one window more lies before the centre than after.
 
@@ -331,8 +393,20 @@ def tumours_on(map: ProbabilityMap, truth: Annotations, *, mask_mpp: float = MAS
     left, top = (max(0, math.floor(v) - margin) for v in bounds[:2])
     right, bottom = (min(n, math.ceil(v) + margin) for v, n in zip(bounds[2:], (columns, rows), strict=True))
     mask = rasterise(truth.area, (bottom - top, right - left), downsample, origin=(left * downsample, top * downsample))
+    if not mask.any():
+        _mark_points(mask, truth, map, downsample, (left, top))
     labels, ignored = grown(mask, mask_mpp)
     return Tumours(labels, ignored, (left, top), downsample)
+
+
+def _mark_points(
+    mask: NDArray[np.uint8], truth: Annotations, map: ProbabilityMap, downsample: float, corner: tuple[int, int]
+) -> None:
+    """Mark a pixel of each region where all are too small to hold a pixel's centre: the slide is not without tumour."""
+    seen = truth.area.intersection(shapely.box(0, 0, map.slide.width, map.slide.height))
+    points = shapely.get_coordinates(shapely.point_on_surface(shapely.get_parts(seen)))
+    columns, rows = (np.floor(points / downsample).astype(np.int64) - corner).T
+    mask[np.clip(rows, 0, mask.shape[0] - 1), np.clip(columns, 0, mask.shape[1] - 1)] = 1
 
 
 def grown(mask: NDArray[np.uint8], mask_mpp: float) -> tuple[NDArray[np.int32], tuple[int, ...]]:
@@ -389,7 +463,7 @@ def compare(
         tumours: the slide's regions.
         score: the slide's own score.
     """
-    found = np.zeros(tumours.count, np.float32)
+    found = np.zeros(tumours.count, detections.probability.dtype)
     hit = ~np.isin(labels, (0, *tumours.ignored))
     np.maximum.at(found, labels[hit] - 1, detections.probability[hit])
     return SlideResult(name, detections.probability[labels == 0], found, len(tumours.ignored), score)
@@ -496,7 +570,10 @@ def _draw(result: Froc) -> Figure:
 
 
 def _score(map: ProbabilityMap) -> float:
-    return find_lesions(map).score
+    """The slide's score, as its lesions have it, at a prior of one half."""
+    even = at_even_prior(map.probability, map.prior).astype(np.float32)
+    threshold = float(at_even_prior(map.threshold, map.prior))
+    return find_lesions(replace(map, probability=even, threshold=threshold, prior=EVEN_PRIOR)).score
 
 
 def _slide_auc(slides: Sequence[SlideResult]) -> float:

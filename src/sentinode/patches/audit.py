@@ -22,6 +22,7 @@ from sentinode.patches.cache import cache_folder
 from sentinode.patches.description import Stated, geometry_of
 from sentinode.patches.near_duplicates import CELLS, describe, near_pairs
 from sentinode.patches.opening import find_source
+from sentinode.patches.patch_set import ALL
 from sentinode.patches.pixels import BATCH, Decoded
 from sentinode.patches.source import Part, Source
 from sentinode.progress import Bar, bar
@@ -78,6 +79,11 @@ class Audit:
     copies: list[Copies]
     warnings: list[str]
 
+    @property
+    def own_splits(self) -> bool:
+        """Whether the data names its splits."""
+        return [split.split for split in self.splits] != [ALL]
+
     def across(self) -> dict[tuple[str, str], tuple[int, int]]:
         """For each two splits, how many groups of exact, and of near copies, lie in both."""
         counts = {}
@@ -101,6 +107,13 @@ class Audit:
         if self.shared_slides:
             slide, splits = next(iter(self.shared_slides.items()))
             found.append(f"Slides in two splits: {len(self.shared_slides):,}, such as {slide} ({_and(splits)}).")
+        if not self.own_splits and self.copies:
+            repeated = sum(len(copies.ids) - 1 for copies in self.copies)
+            found.append(
+                f"Patches that repeat others: {repeated:,}, in {len(self.copies):,} groups, such as "
+                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on both "
+                "sides: name a slide map with --slides that gives all patches of a group one slide."
+            )
         for (first, second), (exact, near) in self.across().items():
             if exact + near:
                 found.append(f"Groups of copies that lie in both {first} and {second}: {exact + near:,}.")
@@ -157,7 +170,7 @@ def audit(
     with bar("reading", total, show=show) as shown:
         for split, part in source.parts.items():
             rows = slice(start, start + len(part.labels))
-            splits.append(_look_through(split or "all", part, cells[rows], digests[rows], readable[rows], shown))
+            splits.append(_look_through(split or ALL, part, cells[rows], digests[rows], readable[rows], shown))
             start = rows.stop
     return Audit(
         path=str(path),
@@ -272,7 +285,7 @@ def render(found: Audit) -> RenderableType:
     table = Table(title=f"{found.path} ({found.kind}{', generated: a toy' if found.toy else ''})", title_justify="left")
     counted = (found.class_names[1], "slides", "duplicates", "near", "black", "blank", "corrupt")
     for column in ("split", "patches", *counted):
-        table.add_column(column, justify="left" if column == "split" else "right")
+        table.add_column(column, justify="left" if column == "split" else "right", overflow="fold")
     for split in found.splits:
         numbers = [split.exact_duplicates, split.near_duplicates]
         numbers += [len(split.black), len(split.blank), len(split.corrupt)]

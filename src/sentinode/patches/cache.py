@@ -27,7 +27,9 @@ from sentinode.geometry import PCAM
 from sentinode.patches.pixels import MappedImages, Pixels
 from sentinode.progress import bar, console
 
-VERSION = 1
+VERSION = 2
+"""Of the entries; higher when images are decoded to other pixels than before."""
+
 SAMPLED = 64
 """Patches compared with their checksum each time an entry is opened: 2 MB, spread evenly."""
 

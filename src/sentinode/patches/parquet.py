@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -140,8 +141,8 @@ class ParquetPixels:
 
     @cached_property
     def size(self) -> int:
-        encoded = (data for data, _ in islice(self._encoded(rows=SAMPLED), SAMPLED))
-        return size_of_most(encoded, self._files[0])
+        with closing(self._encoded(rows=SAMPLED)) as encoded:
+            return size_of_most((data for data, _ in islice(encoded, SAMPLED)), self._files[0])
 
     def __len__(self) -> int:
         return sum(self._rows)
@@ -156,7 +157,7 @@ class ParquetPixels:
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
 
-    def _encoded(self, rows: int = STREAMED) -> Iterator[tuple[bytes, str]]:
+    def _encoded(self, rows: int = STREAMED) -> Generator[tuple[bytes, str]]:
         for path in self._files:
             row = 0
             with open_parquet(path) as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +13,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from sentinode.errors import DataError
+from sentinode.errors import DataError, PictureError
 from sentinode.geometry import PCAM
+from sentinode.pictures import open_picture, read
 from sentinode.progress import Bar
 
 BATCH = 256
@@ -129,7 +129,7 @@ def size_of_most(images: Iterable[bytes | Path], where: Path) -> int:
     sizes: Counter[tuple[int, int]] = Counter()
     for image in images:
         with contextlib.suppress(Exception):  # unpacking will say why it cannot be read
-            sizes[_size_in_head(image)] += 1
+            sizes[_size_of(image)] += 1
     (width, height), _ = sizes.most_common(1)[0] if sizes else ((PCAM.size, PCAM.size), 0)
     if width != height:
         raise DataError(
@@ -140,9 +140,14 @@ def size_of_most(images: Iterable[bytes | Path], where: Path) -> int:
     return width
 
 
-def _size_in_head(image: bytes | Path) -> tuple[int, int]:
-    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        return opened.size
+def _size_of(image: bytes | Path) -> tuple[int, int]:
+    """Width and height: from the head of the file, or decoded where Pillow does not know its kind."""
+    try:
+        with open_picture(image) as picture:
+            return picture.size
+    except UnidentifiedImageError:
+        height, width, _ = read(image).shape
+        return width, height
 
 
 def spread(count: int) -> list[int]:
@@ -153,20 +158,17 @@ def spread(count: int) -> list[int]:
 def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
     """Decode an image, from a file or from its bytes, to uint8 (H, W, 3) RGB."""
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-            if image.mode not in ("RGB", "RGBA", "P"):
-                return DataError(f"not an 8-bit RGB image (its mode is {image.mode}).", where=name)
-            return np.asarray(image.convert("RGB"))
+        return read(data)
+    except PictureError as error:
+        return DataError(error.what, where=name, hint=error.hint)
     except UnidentifiedImageError:
         return DataError("this is not an image, whatever its name says.", where=name)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         return DataError(f"this image cannot be decoded ({error}).", where=name)
 
 
 def in_threads(work: Callable[[T], Decoded], items: Iterable[T]) -> Iterator[Decoded]:
     """Apply ``work`` to items in threads, in order, with at most a batch of them in memory."""
-    # Pillow loads its readers when it first needs them, and threads that open images meanwhile miss some.
-    Image.init()
     waiting = iter(items)
     with ThreadPoolExecutor(THREADS) as pool:
         while batch := list(islice(waiting, BATCH)):

@@ -299,10 +299,10 @@ def test_an_absurd_mpp_from_the_user_is_refused(pyramid_file: Path, mpp: float) 
         open_slide(pyramid_file, mpp=mpp)
 
 
-def test_a_grey_picture_of_16_bits_is_refused_with_what_it_is(tmp_path: Path) -> None:
+def test_a_grey_picture_is_refused_with_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "fluorescence.ome.tif"
     tifffile.imwrite(path, np.zeros((64, 64), np.uint16), photometric="minisblack")
-    with pytest.raises(SlideError, match="uint16"):
+    with pytest.raises(SlideError, match="not an 8-bit RGB image but a grey one"):
         open_slide(path)
 
 

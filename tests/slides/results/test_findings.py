@@ -4,16 +4,17 @@ import dataclasses
 import json
 
 import pytest
-from made_maps import blob, made_map
+from annotation_files import feature, geojson, polygon
+from made_maps import asap, blob, made_map, square
 from slide_files import tissue_picture, write_tiff
 
-from sentinode.errors import DataError, SlideError
+from sentinode.errors import AnnotationError, DataError, SlideError
 from sentinode.slides.results.findings import STAGES, write_findings
 from sentinode.slides.results.lesions import MICRO
 from sentinode.slides.results.outputs import GEOJSON, HEATMAP
 from sentinode.slides.results.summary import PAGE
 from sentinode.slides.scanning.manifest import DONE, FAILED, MANIFEST, SlideState
-from sentinode.slides.scanning.probability_map import ARRAY, write_map
+from sentinode.slides.scanning.probability_map import ARRAY, open_map, write_map
 
 
 @pytest.fixture
@@ -99,6 +100,38 @@ def test_a_slide_that_is_gone_fails_and_is_said_to_be_gone(batch, tmp_path):
     assert "no longer there" in found.failed["one"] and "with the same --out" in found.failed["one"]
     assert (batch / "one" / HEATMAP).is_file()
     assert "no longer there" in found.page.read_text()
+
+
+def test_the_truth_is_found_in_another_spelling_and_what_fits_no_slide_is_said(batch, tmp_path, capsys):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    asap(truth / "three.xml", square(96, 96, 288))
+    write_findings(batch, truth=truth, show=False)
+    said = capsys.readouterr().err
+    assert "1 of 1 slides have no annotations: 'one'." in said
+    assert "1 annotation file matches no slide: 'three.xml'." in said
+    bare = (batch / "one" / "heatmap.png").read_bytes()
+    asap(truth / "One.tif.XML", square(96, 96, 288))
+    write_findings(batch, truth=truth, show=False)
+    assert (batch / "one" / "heatmap.png").read_bytes() != bare
+
+
+def test_truth_is_moved_by_the_bounds_and_read_as_it_is_named(batch, tmp_path, capsys):
+    old = open_map(batch / "one")
+    slide = dataclasses.replace(old.slide, bounds=(96, 64, 480, 360))
+    write_map(batch / "one", dataclasses.replace(old, slide=slide))
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    geojson(truth / "one.geojson", feature(polygon(square(0, 0, 288)), "Carcinoma"))
+    assert "--tumour-class" in write_findings(batch, truth=truth, show=False).failed["one"]
+    found = write_findings(batch, truth=truth, tumour_classes=["Carcinoma"], show=False)
+    assert found.failed == {}
+    assert "moved by 96, 64 pixels" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_truth_that_is_no_folder_is_refused(batch, tmp_path):
+    with pytest.raises(AnnotationError, match="does not exist"):
+        write_findings(batch, truth=tmp_path / "nothing", show=False)
 
 
 def test_a_node_without_its_slide_is_refused_since_the_stage_would_be_too_low(batch, tmp_path):

@@ -88,6 +88,41 @@ def test_empty_glass_has_no_tissue(grey: int) -> None:
     assert not tissue_mask(np.clip(grey + noise, 0, 255).astype(np.uint8), MASK_MPP).any()
 
 
+SIDES = [3, 6, 12, 20, 30, 60]
+"""Of pictures cut out of a slide, in pixels of the mask: from 23 um, less than a patch, to half a millimetre."""
+
+
+def noisy(colours: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(-3, 4, colours.shape)
+    return np.clip(colours + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("colour", [(255, 255, 255), GLASS, (128, 128, 128), (0, 0, 0)])
+def test_a_small_blank_picture_has_no_tissue(side: int, colour: tuple[int, int, int]) -> None:
+    flat = np.full((side, side, 3), colour)
+    assert not tissue_mask(flat.astype(np.uint8), MASK_MPP).any()
+    assert not tissue_mask(noisy(flat), MASK_MPP).any()
+
+
+@pytest.mark.parametrize("side", [*SIDES, 300])
+@pytest.mark.parametrize("colours", [(PINK, PINK), (PURPLE, PURPLE), (PINK, PURPLE)])
+def test_a_picture_cut_out_of_tissue_is_all_tissue(side: int, colours: tuple[tuple[int, int, int], ...]) -> None:
+    picture = np.full((side, side, 3), colours[0])
+    picture[:, side // 2 :] = colours[1]
+    assert tissue_mask(picture.astype(np.uint8), MASK_MPP).all()
+    assert tissue_mask(noisy(picture), MASK_MPP).all()
+
+
+@pytest.mark.parametrize("side", [20, 30, 60])
+def test_glass_in_a_small_picture_is_left_out(side: int) -> None:
+    picture = np.full((side, side, 3), GLASS)
+    picture[:, : side // 2] = PINK
+    mask = tissue_mask(noisy(picture), MASK_MPP)
+    assert mask[:, : side // 2].all()
+    assert not mask[:, side // 2 + 4 :].any()  # but for the margin
+
+
 def test_the_mask_of_a_slide_is_its_own_whatever_its_resolution(tmp_path: Path) -> None:
     picture = tissue_picture(1200, 900, seed=3)
     fine = np.asarray(Image.fromarray(picture).resize((2400, 1800), Image.Resampling.BICUBIC))

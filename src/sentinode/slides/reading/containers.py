@@ -1,19 +1,22 @@
-"""Which library opens a file: pydicom DICOM, OpenSlide other scanners' formats, tifffile or Pillow what it refuses."""
+"""Which library opens a file: pydicom DICOM, OpenSlide scanners' files, tifffile other TIFFs, Pillow the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from sentinode.errors import SlideError
+from sentinode.errors import PictureError, SlideError
+from sentinode.pictures import TIFF_HEADS, require_chain
 from sentinode.slides.reading.dicom_pyramid import DicomPyramid
 from sentinode.slides.reading.dicom_series import is_dicom
 from sentinode.slides.reading.flat_pyramid import FlatPyramid
 from sentinode.slides.reading.openslide_pyramid import OpenSlidePyramid
 from sentinode.slides.reading.pyramid import UNREADABLE, Level, Pyramid
 from sentinode.slides.reading.tiff_pyramid import TiffPyramid
+
+Reader = Callable[[Path], Pyramid]
+OPENSLIDE: tuple[str, Reader] = ("OpenSlide", OpenSlidePyramid)
+TIFFFILE: tuple[str, Reader] = ("Tiff", TiffPyramid)
 
 
 def open_pyramid(path: Path) -> Pyramid:
@@ -34,24 +37,22 @@ def open_pyramid(path: Path) -> Pyramid:
             f"reading slides needs {error.name}, which is not installed.",
             hint="Install it with: pip install 'sentinode[slides]'",
         ) from error
-    with path.open("rb") as file:
-        head = file.read(2)
-    readers: list[type[Pyramid]] = [OpenSlidePyramid, FlatPyramid]
-    if is_dicom(path):
-        # OpenSlide takes colours from the header where streams say otherwise, and downsamples from sizes alone.
-        readers = [DicomPyramid]
-    elif head in (b"II", b"MM"):
-        # Of an OME-TIFF, OpenSlide would see neither the levels nor the resolution.
-        readers = [TiffPyramid, OpenSlidePyramid] if _inspect(path) else [OpenSlidePyramid, TiffPyramid]
+    try:
+        return _open(path)
+    except PictureError as error:
+        raise SlideError(error.what, where=path, hint=error.hint) from error
+
+
+def _open(path: Path) -> Pyramid:
     reasons = []
-    for reader in readers:
+    for library, reader in _readers(path):
         try:
-            pyramid = reader(path)  # type: ignore[call-arg]
-        except SlideError:
+            pyramid = reader(path)
+        except (SlideError, PictureError):
             raise
         # Each library fails in its own ways on a damaged file, down to struct.error; all mean the same here.
         except Exception as error:
-            reasons.append(f"{reader.__name__.removesuffix('Pyramid')}: {_first_line(error)}")
+            reasons.append(f"{library}: {_first_line(error)}")
             continue
         _require_agreement(path, pyramid.levels)
         return pyramid
@@ -67,32 +68,47 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else error.__class__.__name__
 
 
-def _inspect(path: Path) -> bool:
-    """Whether a TIFF is an OME-TIFF.
+def _readers(path: Path) -> list[tuple[str, Reader]]:
+    """The libraries to try, in order.
 
     Raises:
-        SlideError: it ends before its last tile, which a scan would otherwise meet hours later.
+        SlideError: the file is a damaged TIFF, or one that its library would read wrongly.
     """
-    import tifffile
+    if is_dicom(path):
+        # OpenSlide takes colours from the header where streams say otherwise, and downsamples from sizes alone.
+        return [("Dicom", DicomPyramid)]
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head in TIFF_HEADS:
+        return _tiff_readers(path)
+    return [OPENSLIDE, ("Flat", FlatPyramid)]
 
-    size, needed = path.stat().st_size, 0
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            ome = bool(tiff.is_ome)
-            for page in tiff.pages:
-                offsets = np.asarray(page.dataoffsets, np.int64)
-                ends = offsets + np.asarray(page.databytecounts, np.int64)
-                needed = max(needed, int(ends.max(initial=0)))
-    # What tifffile cannot parse, OpenSlide may still read; if not, both reasons are told.
-    except Exception:
-        return False
-    if needed > size:
-        raise SlideError(
-            f"the slide is damaged: it ends after {size:,} bytes, and its tiles need {needed:,}.",
-            where=path,
-            hint="It was only partly copied. Copy it again.",
-        )
-    return ome
+
+def _tiff_readers(path: Path) -> list[tuple[str, Reader]]:
+    """OpenSlide for the TIFFs of scanners, which say which picture is the slide; tifffile for all others.
+
+    Of those, OpenSlide would take the first page and whatever calls itself a smaller copy.
+    """
+    import openslide
+
+    from sentinode.slides.reading.scanner_tiff import has_plain_samples, open_leica
+
+    if path.suffix.lower() != ".ndpi":  # of which the offsets are longer than TIFF's
+        require_chain(path)
+    scanner = openslide.OpenSlide.detect_format(path)
+    if scanner in (None, "generic-tiff"):
+        return [TIFFFILE]
+    if has_plain_samples(path):
+        if scanner == "leica":
+            return [("OpenSlide", open_leica)]
+        return [OPENSLIDE, TIFFFILE] if scanner == "aperio" else [OPENSLIDE]
+    if scanner == "aperio":
+        return [TIFFFILE]
+    raise SlideError(
+        f"its picture is turned, or its samples are not 8-bit RGB, which is not read in files of {scanner}.",
+        where=path,
+        hint=UNREADABLE,
+    )
 
 
 def _require_agreement(path: Path, levels: Sequence[Level]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import SlideError
-from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Pixels, Pyramid, levels_of, on_white
+from sentinode.samples import on_white
+from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Pixels, Pyramid, levels_of
 from sentinode.slides.reading.stored_tiles import StoredTiles
 
 Reading = tuple[int, float]

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sentinode.errors import SlideError
+from sentinode.pictures import MAX_PIXELS
 from sentinode.slides.reading.downsampling import factors_of
 
 Pixels = NDArray[np.uint8]
 
 WHITE = 255
-MAX_PIXELS_AT_ONCE = 400_000_000
-"""Pixels that a file without tiles may have, since such a file can only be decoded as a whole."""
 
 UNREADABLE = "Copy or export the slide again; if it opens elsewhere, save it as a tiled TIFF."
 
@@ -69,12 +67,14 @@ class Pyramid(ABC):
         icc: the ICC profile of the pixels, or None.
         bounds: left, top, width and height, in level-0 pixels, of the part that the scanner filled, where the
             file states it (``openslide.bounds-*``), or None. QuPath crops a slide to it.
+        notes: what the user should know of the file, one sentence each: which of its pictures were left out.
     """
 
     levels: tuple[Level, ...]
     mpp: tuple[float, float] | None = None
     icc: bytes | None = None
     bounds: tuple[int, int, int, int] | None = None
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def tile(self, level: int, column: int, row: int) -> Pixels:
@@ -108,15 +108,8 @@ def levels_of(
     return tuple(levels)
 
 
-def on_white(rgba: Image.Image) -> Pixels:
-    """uint8 (h, w, 3): transparent pixels, which the scanner left out, become white."""
-    if rgba.getchannel("A").getextrema() != (WHITE, WHITE):
-        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(rgba.convert("RGB"))
-
-
 def require_bounded(path: Path, pixels: int) -> None:
-    if pixels > MAX_PIXELS_AT_ONCE:
+    if pixels > MAX_PIXELS:
         raise SlideError(
             f"the image has {pixels:,} pixels in one piece, too many to decode at once.",
             where=path,

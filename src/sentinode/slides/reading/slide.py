@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from sentinode.errors import SlideError
+from sentinode.errors import PictureError, SlideError
 from sentinode.geometry import SAME_MPP
+from sentinode.progress import console
 from sentinode.slides.reading.containers import open_pyramid
 from sentinode.slides.reading.dicom_series import slide_file
 from sentinode.slides.reading.fingerprint import fingerprint
@@ -58,10 +59,13 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
     path = slide_file(Path(path))
     pyramid = open_pyramid(path)
     try:
-        return Slide(path, pyramid, mpp=mpp, icc=icc)
+        slide = Slide(path, pyramid, mpp=mpp, icc=icc)
     except BaseException:
         pyramid.close()
         raise
+    for note in slide.notes:
+        console.print(f"{path.name}: {note}", markup=False)
+    return slide
 
 
 class Slide:
@@ -72,12 +76,13 @@ class Slide:
         width, height: size in level-0 pixels.
         levels: from the finest to the coarsest.
         bounds: left, top, width and height, in level-0 pixels, of the part that the scanner filled, or None.
+        notes: what the user should know of the file, one sentence each; :func:`open_slide` prints them.
     """
 
     def __init__(self, path: Path, pyramid: Pyramid, *, mpp: float | None = None, icc: bool = False) -> None:
         self.path, self.levels = path, pyramid.levels
         self.width, self.height = self.levels[0].width, self.levels[0].height
-        self.bounds = pyramid.bounds
+        self.bounds, self.notes = pyramid.bounds, pyramid.notes
         self._pyramid = pyramid
         self._named_mpp = mpp
         if mpp is not None and not SANE_MPP[0] <= mpp <= SANE_MPP[1]:
@@ -334,6 +339,8 @@ class _TileStore:
     def _decode(self, number: int, column: int, row: int) -> Pixels:
         try:
             return self._pyramid.tile(number, column, row)
+        except PictureError as error:
+            raise SlideError(error.what, where=self._path, hint=error.hint) from error
         # The decoders' errors have no common base; whichever it is, this part of the slide cannot be read.
         except Exception as error:
             lines = str(error).splitlines() or [error.__class__.__name__]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from sentinode.errors import SentinodeError, SlideError
 from sentinode.progress import console, track
-from sentinode.slides.reading.annotations import Annotations, find_annotations, read_annotations
+from sentinode.slides.reading.annotations import Annotations, ReadingOptions, match_annotations, read_annotations
+from sentinode.slides.reading.annotations.drawing import listed
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.results.lesions import SIGMA_UM
@@ -43,10 +45,10 @@ def write_findings(
     *,
     sigma_um: float = SIGMA_UM,
     truth: Path | None = None,
-    scale: float = 1.0,
     nodes: Path | None = None,
     whole_slide_coordinates: bool | None = None,
     show: bool = True,
+    **reading: Unpack[ReadingOptions],
 ) -> Findings:
     """Write every slide's files again, the batch's pages and, given the nodes, the patients' stages.
 
@@ -57,14 +59,15 @@ def write_findings(
         batch: the folder of a scan.
         sigma_um: standard deviation of the smoothing in microns.
         truth: a folder of annotations named like the slides, to draw over the heatmaps where there are any.
-        scale: factor from the annotations' coordinates to the slides' level-0 pixels.
         nodes: a CSV with the columns ``slide``, ``node`` and ``patient``; ``stages.csv`` is written.
-        whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
-            states bounds; None for the batch's earlier choice.
+        whole_slide_coordinates: whether ``lesions.geojson`` is written, and annotations in GeoJSON are read, from the
+            slide's corner also where the slide states bounds; None for the batch's earlier choice.
         show: whether to show progress.
+        reading: how annotations are read, see :func:`read_annotations`.
 
     Raises:
         SlideError: there is no scanned slide.
+        AnnotationError: the annotations' folder is missing, or a file of it fits two slides.
         DataError: the table does not fit.
         OutputError: a file cannot be written.
     """
@@ -72,13 +75,14 @@ def write_findings(
     if not states:
         raise SlideError("there are no scanned slides here.", where=batch, hint="Name the --out folder of a scan.")
     coordinates = settle_coordinates(batch, whole_slide_coordinates, change=True)
+    files = _files_of(truth, {state.name: Path(state.slide).name for state in states}) if truth is not None else {}
     totals, failed = {}, {}
     for state in track(states, "Finding lesions", len(states), unit="slides", show=show):
         folder = batch / state.name
         try:
             map = open_map(folder)
             _require_scanned(Path(state.slide), map)
-            drawn = _drawn(truth, state.name, map, scale)
+            drawn = _drawn(files.get(state.name), state.name, map, coordinates, reading)
             with open_slide(state.slide, mpp=map.slide_mpp) as slide:
                 write_outputs(
                     folder,
@@ -96,8 +100,8 @@ def write_findings(
     patients: tuple[Patient, ...] = ()
     if nodes is not None:
         categories = {name: of_slide.category for name, of_slide in totals.items()}
-        files = {name: of_slide.slide for name, of_slide in totals.items()}
-        patients = stage_patients(nodes, categories, files=files)
+        slides = {name: of_slide.slide for name, of_slide in totals.items()}
+        patients = stage_patients(nodes, categories, files=slides)
         write_stages(batch / STAGES, patients)
     return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
 
@@ -118,11 +122,23 @@ def _require_scanned(slide: Path, map: ProbabilityMap) -> None:
         )
 
 
-def _drawn(truth: Path | None, name: str, map: ProbabilityMap, scale: float) -> Annotations | None:
-    file = find_annotations(truth, name) if truth is not None else None
+def _files_of(truth: Path, slides: dict[str, str]) -> dict[str, Path | None]:
+    """The annotations of each slide; what is missing and what is left over is printed."""
+    matches = match_annotations(truth, slides)
+    if absent := matches.absent:
+        console.print(f"{len(absent)} of {len(slides)} slides have no annotations: {listed(absent)}.", markup=False)
+    if matches.said is not None:
+        console.print(matches.said, markup=False)
+    return matches.files
+
+
+def _drawn(
+    file: Path | None, name: str, map: ProbabilityMap, whole_slide_coordinates: bool, reading: ReadingOptions
+) -> Annotations | None:
     if file is None:
         return None
-    drawn = read_annotations(file, scale=scale).on(map.slide.width, map.slide.height)
+    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+    drawn = drawn.on(map.slide.width, map.slide.height, map.slide.bounds)
     for warning in drawn.warnings:
         console.print(f"{name}: {warning}", markup=False)
     return drawn

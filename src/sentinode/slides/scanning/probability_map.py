@@ -170,6 +170,18 @@ def _map_of(record: Mapping[str, Any], array: bytes) -> ProbabilityMap:
     )
 
 
+def slide_of(folder: Path) -> SlideRecord:
+    """The slide of the map in ``folder``, without reading the map itself.
+
+    Raises:
+        SlideError: as for :func:`open_map`.
+    """
+    try:
+        return _slide_record(json.loads((folder / RECORD).read_text(encoding="utf-8"))["slide"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return open_map(folder).slide  # which says what is wrong
+
+
 def _slide_record(record: Mapping[str, Any]) -> SlideRecord:
     bounds = record.get("bounds")
     return SlideRecord(**{**record, "bounds": None if bounds is None else tuple(bounds)})

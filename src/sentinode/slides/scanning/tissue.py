@@ -28,6 +28,9 @@ MASK_MPP = 8 * 0.972
 LEAST_STAIN = 6
 """Grey levels of 255 by which the stain has to stand above the glass: a JPEG's noise ends below."""
 
+MOST_STAIN_OF_GLASS = 12
+"""Glass has less stain than this: 0 to 7 on slides of five centres; the paler half of tissue has 15 and more."""
+
 LEAST_SHARE = 12
 """Stain makes at least a twelfth of what absorbs green; in black ink and in crosses it makes a thirtieth."""
 
@@ -36,6 +39,9 @@ RED_INK = 90
 
 SPECK_MM2 = 0.02
 """Tissue smaller than this, a square of 0.14 mm, is dust or a floating cell; smaller holes are filled."""
+
+SMALLEST_SHARE = 1 / 16
+"""In a picture of a few specks' size, what is smaller than this share of it is a speck."""
 
 MARGIN = 2
 """Pixels by which the tissue is grown, so that a window at its edge is kept."""
@@ -105,7 +111,7 @@ def tissue_mask(thumbnail: Pixels, mpp: float) -> Mask:
     stain = _stain(thumbnail)
     tissue = stain > _threshold(stain)
     tissue = ndimage.binary_opening(tissue)
-    speck = SPECK_MM2 * 1e6 / mpp**2
+    speck = min(SPECK_MM2 * 1e6 / mpp**2, SMALLEST_SHARE * tissue.size)
     tissue = _without_small(tissue, speck)
     tissue = ~_without_small(~tissue, speck)
     size = 2 * MARGIN + 1
@@ -126,11 +132,14 @@ def _stain(picture: Pixels) -> Pixels:
 def _threshold(stain: Pixels) -> int:
     """A quarter of the way from the glass to the stained tissue, the two that Otsu's threshold tells apart.
 
-    Otsu's own threshold (1979) lies half way, and leaves out pale tumour.
+    Otsu's own threshold (1979) lies half way, and leaves out pale tumour. A picture cut out of tissue has no glass:
+    there both classes are tissue, and what is stained at all is above the threshold.
     """
     counts = np.bincount(stain.ravel(), minlength=256)
     split = _otsu(counts)
     glass, tissue = _mean(counts[: split + 1], 0), _mean(counts[split + 1 :], split + 1)
+    if glass >= MOST_STAIN_OF_GLASS:
+        return LEAST_STAIN
     return max(glass + LEAST_STAIN, (3 * glass + tissue) // 4)
 
 

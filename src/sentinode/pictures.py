@@ -1,0 +1,280 @@
+"""Picture files, opened and decoded to 8-bit RGB as viewers show them, in one place for patches and slides."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import math
+import re
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from sentinode.errors import PictureError
+from sentinode.samples import (
+    CMYK,
+    EXPORT,
+    LAB,
+    MASK,
+    PALETTE,
+    REDUCED,
+    RGB,
+    WHITE,
+    YCBCR,
+    Pixels,
+    TiffSamples,
+    grey,
+    on_white,
+    orientation_of,
+    require_bright,
+    require_coloured,
+    rgb_of,
+    tags_of,
+    turned,
+)
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "GIF", "AVIF", "PPM")
+"""What Pillow may read. PostScript is not among them: Pillow would start Ghostscript for it, whatever its name."""
+
+MAX_PIXELS = 400_000_000
+"""Pixels that a picture without tiles may have, since it can only be decoded as a whole."""
+
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+COPY_AGAIN = "It was only partly copied, or is damaged otherwise. Copy it again."
+
+_OPENING = threading.Lock()
+
+# What tifffile finds odd in a file is either refused by name or does not matter; on the screen it only startles.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def read(source: Path | bytes) -> Pixels:
+    """uint8 (h, w, 3) RGB of a picture in any format that is read, upright, on white, as viewers show it.
+
+    Raises:
+        PictureError: it is grey, holds several pictures, or its samples leave open what they mean.
+        UnidentifiedImageError: it is no picture.
+        OSError, SyntaxError, ValueError: it is damaged.
+    """
+    if _head(source) in TIFF_HEADS:
+        return _read_tiff(source)
+    with open_picture(source) as picture:
+        return read_picture(picture)
+
+
+def open_picture(source: Path | bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Open a picture with Pillow, without decoding it.
+
+    Args:
+        source: a file, or its bytes.
+        formats: what it may be, by Pillow's names.
+
+    Raises:
+        PictureError: it has too many pixels.
+        UnidentifiedImageError: it is none of these formats.
+        OSError: the file cannot be read.
+    """
+    # Pillow's own limit is lower than ours, and one for the whole process.
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            picture = Image.open(file, formats=_known(tuple(formats)))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    if picture.width * picture.height > MAX_PIXELS:
+        picture.close()
+        raise PictureError(
+            f"the image has {picture.width * picture.height:,} pixels in one piece, too many to decode at once.",
+            hint="Save it as a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg",
+        )
+    return picture
+
+
+@functools.cache
+def _known(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """The formats that this Pillow has; older ones lack AVIF."""
+    Image.init()
+    return tuple(name for name in formats if name in Image.OPEN)
+
+
+def _head(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:4]
+    with source.open("rb") as file:
+        return file.read(4)
+
+
+def read_picture(picture: Image.Image) -> Pixels:
+    """uint8 (h, w, 3) RGB of a picture that Pillow has opened and that is no TIFF out of the ordinary.
+
+    Raises:
+        PictureError, OSError, SyntaxError, ValueError: as for :func:`read`.
+    """
+    # The first picture of a JPEG that holds several (MPO) is the one that it shows, by that format's standard.
+    if picture.format != "MPO":
+        _require_one(getattr(picture, "n_frames", 1))
+    if picture.mode not in (RGB, "RGBA", "RGBa", PALETTE, "PA", CMYK, YCBCR, LAB):
+        raise grey(f"its mode is {picture.mode}")
+    is_deep = isinstance(picture, ImageFile) and _is_deep(picture)
+    profile = picture.info.get("icc_profile")
+    picture = ImageOps.exif_transpose(picture)
+    if is_deep:
+        # Pillow has kept the upper byte of each sample.
+        require_bright(int(np.asarray(picture)[..., :3].max(initial=0)), limit=WHITE)
+    if picture.mode.startswith("P"):
+        require_coloured(np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3))
+    if picture.mode in ("RGBA", "RGBa", "PA") or "transparency" in picture.info:
+        return on_white(picture.convert("RGBA"))
+    return rgb_of(picture, profile)
+
+
+def _is_deep(picture: ImageFile) -> bool:
+    """Whether Pillow will keep the upper byte of 16 bits.
+
+    Raises:
+        PictureError: it will not keep what counts: of JPEG 2000 of more than 8 bits, or the fourth sample of a BMP.
+    """
+    layout = str([tile[3] for tile in picture.tile])
+    if picture.format == "BMP" and "BGRX" in layout:
+        raise PictureError("a BMP of 32 bits does not state whether its fourth sample is transparency.", hint=EXPORT)
+    if picture.format == "JPEG2000" and _jpeg_2000_bits(picture) > 8:
+        raise PictureError("it is JPEG 2000 of more than 8 bits a sample.", hint=EXPORT)
+    return ";16" in layout or (picture.format == "PPM" and "65535" in layout)
+
+
+def _jpeg_2000_bits(picture: ImageFile) -> int:
+    """Bits of the first component, by the codestream's SIZ marker (ITU-T T.800, A.5.1)."""
+    file = picture.fp
+    if file is None:
+        return 8
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    start = data.find(b"\xff\x4f\xff\x51")
+    return (data[start + 42] & 0x7F) + 1 if 0 <= start < len(data) - 42 else 8
+
+
+def _require_one(pictures: int) -> None:
+    if pictures > 1:
+        raise PictureError(
+            f"it holds {pictures} pictures, and cannot be taken for one.", hint="Save each as a file of its own."
+        )
+
+
+def _read_tiff(source: Path | bytes) -> Pixels:
+    """A TIFF through Pillow where it is of the ordinary kind, and through tifffile, as slides are read, where not."""
+    try:
+        with open_picture(source, ("TIFF",)) as picture:
+            if isinstance(picture, TiffImageFile) and _is_ordinary(picture):
+                return read_picture(picture)
+    # By one of these Pillow says that it does not know the samples of a page, or that the file is damaged.
+    except (UnidentifiedImageError, SyntaxError):
+        pass
+    require_chain(source)
+    try:
+        import tifffile
+    except ImportError as error:
+        raise PictureError(
+            "this TIFF is not of the ordinary kind, 8-bit RGB, and reading it needs tifffile, which is not installed.",
+            hint="Install it with: pip install 'sentinode[slides]'",
+        ) from error
+    try:
+        with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as tiff:
+            return _first_page(tiff)
+    except PictureError:
+        raise
+    # Its decoders fail in their own ways on a damaged file.
+    except Exception as error:
+        raise ValueError(str(error)) from error
+
+
+def _is_ordinary(picture: TiffImageFile) -> bool:
+    """Whether a TIFF is one page of 8-bit RGB, a pixel's samples side by side, and nothing more."""
+    tag = picture.tag_v2.get
+    described = str(tag(270, "")).startswith(("ImageJ=", "{"))
+    plain = (picture.mode, tag(258), tag(284, 1), tag(338)) == (RGB, (8, 8, 8), 1, None)
+    return plain and not described and picture.n_frames == 1 and tag(262) in (2, 6)
+
+
+def _first_page(tiff: TiffFile) -> Pixels:
+    """The first page of a TIFF whose other pages are smaller copies or masks of it."""
+    first, *others = [page.aspage() for page in tiff.pages]
+    further = sum(not page.subfiletype & (REDUCED | MASK) for page in others)
+    _require_one(further + planes_of(first, alone=not others))
+    meaning = TiffSamples.of(tags_of(first))
+    if first.imagewidth * first.imagelength > MAX_PIXELS:
+        raise PictureError("the image has too many pixels to decode at once.", hint=EXPORT)
+    samples = first.asarray()
+    if first.planarconfig == 2 and samples.ndim == 3:
+        samples = samples.transpose(1, 2, 0)
+    samples = samples.reshape(first.imagelength, first.imagewidth, -1)
+    meaning.require_known([samples])
+    return np.ascontiguousarray(turned(meaning.rgb(samples), orientation_of(tags_of(first))))
+
+
+def planes_of(page: TiffPage, *, alone: bool) -> int:
+    """How many planes a page stands for: where it is alone, ImageJ and tifffile may describe more than they list."""
+    counts = [max(1, int(page.imagedepth))]
+    if alone and page.description.startswith("ImageJ="):
+        counts += [int(count) for count in re.findall(r"^images=(\d+)", page.description, re.MULTILINE)]
+    shape = re.match(r'\{"shape": \[([\d, ]+)\]', page.description)
+    if alone and shape:
+        stated = math.prod(int(side) for side in shape[1].split(","))
+        counts.append(stated // (page.imagewidth * page.imagelength * page.samplesperpixel))
+    return max(counts)
+
+
+def require_chain(source: Path | bytes) -> None:
+    """Follow a TIFF's chain of pages to its end, before any library does.
+
+    Raises:
+        PictureError: the chain leads beyond the file's end, or back to a page that it has passed.
+    """
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        size, seen = file.seek(0, io.SEEK_END), set[int]()
+        for offset in _pages(file):
+            if offset >= size:
+                what = f"the file is damaged: it ends after {size:,} bytes, and a page of it lies at {offset:,}."
+                raise PictureError(what, hint=COPY_AGAIN)
+            if offset in seen:
+                raise PictureError("the file is damaged: its pages point in a circle.", hint=COPY_AGAIN)
+            seen.add(offset)
+
+
+def _pages(file: BinaryIO) -> Iterator[int]:
+    """Where the pages of a TIFF or BigTIFF begin; none for what is neither."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    if len(head) == 16 and head[:4] in TIFF_HEADS[:2]:
+        pointer, counter, entry, offset = order + "I", order + "H", 12, struct.unpack(order + "I", head[4:8])[0]
+    elif len(head) == 16 and head[:4] in TIFF_HEADS[2:]:
+        pointer, counter, entry, offset = order + "Q", order + "Q", 20, struct.unpack(order + "Q", head[8:])[0]
+    else:
+        return
+    while offset:
+        yield offset
+        file.seek(offset)
+        count = file.read(struct.calcsize(counter))
+        if len(count) < struct.calcsize(counter):
+            yield file.seek(0, io.SEEK_END)  # the page is cut off
+            return
+        file.seek(struct.unpack(counter, count)[0] * entry, io.SEEK_CUR)
+        following = file.read(struct.calcsize(pointer))
+        if len(following) < struct.calcsize(pointer):
+            yield file.seek(0, io.SEEK_END)
+            return
+        offset = struct.unpack(pointer, following)[0]
