@@ -23,8 +23,7 @@ from sentinode.model.classifier import build
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
-from sentinode.scoring import calibrated
-from sentinode.training import finishing, learner, loop, train
+from sentinode.training import learner, loop, train
 from sentinode.training.checkpoint import load_best
 
 SETTINGS = [
@@ -43,13 +42,6 @@ EXACT = ("training.precision=float32", "optimizer.name=sgd", "optimizer.lr=0.02"
 
 def recipe(*settings: str) -> Recipe:
     return load_recipe("quick", [*SETTINGS, *settings])
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> PatchData:
-    folder = tmp_path_factory.mktemp("few")
-    synthesise(folder, train=80, valid=32, test=32, slides=4, show=False)
-    return open_data(folder, show=False)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -251,44 +243,6 @@ def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Pa
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
 
 
-def test_an_offset_is_kept_in_the_head_and_makes_the_probabilities_right_on_average(tmp_path: Path) -> None:
-    data = unbalanced(tmp_path / "patches")
-    plain, moved = (
-        train(data, tmp_path / kind, recipe=recipe(f"operating_point.calibration={kind}"), show=False)
-        for kind in ("temperature", "platt")
-    )
-    valid = data["valid"]
-    images = torch.from_numpy(np.asarray(valid.images[:]))
-    assert valid.labels.mean() != data["train"].labels.mean()
-    with torch.inference_mode():
-        logits = [bundle.classifier()(images) for bundle in (plain, moved)]
-    before, after = ((each[:, 1] - each[:, 0]).numpy() for each in logits)
-    offset = (after - before)[0]
-    assert abs(offset) > 0.01
-    assert after - before == pytest.approx(np.full(len(valid), offset), abs=1e-4)
-    said = calibrated(after, moved.card.temperature)
-    assert said.mean() == pytest.approx(valid.labels.mean(), abs=0.01)
-    assert moved.card.prior == valid.labels.mean()
-
-
-def unbalanced(folder: Path) -> PatchData:
-    """Generated patches of whose valid split a quarter of the tumour labels are called normal."""
-    synthesise(folder, train=80, valid=32, test=2, slides=4, show=False)
-    with h5py.File(folder / "camelyonpatch_level_2_split_valid_y.h5", "r+") as file:
-        labels = file["y"][:]
-        labels[np.flatnonzero(labels)[::4]] = 0
-        file["y"][...] = labels
-    return open_data(folder, show=False)
-
-
-def test_a_network_of_ones_own_is_calibrated_by_a_temperature_alone_and_told_so(
-    data: PatchData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = train(data, tmp_path / "run", recipe=recipe("operating_point.calibration=platt"), module=Own)
-    assert "a temperature alone" in " ".join(capsys.readouterr().err.split())
-    assert bundle.card.prior == data["train"].labels.mean()
-
-
 class Own(torch.nn.Module):
     """The smallest network that learns something."""
 
@@ -301,21 +255,6 @@ class Own(torch.nn.Module):
         return logits
 
 
-def test_splits_that_were_drawn_are_kept_for_ever(tmp_path: Path) -> None:
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for name in ("normal", "tumour"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for i in range(20):
-            pixels = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
-    drawn = open_data(tmp_path / "data", seed=5, show=False)
-    bundle = train(drawn, tmp_path / "run", recipe=recipe("training.batch_size=8"), show=False)
-    again = open_data(tmp_path / "data", seed=99, assignment=bundle.assignment(), show=False)
-    assert again["test"].ids.tolist() == drawn["test"].ids.tolist()
-
-
 def test_a_loss_that_is_no_number_stops_the_run(
     data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,19 +263,6 @@ def test_a_loss_that_is_no_number_stops_the_run(
         train(data, tmp_path / "run", recipe=recipe(), show=False)
     assert "optimizer.lr" in (caught.value.hint or "")
     assert not (tmp_path / "run" / "bundle").exists()
-
-
-def test_a_full_disk_is_said_in_words_and_the_run_can_go_on(
-    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OutputError("the disk is full.", where=tmp_path)
-
-    monkeypatch.setattr(finishing, "save", full)
-    with pytest.raises(OutputError, match="disk is full"):
-        train(data, tmp_path / "run", recipe=recipe(), show=False)
-    monkeypatch.undo()
-    assert train(data, tmp_path / "run", recipe=recipe(), resume=True, show=False).path.is_dir()
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData) -> None:
@@ -419,19 +345,6 @@ def test_a_rule_that_is_half_right_is_refused_too(data: PatchData, tmp_path: Pat
     with pytest.raises(RecipeError):
         train(data, tmp_path / "run", recipe=recipe(f'operating_point.rule="{rule}"'), show=False)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_rule_that_saturated_probabilities_cannot_keep_costs_its_threshold_and_not_the_run(
-    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(finishing, "calibrated", lambda margins, _: np.ones(len(margins), np.float32))
-    settings = ('operating_point.rule="specificity@0.9"', "training.epochs=1", "training.head_epochs=0")
-    card = train(data, tmp_path / "run", recipe=recipe(*settings), show=False).card
-    assert card.thresholds.keys() == {"accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "half"}
-    assert all(0 <= threshold.value <= 1 for threshold in card.thresholds.values())
-    assert card.threshold_rule == "accuracy"
-    assert "no threshold by specificity@0.9" in caplog.text
-    assert "that of the rule accuracy" in caplog.text
 
 
 def test_a_teacher_without_a_moving_average_is_refused(data: PatchData, tmp_path: Path) -> None:
