@@ -26,7 +26,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from sentinode.scoring import FIGURES, measure
+from sentinode.scoring import METRICS, measure
 from sentinode.scoring.counts import Counted
 
 SHOWN = ("auc", "accuracy", "recall", "specificity", "f1", "average_precision", "nll", "ece")
@@ -60,7 +60,7 @@ def by_percentiles(sample: Sample, resamples: int, rng: np.random.Generator) -> 
     figures = []
     for _ in range(resamples):
         counted = np.bincount(rng.integers(slides, size=slides), minlength=slides) @ table
-        figures.append(patches.figures((counted[::2].copy(), counted[1::2].copy())))
+        figures.append(patches.metrics((counted[::2].copy(), counted[1::2].copy())))
     return np.array(figures)
 
 
@@ -72,7 +72,7 @@ def intervals(sample: Sample, resamples: int, rng: np.random.Generator) -> dict[
     expanded = 100 * float(norm.cdf(math.sqrt(slides / (slides - 1)) * student.ppf(0.025, slides - 1)))
     found = {}
     for name in SHOWN:
-        values = drawn[:, FIGURES.index(name)]
+        values = drawn[:, METRICS.index(name)]
         if name == "ece":
             values = np.maximum(values - np.median(values) + scores.ece.value, 0)
         values = values[np.isfinite(values)]

@@ -23,7 +23,7 @@ from sentinode.evaluation.stress import stress
 from sentinode.model import bundle as bundles
 from sentinode.patches import open_data
 from sentinode.recipes import load_recipe
-from sentinode.scoring import FIGURES
+from sentinode.scoring import METRICS
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 DOCS = Path(__file__).parents[1] / "docs"
@@ -71,7 +71,7 @@ def main() -> None:
         TEMPLATE.read_text("utf-8")
     )
     counts = {split: sum(counted.values()) for split, counted in card.data["counts"].items()}
-    page = template.render(card=card, counts=counts, size=size, figures=FIGURES, recipe=arguments.recipe, **scores)
+    page = template.render(card=card, counts=counts, size=size, figures=METRICS, recipe=arguments.recipe, **scores)
     (DOCS / "model-card.md").write_text(page, encoding="utf-8", newline="\n")
     print(DOCS / "model-card.md")
 

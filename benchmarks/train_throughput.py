@@ -18,7 +18,6 @@ import copy
 import json
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,43 +33,48 @@ from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import AugmentRecipe, Recipe, load_recipe
 from sentinode.training.checkpoint import Progress
+from sentinode.training.job import Job
 from sentinode.training.learner import Learner, Stage
-from sentinode.training.logbook import Logbook
+from sentinode.training.loop import train_epoch
 from sentinode.training.optimisation import make_optimizer
-from sentinode.training.run import Job, Run
+from sentinode.training.run import Run, begin
 
 BARE, PLAIN, SHIPPED = "bare loop", "augmentation and EMA off", "recipe as shipped"
 FLOORS = {PLAIN: 0.97, SHIPPED: 0.90}
 NO_AUGMENTATION = AugmentRecipe(symmetries=False, stain=0, brightness=0, contrast=0, saturation=0, hue=0)
 
 
-class TimedRun(Run):
+class TimedLearner(Learner):
+    """A learner that notes when each step begins."""
+
+    def __init__(self, run: Run, stage: Stage, now: Callable[[], float]) -> None:
+        super().__init__(run.fabric, run.recipe, stage, run.network, run.average, run.progress.parts, run.data.geometry)
+        self.now, self.begins = now, list[float]()
+
+    def train_step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        self.begins.append(self.now())
+        return super().train_step(images, labels, step)
+
+
+class TimedLoop:
     """The real training loop, a few steps at a time; valid and the bundle are left out."""
 
-    def __init__(self, fabric: Fabric, job: Job, data: PatchData) -> None:
-        super().__init__(fabric, job, data)
-        self.stopping, self.logbook = threading.Event(), Logbook(job.out, [])
-        self.now: Callable[[], float] = time.perf_counter
-        self.ends: list[float] = []
+    def __init__(self, run: Run, now: Callable[[], float]) -> None:
+        self.run, self.now = run, now
 
     def seconds(self, steps: int) -> float:
-        """Mean seconds a step, from the end of one to the end of the next."""
-        self.ends, self.progress = [], Progress(parts=self.recipe.training.accumulate)
-        self._run_stage(Stage(1, "timing", epochs=1, steps=steps + 1, head_only=False))
-        return (self.ends[-1] - self.ends[0]) / steps
-
-    def _record(self, stage: Stage, loss: Tensor, began: float, learner: Learner) -> None:
-        super()._record(stage, loss, began, learner)
-        self.ends.append(self.now())
-
-    def _close_epoch(self, epoch: int, learner: Learner) -> None:
-        """An epoch of a few steps has nothing to score."""
+        """Mean seconds a step, from the begin of one to the begin of the next."""
+        self.run.progress = Progress(parts=self.run.recipe.training.accumulate)
+        stage = Stage(1, "timing", epochs=1, steps=steps + 1, head_only=False)
+        learner = TimedLearner(self.run, stage, self.now)
+        train_epoch(self.run, learner, epoch=0)
+        return (learner.begins[-1] - learner.begins[0]) / steps
 
 
 class BareLoop:
     """Forward, backward and step on one batch in memory."""
 
-    def __init__(self, run: TimedRun) -> None:
+    def __init__(self, run: Run, now: Callable[[], float]) -> None:
         device, count = run.fabric.device, run.batch
         network = copy.deepcopy(run.network).train()
         images = torch.randint(256, (count, 96, 96, 3), dtype=torch.uint8, device=device)
@@ -78,7 +82,7 @@ class BareLoop:
         self.labels = torch.arange(count, device=device) % 2
         self.layers = torch.nn.Sequential(network.backbone, network.head)
         self.optimizer = make_optimizer(network, run.recipe.optimizer)
-        self.autocast, self.now = run.fabric.autocast, run.now
+        self.autocast, self.now = run.fabric.autocast, now
 
     def seconds(self, steps: int) -> float:
         """Mean seconds a step."""
@@ -113,13 +117,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = _open(arguments.data, Path(folder), shipped.training.batch_size * (arguments.steps + 1))
         runs = {
-            PLAIN: _timed_run(plain, data, Path(folder, "plain")),
-            SHIPPED: _timed_run(shipped, data, Path(folder, "shipped")),
+            PLAIN: _begin(plain, data, Path(folder, "plain")),
+            SHIPPED: _begin(shipped, data, Path(folder, "shipped")),
         }
-        if arguments.cpu_time:
-            for run in runs.values():
-                run.now = time.process_time
-        rounds = _take_turns({**runs, BARE: BareLoop(runs[PLAIN])}, arguments.rounds, arguments.steps)
+        now = time.process_time if arguments.cpu_time else time.perf_counter
+        arms = {name: TimedLoop(run, now) for name, run in runs.items()} | {BARE: BareLoop(runs[PLAIN], now)}
+        rounds = _take_turns(arms, arguments.rounds, arguments.steps)
     _report(rounds, runs[PLAIN], arguments.json)
 
 
@@ -145,16 +148,14 @@ def _open(data: Path | None, folder: Path, count: int) -> PatchData:
     return open_data(folder / "patches", cache=folder / "cache", show=False)
 
 
-def _timed_run(recipe: Recipe, data: PatchData, out: Path) -> TimedRun:
+def _begin(recipe: Recipe, data: PatchData, out: Path) -> Run:
     device = choose_device()
     bfloat16 = choose_precision(recipe.training.precision, device) == torch.bfloat16
     fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
-    out.mkdir()
-    job = Job(recipe, data.path, None, out, module=None, resume=False, show=False)
-    return TimedRun(fabric, job, data)
+    return begin(fabric, Job(recipe, out, data.path, data.stated, show=False), data)
 
 
-def _take_turns(arms: Mapping[str, TimedRun | BareLoop], rounds: int, steps: int) -> list[dict[str, float]]:
+def _take_turns(arms: Mapping[str, TimedLoop | BareLoop], rounds: int, steps: int) -> list[dict[str, float]]:
     """Seconds a step of each arm in each round; a first round warms up and is dropped."""
     names, measured = list(arms), []
     for number in range(rounds + 1):
@@ -163,7 +164,7 @@ def _take_turns(arms: Mapping[str, TimedRun | BareLoop], rounds: int, steps: int
     return measured[1:]
 
 
-def _report(rounds: list[dict[str, float]], run: TimedRun, as_json: bool) -> None:
+def _report(rounds: list[dict[str, float]], run: Run, as_json: bool) -> None:
     device, precision = describe(run.fabric.device), run.fabric._precision.precision
     bare = run.batch / statistics.median(taken[BARE] for taken in rounds)
     found: dict[str, Any] = {

@@ -260,10 +260,10 @@ def test_a_network_without_a_feature_map_is_refused_in_words(tmp_path: Path) -> 
         Explainer(bundle, device="cpu")
 
 
-def test_the_picture_shows_patch_and_evidence_side_by_side() -> None:
+def test_the_picture_shows_patch_and_evidence_side_by_side(bundle: Bundle) -> None:
     pixels = np.full((96, 96, 3), 200, np.uint8)
     evidence = Evidence(0.8, "tumour", np.eye(3, dtype=np.float32))
-    picture = np.asarray(Image.open(io.BytesIO(draw(Patch("in/patch.png", pixels), evidence, 0.5))))
+    picture = np.asarray(Image.open(io.BytesIO(draw(Patch("in/patch.png", pixels), evidence, bundle.card))))
     height, width = picture.shape[:2]
     assert width > 1.5 * height
     # The centre square is drawn into both halves, the colours of the evidence into the right one alone.

@@ -19,16 +19,18 @@ from torch.nn import functional
 
 from sentinode.atomic import whole_file
 from sentinode.errors import BundleError, DataError, RecipeError, SentinodeError
-from sentinode.model.bundle import Bundle
+from sentinode.geometry import PCAM, PatchGeometry
+from sentinode.model.bundle import Bundle, Card, images_as
 from sentinode.model.classifier import Classifier, Head
+from sentinode.model.engines.torch_engine import check_size
 from sentinode.model.hardware import choose_device
 from sentinode.names import drawable, families, folder_name, printable, shortened
-from sentinode.patches import LABEL_REGION, PATCH_SIZE
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import bar, console
 from sentinode.scoring import calibrated
 
-TARGETS = ("called", "tumour", "normal")
+CALLED = "called"
+"""The target that stands for the class that each patch was given."""
 
 EXACT, FIRST_ORDER = "exact contributions", "gradient x activation"
 """How evidence was found: the contributions themselves where the head is linear, else their first-order estimate."""
@@ -45,17 +47,19 @@ class Evidence:
     """What a model saw in one patch.
 
     Attributes:
-        probability: P(tumour).
-        target: the class that the evidence is for, ``tumour`` or ``normal``.
+        probability: of the positive class.
+        target: the class that the evidence is for, by its name.
         contributions: float64 (h, w), what each cell adds to the target's logit minus that of the other class; below 0
             where it speaks against the target.
         method: ``EXACT``, where the contributions and the head's bias add up to that margin, or ``FIRST_ORDER``.
+        size: side of the patch in pixels.
     """
 
     probability: float
     target: str
     contributions: NDArray[np.float64]
     method: str = FIRST_ORDER
+    size: int = PCAM.size
 
     @property
     def cells(self) -> NDArray[np.float32]:
@@ -69,9 +73,9 @@ class Evidence:
 
     @property
     def pixels(self) -> NDArray[np.float32]:
-        """The cells interpolated to pixels: float32 (96, 96)."""
+        """The cells interpolated to pixels: float32 (size, size)."""
         cells = torch.from_numpy(self.cells)[None, None]
-        grown = functional.interpolate(cells, (PATCH_SIZE, PATCH_SIZE), mode="bilinear", align_corners=False)
+        grown = functional.interpolate(cells, (self.size, self.size), mode="bilinear", align_corners=False)
         pixels: NDArray[np.float32] = grown[0, 0].numpy()
         return pixels
 
@@ -117,6 +121,7 @@ class Explainer:
     def __init__(self, bundle: Bundle, *, device: str = "auto") -> None:
         self.device = choose_device(device)
         self.network = bundle.classifier().to(self.device)
+        self.card, self.geometry = bundle.card, bundle.card.geometry
         self.temperature, self.threshold = bundle.card.temperature, bundle.card.threshold
         self.path = bundle.path
         # A class derived from ours may have another forward: it is looked into like any other network.
@@ -126,7 +131,7 @@ class Explainer:
         self._layer = self._last_feature_map() if self._ours is None else None
 
     def evidence(self, images: NDArray[np.uint8], target: str = "called") -> list[Evidence]:
-        """Look at uint8 (B, 96, 96, 3).
+        """Look at uint8 (B, S, S, 3).
 
         Args:
             images: RGB patches.
@@ -136,20 +141,23 @@ class Explainer:
         Raises:
             RecipeError: no such target.
             BundleError: no gradient leads from the feature map to the logits.
+            DataError: the patches are not of the bundle's size.
         """
-        _check_target(target)
+        _check_target(target, self.card)
+        check_size(images, self.geometry)
         features, margins = self._look(torch.from_numpy(np.array(images)).to(self.device))
         contributions = self._contributions(features, margins).numpy()
         probabilities = calibrated(margins.detach().float().cpu().numpy(), self.temperature)
         found = []
         for probability, cells in zip(probabilities.tolist(), contributions, strict=True):
-            name = self._name(probability, target)
-            found.append(Evidence(probability, name, cells if name == "tumour" else -cells, self.method))
+            name = self.card.called(probability) if target == CALLED else target
+            towards = cells if name == self.card.positive_class else -cells
+            found.append(Evidence(probability, name, towards, self.method, self.geometry.size))
         return found
 
     @torch.enable_grad()
     def _look(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature map (B, C, h, w), and the margins (B,) of tumour over normal that follow from it."""
+        """The feature map (B, C, h, w), and the margins (B,) of the positive class that follow from it."""
         if self._ours is not None:
             with torch.no_grad():
                 features = self._ours.features(batch)
@@ -186,11 +194,6 @@ class Explainer:
             ) from error
         return (features.detach().cpu().double() * gradient.cpu().double()).sum(1)
 
-    def _name(self, probability: float, target: str) -> str:
-        if target != "called":
-            return target
-        return "tumour" if probability >= self.threshold else "normal"
-
     def _last_feature_map(self) -> nn.Module:
         """The last layer of a network of one's own that answers with a map of several cells."""
         found: list[nn.Module] = []
@@ -204,7 +207,7 @@ class Explainer:
         hooks = [module.register_forward_hook(remember) for module in self.network.modules()]
         try:
             with torch.inference_mode():
-                blank = torch.zeros(1, PATCH_SIZE, PATCH_SIZE, 3, dtype=torch.uint8, device=self.device)
+                blank = torch.zeros(1, *self.geometry.shape, dtype=torch.uint8, device=self.device)
                 self.network(blank)
         finally:
             for hook in hooks:
@@ -218,9 +221,10 @@ class Explainer:
         return found[-1]
 
 
-def _check_target(target: str) -> None:
-    if target not in TARGETS:
-        raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(TARGETS)}.")
+def _check_target(target: str, card: Card) -> None:
+    targets = (CALLED, *reversed(card.class_names))
+    if target not in targets:
+        raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(targets)}.")
 
 
 def explain(
@@ -239,24 +243,24 @@ def explain(
         bundle: the model.
         paths: images, folders, HDF5 or Parquet files; see :func:`sentinode.patches.unlabelled.read_patches`.
         out: the folder for the pictures; each is named after its image.
-        target: ``called``, ``tumour`` or ``normal``: the class whose evidence is wanted.
-        mpp: microns per pixel of the images, for others than 96 x 96 at the bundle's resolution.
+        target: ``called``, or the name of one of the bundle's classes: the class whose evidence is wanted.
+        mpp: microns per pixel of the images, for others than patches of the bundle's size and resolution.
         device: where to compute.
         show: whether to show progress on standard error.
 
     Raises:
         RecipeError: no such target.
-        BundleError: the network has no feature map.
+        BundleError: the network has no feature map, or ``mpp`` is given and the bundle's own is unknown.
         DataError: no image could be explained; nothing is written.
         OutputError: the folder cannot be written.
     """
-    _check_target(target)
+    _check_target(target, bundle.card)
     explainer = Explainer(bundle, device=device)
     pictures: list[Path] = []
     failures: list[tuple[str, str]] = []
     taken: set[str] = set()
     with bar("Explaining", unit="images", show=show) as shown:
-        for patch in read_patches(paths, mpp=mpp, bundle_mpp=bundle.card.mpp):
+        for patch in read_patches(paths, geometry=images_as(bundle, mpp), mpp=mpp):
             drawn = _explained(explainer, patch, target)
             if isinstance(drawn, str):
                 failures.append((patch.id, drawn))
@@ -281,7 +285,7 @@ def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
         return patch.pixels.what
     try:
         (evidence,) = explainer.evidence(patch.pixels[None], target)
-        return draw(patch, evidence, explainer.threshold)
+        return draw(patch, evidence, explainer.card)
     except SentinodeError:
         raise
     # A fault of ours on one image must not cost the others.
@@ -289,31 +293,36 @@ def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
         return f"a fault of Sentinode's: {type(error).__name__}: {error}"
 
 
-def draw(patch: Patch, evidence: Evidence, threshold: float) -> bytes:
-    """A PNG: the patch, and the evidence over it, each with the centre square that the label speaks of."""
+def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:
+    """A PNG: the patch, and the evidence over it, each with the centre square that the label covers, if it does."""
     figure = Figure(figsize=(7.2, 3.9), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes in (left, right):
         axes.imshow(patch.pixels, interpolation="nearest")
-        corner = (PATCH_SIZE - LABEL_REGION) / 2 - 0.5
-        square = Rectangle((corner, corner), LABEL_REGION, LABEL_REGION, fill=False, ec="white", lw=1.6)
-        square.set_path_effects([Stroke(linewidth=3, foreground="black"), Normal()])
-        axes.add_patch(square)
+        if not card.geometry.whole:
+            axes.add_patch(_label_square(card.geometry))
         axes.set_axis_off()
     over = right.imshow(evidence.pixels, cmap=COLOURS, vmin=0, vmax=1, alpha=0.15 + 0.4 * evidence.pixels)
     rows, columns = evidence.cells.shape
-    left.set_title("patch; the square is what the label speaks of", fontsize=8)
+    left.set_title("patch" if card.geometry.whole else "patch; the label covers the square", fontsize=8)
     right.set_title(f"evidence for {evidence.target}, {rows} x {columns} cells:\n{evidence.method}", fontsize=8)
     bar_of_colours = figure.colorbar(ScalarMappable(over.norm, over.cmap), ax=right, shrink=0.8, pad=0.02)
     bar_of_colours.set_label("share of the strongest cell", fontsize=8)
     bar_of_colours.ax.tick_params(labelsize=7)
-    called = "tumour" if evidence.probability >= threshold else "normal"
-    said = f"P(tumour) {evidence.probability:.3f}, threshold {threshold:.3f}: called {called}"
+    probability, called = evidence.probability, card.called(evidence.probability)
+    line = f"P({card.positive_class}) {probability:.3f}, threshold {card.threshold:.3f}: called {called}"
     name = drawable(shortened(PurePath(patch.id).name, NAME_WIDTH))
-    figure.suptitle(f"{name}\n{said}", fontsize=10, family=list(families()))
+    figure.suptitle(f"{name}\n{drawable(line)}", fontsize=10, family=list(families()))
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def _label_square(geometry: PatchGeometry) -> Rectangle:
+    corner, side = geometry.margin - 0.5, geometry.label_region
+    square = Rectangle((corner, corner), side, side, fill=False, ec="white", lw=1.6)
+    square.set_path_effects([Stroke(linewidth=3, foreground="black"), Normal()])
+    return square
 
 
 def _free_path(folder: Path, name: str, taken: set[str]) -> Path:

@@ -1,4 +1,4 @@
-"""P(tumour) for patches without labels: images, folders, HDF5 and Parquet in, a table out."""
+"""The probability of the positive class of patches without labels: images, folders, HDF5 and Parquet to a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from sentinode.atomic import whole_file
 from sentinode.errors import DataError, OutputError, nearest
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, images_as
 from sentinode.model.engines import Engine, open_engine
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import Bar, bar, console
@@ -41,14 +41,15 @@ class Prediction:
 
     Attributes:
         id: the path as given, or what the patch is called in its file; see :class:`sentinode.patches.unlabelled.Patch`.
-        probability: P(tumour), calibrated; None where the patch could not be read.
-        tumour: whether the probability reaches the bundle's threshold; None likewise.
+        probability: of the positive class, calibrated; None where the patch could not be read.
+        positive: whether the probability reaches the bundle's threshold; None likewise. In files its name is that of
+            the positive class, such as ``tumour``.
         error: why there is no probability, else None.
     """
 
     id: str
     probability: float | None
-    tumour: bool | None
+    positive: bool | None
     error: str | None = None
 
 
@@ -90,7 +91,7 @@ def predict(
             returned.
         format: ``csv``, ``kaggle`` (``id,label``, the label being the probability), ``parquet`` or
             ``jsonl``; by default what the file's ending says, else ``csv``.
-        mpp: microns per pixel of the images, for others than 96 x 96 at the bundle's resolution.
+        mpp: microns per pixel of the images, for others than patches of the bundle's size and resolution.
         tta: average the logits over the eight symmetries of the square.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -100,20 +101,22 @@ def predict(
         DataError: not one patch could be read; nothing is written.
         OutputError: the file cannot be written, the format is unknown, or two patches of a Kaggle table have one id.
         DeviceError: no such device or precision.
+        BundleError: ``mpp`` is given, and the bundle's own is unknown.
     """
     chosen = _format(out, format)
+    geometry, name = images_as(bundle, mpp), column_of(bundle.card.positive_class)
     engine = open_engine(bundle, device=device, precision=precision, tta=tta)
-    patches = read_patches(paths, mpp=mpp, bundle_mpp=bundle.card.mpp)
+    patches = read_patches(paths, geometry=geometry, mpp=mpp)
     with bar("Predicting", show=show) as shown:
-        tally = _Tally(_predictions(engine, patches, bundle.card.threshold), shown, show)
+        tally = _Tally(_predictions(engine, patches, bundle.card.threshold), shown, show, geometry.size)
         if out is None:
             rows = tuple(tally)
             return Predicted(tally.done, tuple(tally.failures), rows=rows)
         if isinstance(out, str | Path):
             with whole_file(Path(out)) as staged:
-                _WRITERS[chosen](tally, staged)
+                _WRITERS[chosen](tally, staged, name)
             return Predicted(tally.done, tuple(tally.failures), out=Path(out))
-        _TEXTS[chosen](tally, out)
+        _TEXTS[chosen](tally, out, name)
         return Predicted(tally.done, tuple(tally.failures))
 
 
@@ -174,8 +177,8 @@ def _predictions(engine: Engine, patches: Iterator[Patch], threshold: float) -> 
 class _Tally:
     """Counts predictions as they pass, tells of failures, and refuses to end with nothing done."""
 
-    def __init__(self, predictions: Iterator[Prediction], shown: Bar, tell: bool) -> None:
-        self._predictions, self._shown, self._tell = predictions, shown, tell
+    def __init__(self, predictions: Iterator[Prediction], shown: Bar, tell: bool, size: int) -> None:
+        self._predictions, self._shown, self._tell, self._size = predictions, shown, tell, size
         self.done = 0
         self.failures: list[Prediction] = []
 
@@ -194,7 +197,7 @@ class _Tally:
                 if first
                 else "there is nothing to predict.",
                 where=first.id if first else None,
-                hint="Give images of 96 x 96 pixels, folders of them, HDF5 or Parquet files.",
+                hint=f"Give images of {self._size} x {self._size} pixels, folders of them, HDF5 or Parquet files.",
             )
 
     def _note(self, failed: Prediction) -> None:
@@ -225,16 +228,30 @@ def _format(out: str | Path | TextIO | None, format: str | None) -> str:
     return chosen
 
 
-def _write_csv(rows: Iterable[Prediction], stream: TextIO) -> None:
+def column_of(positive_class: str) -> str:
+    """The column that says whether a patch was called positive: the name of the class, unless another column has it."""
+    return f"is {positive_class}" if positive_class in ("id", "probability", "error") else positive_class
+
+
+def _row(prediction: Prediction, name: str) -> dict[str, str | float | bool | None]:
+    return {
+        "id": prediction.id,
+        "probability": prediction.probability,
+        name: prediction.positive,
+        "error": prediction.error,
+    }
+
+
+def _write_csv(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(("id", "probability", "tumour", "error"))
+    table.writerow(("id", "probability", name, "error"))
     for row in rows:
         probability = "" if row.probability is None else f"{row.probability:.7g}"
-        tumour = "" if row.tumour is None else str(row.tumour).lower()
-        table.writerow((row.id, probability, tumour, row.error or ""))
+        positive = "" if row.positive is None else str(row.positive).lower()
+        table.writerow((row.id, probability, positive, row.error or ""))
 
 
-def _write_kaggle(rows: Iterable[Prediction], stream: TextIO) -> None:
+def _write_kaggle(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
     """Kaggle's two columns: failures have no row here."""
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(("id", "label"))
@@ -242,35 +259,35 @@ def _write_kaggle(rows: Iterable[Prediction], stream: TextIO) -> None:
     for row in rows:
         if row.probability is None:
             continue
-        name = short_name(row.id)
-        if name in written:
+        id = short_name(row.id)
+        if id in written:
             raise OutputError(
-                f"the id '{name}' stands for two patches, {written[name]} and {row.id}.",
+                f"the id '{id}' stands for two patches, {written[id]} and {row.id}.",
                 hint="A submission has one row for each id. Predict them apart, or in another format.",
             )
-        written[name] = row.id
-        table.writerow((name, f"{row.probability:.7g}"))
+        written[id] = row.id
+        table.writerow((id, f"{row.probability:.7g}"))
 
 
-def _write_jsonl(rows: Iterable[Prediction], stream: TextIO) -> None:
+def _write_jsonl(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
     for row in rows:
-        stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+        stream.write(json.dumps(_row(row, name), ensure_ascii=False) + "\n")
 
 
-def _write_parquet(rows: Iterable[Prediction], path: Path) -> None:
-    fields = {"id": pa.string(), "probability": pa.float32(), "tumour": pa.bool_(), "error": pa.string()}
+def _write_parquet(rows: Iterable[Prediction], path: Path, name: str) -> None:
+    fields = {"id": pa.string(), "probability": pa.float32(), name: pa.bool_(), "error": pa.string()}
     schema, waiting = pa.schema(list(fields.items())), iter(rows)
     with pq.ParquetWriter(path, schema) as file:
         while group := list(islice(waiting, 10_000)):
-            file.write_table(pa.Table.from_pylist([asdict(row) for row in group], schema=schema))
+            file.write_table(pa.Table.from_pylist([_row(row, name) for row in group], schema=schema))
 
 
 def _as_file(
-    write: Callable[[Iterable[Prediction], TextIO], None],
-) -> Callable[[Iterable[Prediction], Path], None]:
-    def to_path(rows: Iterable[Prediction], path: Path) -> None:
+    write: Callable[[Iterable[Prediction], TextIO, str], None],
+) -> Callable[[Iterable[Prediction], Path, str], None]:
+    def to_path(rows: Iterable[Prediction], path: Path, name: str) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
-            write(rows, stream)
+            write(rows, stream, name)
 
     return to_path
 

@@ -205,5 +205,4 @@ def test_the_defaults_are_those_of_the_modules():
     assert default(froc, "box") == scoring.BOX_UM
     assert default(froc, "mask_mpp") == pytest.approx(scoring.MASK_MPP)
     assert default(extract, "per_slide") == extraction.PER_SLIDE
-    assert default(extract, "spacing") == extraction.SPACING
     assert default(extract, "hard_share") == extraction.HARD_SHARE

@@ -18,7 +18,7 @@ from sentinode.errors import BundleError, DataError, OutputError
 from sentinode.evaluation import Evaluation, evaluate, measurement
 from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
-from sentinode.scoring import FIGURES
+from sentinode.scoring import METRICS
 
 WRITTEN = {"metrics.json", "predictions.parquet", "pr.svg", "reliability.svg", "report.html", "roc.svg"}
 
@@ -49,7 +49,7 @@ def test_metrics_json_has_every_figure_three_times_with_its_interval(evaluation:
     written = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert written == evaluation.as_dict()
     for table in (written, written["at_half"], written["uncalibrated"]):
-        for name in FIGURES:
+        for name in METRICS:
             assert set(table[name]) == {"value", "low", "high"}
             assert table[name]["low"] <= table[name]["value"] <= table[name]["high"]
         assert set(table["confusion"]) == {"tp", "fp", "tn", "fn"}

@@ -14,7 +14,7 @@ from sentinode.scoring import measure
 def metrics(labels: list[int], **more: Any) -> dict[str, Any]:
     said = np.linspace(0.1, 0.9, len(labels))
     scores = measure(labels, said, 0.5, resamples=20).as_dict()
-    return {**scores, "split": "test", "data": {"toy": False}, **more}
+    return {**scores, "split": "test", "data": {"toy": False}, "class_names": ["normal", "tumour"], **more}
 
 
 def test_the_verdict_is_one_plain_sentence_with_both_intervals() -> None:

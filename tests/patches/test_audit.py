@@ -34,7 +34,7 @@ def planted(disk, change=lambda images, slides: None):
 def test_clean_data_has_no_findings(disk):
     found = planted(disk)
     assert found.findings() == []
-    assert [(s.split, s.patches, s.tumour, s.slides) for s in found.splits] == [(s, 16, 8, 4) for s in SPLITS]
+    assert [(s.split, s.patches, s.positive, s.slides) for s in found.splits] == [(s, 16, 8, 4) for s in SPLITS]
     assert found.copies == []
 
 

@@ -183,7 +183,7 @@ def test_other_labels_than_0_and_1_are_refused_with_their_row(disk):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (np.zeros((6, 64, 64, 3), np.uint8), r"uint8 \(6, 64, 64, 3\)"),
+        (np.zeros((6, 64, 96, 3), np.uint8), r"uint8 \(6, 64, 96, 3\)"),
         (np.zeros((6, 96, 96), np.uint8), r"uint8 \(6, 96, 96\)"),
         (np.zeros((6, 96, 96, 3), np.float32), r"float32 \(6, 96, 96, 3\)"),
     ],

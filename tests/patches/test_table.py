@@ -67,3 +67,13 @@ def test_what_could_lose_or_shift_a_cell_is_refused_by_name(tmp_path, content, s
 def test_a_table_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path / "absent.csv", ("id",))
+
+
+def test_a_carriage_return_within_a_line_is_a_space(tmp_path):
+    (tmp_path / "joined.csv").write_bytes(b"id,slide,class\na,s1\r,x\nb,s2\r,y\n")
+    assert read_table(tmp_path / "joined.csv", ("id",), ("slide",)) == [("a", "s1"), ("b", "s2")]
+
+
+def test_lines_may_end_as_on_old_macs(tmp_path):
+    (tmp_path / "mac.csv").write_bytes(b"id,slide\ra,s1\rb,s2\r")
+    assert read_table(tmp_path / "mac.csv", ("id",), ("slide",)) == [("a", "s1"), ("b", "s2")]

@@ -72,7 +72,7 @@ def test_a_written_recipe_reads_back_as_itself(lr: float, epochs: int, hidden: l
         ("training.epochs=two", "'training.epochs' = 'two'", "Passes over the training patches"),
         ("training.epochs=2.5", "'training.epochs' = 2.5", "Passes over"),
         ("training.epochs=0", "greater than or equal to 1", "Passes over"),
-        ("augment.shift=17", "less than or equal to 16", "a label could turn wrong"),
+        ("augment.shift=-1", "greater than or equal to 0", "half of what the label covers"),
         ("augment.symmetries=1", "'augment.symmetries' = 1", "symmetries of the square"),
         ("model.pooling=mean", "'model.pooling' = 'mean'", "feature map"),
         ("model.hidden=[0]", "'model.hidden.0' = 0", "hidden layers"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from sentinode.errors import DataError
-from sentinode.scoring import FIGURES, auc, measure, pr_curve, roc_curve
+from sentinode.scoring import METRICS, auc, measure, pr_curve, roc_curve
 
 
 def patches(n: int = 400, seed: int = 0, signal: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_intervals() -> None:
     assert first.auc != other.auc
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_every_interval_holds_its_value(name: str) -> None:
     figure = getattr(measure(*patches(300), 0.5, resamples=300), name)
     assert figure.low <= figure.value <= figure.high
@@ -130,7 +130,7 @@ def test_without_a_tumour_patch_a_figure_is_undefined_and_says_why(name: str) ->
 def test_what_goes_into_json_is_json() -> None:
     text = json.dumps(measure([1, 1], [0.2, 0.3], 0.5, resamples=5).as_dict(), allow_nan=False)
     figures = json.loads(text)
-    assert set(FIGURES) < set(figures)
+    assert set(METRICS) < set(figures)
     assert figures["confusion"] == {"tp": 0, "fp": 0, "tn": 0, "fn": 2}
 
 

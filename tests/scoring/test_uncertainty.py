@@ -11,9 +11,9 @@ import pytest
 from scipy.special import expit
 
 from sentinode.errors import DataError
-from sentinode.scoring import FIGURES, measure
+from sentinode.scoring import METRICS, measure
 
-UNBIASED = tuple(name for name in FIGURES if name != "ece")
+UNBIASED = tuple(name for name in METRICS if name != "ece")
 """All but the ECE, whose value is too high by chance on so few patches."""
 
 
@@ -39,7 +39,7 @@ def test_with_ten_slides_95_percent_intervals_hold_the_truth_in_more_than_90_per
     assert min(held.values()) >= 0.9 * 200, held
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_by_slide_every_interval_holds_its_value_and_stays_within_its_range(name: str) -> None:
     for slides in (2, 3, 12):
         labels, said, slide = of_slides(slides, slides)
@@ -53,7 +53,7 @@ def test_other_names_for_the_slides_and_another_order_give_the_same_intervals() 
     names = np.array([f"slide {7 - number}" for number in range(8)])
     first = measure(labels, said, 0.5, groups=slide)
     again = measure(labels[order], said[order], 0.5, groups=names[slide[order]], seed=5)
-    for name in FIGURES:
+    for name in METRICS:
         one, other = getattr(first, name), getattr(again, name)
         assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
 
@@ -168,7 +168,7 @@ def test_by_patch_resamples_without_a_class_are_counted() -> None:
 def test_by_patch_a_figure_that_no_resample_has_says_so() -> None:
     for seed in range(10):
         scores = measure([0, 1], [0.2, 0.8], 0.5, resamples=1, seed=seed)
-        assert list(scores.no_interval) == [name for name in FIGURES if math.isnan(getattr(scores, name).low)]
+        assert list(scores.no_interval) == [name for name in METRICS if math.isnan(getattr(scores, name).low)]
         json.dumps(scores.as_dict(), allow_nan=False)
         if scores.no_interval:
             assert scores.no_interval["auc"] == "no resample has one (one class only)"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import Architecture, Card, Threshold
 
 
@@ -38,12 +39,15 @@ class StandInEngine:
     name: str = "stand-in cpu float32"
     batch: int = 16
     pause: float = 0.0
+    geometry: PatchGeometry = PCAM
     sizes: list[int] = field(default_factory=list)
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         time.sleep(self.pause)
         self.sizes.append(len(images))
-        return (4 - images[:, 32:64, 32:64].mean((1, 2, 3)) / 32).astype(np.float32)
+        third = images.shape[1] // 3
+        centre = slice(third, 2 * third)
+        return (4 - images[:, centre, centre].mean((1, 2, 3)) / 32).astype(np.float32)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return 1 / (1 + np.exp(-self.margins(images) / 1.5))

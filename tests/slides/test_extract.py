@@ -13,6 +13,7 @@ from made_maps import asap, square
 from slide_files import write_tiff
 
 from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
+from sentinode.geometry import PCAM
 from sentinode.patches import open_data
 from sentinode.patches.official import EXTRACTED
 from sentinode.slides.extract import candidates, evenly, extract, label_squares
@@ -147,7 +148,7 @@ def test_whole_slides_are_dealt_where_no_splits_are_given(annotated, tmp_path):
 class Greenness:
     """An engine that takes the brightest green for tumour."""
 
-    name, batch = "greenness", 64
+    name, batch, geometry = "greenness", 64, PCAM
 
     def margins(self, images):
         return images[..., 1].mean((1, 2))

@@ -14,12 +14,12 @@ from sentinode.training.optimisation import moving_average
 STAGE = Stage(1, "all layers", epochs=4, steps=40, head_only=False)
 
 
-def a_learner(teacher: float) -> Learner:
+def a_learner(teacher: float, parts: int = 2) -> Learner:
     recipe = load_recipe("quick", [f"training.teacher={teacher}", "training.ema=0.9"])
     network = build("test_resnet")[0]
     average = moving_average(network, 0.9)
     network.load_state_dict(build("test_resnet")[0].state_dict())  # so that the two answer otherwise
-    return Learner(Fabric(accelerator="cpu"), recipe, STAGE, network, average, parts=2)
+    return Learner(Fabric(accelerator="cpu"), recipe, STAGE, network, average, parts)
 
 
 def test_without_a_teacher_the_targets_are_the_labels() -> None:
@@ -45,3 +45,30 @@ def test_teaching_changes_nothing_in_the_moving_average() -> None:
     before = {key: value.clone() for key, value in learner.average.state_dict().items()}
     learner._targets(torch.randint(256, (4, 96, 96, 3), dtype=torch.uint8), torch.tensor([0, 1, 1, 0]), step=20)
     assert all(torch.equal(value, before[key]) for key, value in learner.average.state_dict().items())
+
+
+def test_a_step_that_ran_out_of_memory_draws_what_it_would_have_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = torch.randint(256, (8, 96, 96, 3), dtype=torch.uint8), torch.arange(8) % 2
+    given = images.clone()
+    in_halves = a_learner(0.4)
+    in_quarters = a_learner(0.4, parts=4)
+    in_quarters.network.load_state_dict(in_halves.network.state_dict())
+    in_quarters.average.load_state_dict(in_halves.average.state_dict())
+    compute = Learner._gradients
+
+    def small_memory(self: Learner, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        loss = compute(self, images, targets)  # memory runs out after some gradients are there
+        if self.parts < 4:
+            raise torch.OutOfMemoryError("out of memory")
+        return loss
+
+    monkeypatch.setattr(Learner, "_gradients", small_memory)
+    for learner in (in_halves, in_quarters):
+        learner.set_mode()
+    # The statistics of batch norms move at each attempt, and the weights' gradients do not depend on them.
+    losses = [learner.train_step(images, labels, step=20) for learner in (in_halves, in_quarters)]
+    assert in_halves.parts == 4
+    assert losses[0] == losses[1]
+    assert torch.equal(images, given)
+    for ours, theirs in zip(in_halves.network.parameters(), in_quarters.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

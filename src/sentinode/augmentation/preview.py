@@ -15,13 +15,15 @@ from torch import Tensor
 from sentinode.atomic import whole_file
 from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DataError
-from sentinode.patches import CLASS_NAMES, LABEL_REGION, PATCH_SIZE, PatchSet
+from sentinode.geometry import PatchGeometry
+from sentinode.patches import PatchSet
 
 TOGETHER = 3
 """How often the whole augmentation is drawn."""
 
 _TITLES = {
     "symmetries": "symmetries",
+    "crop": "crop\nup to {crop:.0%} of the side",
     "shift": "shift\n\N{PLUS-MINUS SIGN}{shift} pixels",
     "scale": "zoom\n\N{PLUS-MINUS SIGN}{scale:.0%}",
     "blur": "blur, \N{GREEK SMALL LETTER SIGMA} to {blur_sigma:g}\n{blur:.0%} of patches",
@@ -36,6 +38,7 @@ _TITLES = {
 }
 _ONLY_SOME = ("blur", "jpeg")  # these are probabilities; alone, they are shown on every patch
 _MARGIN, _GAP, _HEAD, _ZOOM, _DPI = 18, 6, 44, 2, 100  # the first three in pixels of the patches
+_SMALL = 128  # the largest patches in pixels that are enlarged
 
 
 def singles(augment: Augment) -> dict[str, Augment]:
@@ -53,7 +56,7 @@ def preview(patches: PatchSet, augment: Augment, out: Path, *, count: int = 6, s
     """Draw patches as they are, then under each transform alone, then under all of them.
 
     Args:
-        patches: where the patches are taken from, half of them tumour if there are enough.
+        patches: where the patches are taken from, half of them of the positive class if there are enough.
         augment: what is shown: only the transforms that it switches on.
         out: an image file; its ending names the format, such as ``.png``.
         count: number of patches, a row each.
@@ -76,18 +79,18 @@ def preview(patches: PatchSet, augment: Augment, out: Path, *, count: int = 6, s
         columns[_TITLES[name].format(**asdict(augment))] = _augmented(single, images, generator)
     for number in range(TOGETHER):
         columns[f"all together\n{number + 1}"] = _augmented(augment, images, generator)
-    figure = _draw(columns, [CLASS_NAMES[label] for label in patches.labels[rows]])
+    figure = _draw(columns, [patches.class_names[label] for label in patches.labels[rows]], patches.geometry)
     with whole_file(Path(out)) as staged:
         figure.savefig(staged, dpi=_DPI)
     return Path(out)
 
 
 def _choose(labels: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers, tumour first, half of each class as far as there are enough."""
+    """Row numbers, the positive class first, half of each class as far as there are enough."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    tumour, normal = (shuffled[labels[shuffled] == label] for label in (1, 0))
-    many = max(min(len(tumour), (count + 1) // 2), count - len(normal))
-    return np.concatenate((tumour[:many], normal[: count - many]))
+    positive, negative = (shuffled[labels[shuffled] == label] for label in (1, 0))
+    many = max(min(len(positive), (count + 1) // 2), count - len(negative))
+    return np.concatenate((positive[:many], negative[: count - many]))
 
 
 def _augmented(augment: Augment, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,26 +98,29 @@ def _augmented(augment: Augment, images: Tensor, generator: torch.Generator) -> 
     return mixed
 
 
-def _draw(columns: dict[str, Tensor], names: list[str]) -> Figure:
-    """All patches on one canvas, each pixel as four, with titles above and classes beside them."""
-    step = PATCH_SIZE + _GAP
+def _draw(columns: dict[str, Tensor], names: list[str], geometry: PatchGeometry) -> Figure:
+    """All patches on one canvas, small ones enlarged, with titles above and classes beside them."""
+    size, region = geometry.size, geometry.label_region
+    step = size + _GAP
     height, width = (_HEAD + len(names) * step, _MARGIN + len(columns) * step)
     canvas = np.full((height, width, 3), 255, np.uint8)
-    figure = Figure(figsize=(width * _ZOOM / _DPI, height * _ZOOM / _DPI))
+    zoom = _ZOOM if size <= _SMALL else 1
+    figure = Figure(figsize=(width * zoom / _DPI, height * zoom / _DPI))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     for column, (title, images) in enumerate(columns.items()):
         left = _MARGIN + column * step
         for row, image in enumerate(images.numpy()):
             top = _HEAD + row * step
-            canvas[top : top + PATCH_SIZE, left : left + PATCH_SIZE] = image
-        middle = left + PATCH_SIZE / 2
+            canvas[top : top + size, left : left + size] = image
+        middle = left + size / 2
         axes.text(middle, _HEAD - 7, title, ha="center", va="bottom", fontsize=15, linespacing=1.3)
-    inset = (PATCH_SIZE - LABEL_REGION) / 2 - 0.5  # a pixel is drawn around its number
+    inset = geometry.margin - 0.5  # a pixel is drawn around its number
     for row, name in enumerate(names):
-        middle = _HEAD + row * step + PATCH_SIZE / 2
+        middle = _HEAD + row * step + size / 2
         axes.text(_MARGIN / 2, middle, name, ha="center", va="center", rotation=90, fontsize=15)
-        corner = (_MARGIN + inset, middle - LABEL_REGION / 2 - 0.5)
-        axes.add_patch(Rectangle(corner, LABEL_REGION, LABEL_REGION, fill=False, color="yellow", linewidth=2))
+        if not geometry.whole:
+            corner = (_MARGIN + inset, middle - region / 2 - 0.5)
+            axes.add_patch(Rectangle(corner, region, region, fill=False, color="yellow", linewidth=2))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     return figure

@@ -19,12 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sentinode.errors import RecipeError, nearest
+from sentinode.geometry import PCAM, PatchGeometry
 
 SYMMETRIES = 8
 """The quarter turns of the square, and the same after a mirror."""
-
-MAX_SHIFT = 16
-"""Pixels: half the side of the centre square that the label speaks of. Beyond, the label may be wrong."""
 
 STAIN_SPACES = ("hed", "macenko")
 
@@ -65,7 +63,7 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
     centres, and the target still speaks of the centre.
 
     Args:
-        images: uint8 (B, 96, 96, 3).
+        images: uint8 (B, S, S, 3).
         targets: float (B, C), the probability of each class.
         alpha: of Beta(alpha, alpha), from which the shares are drawn; small values blend little. The larger
             share is the patch's own.
@@ -88,8 +86,10 @@ class Augment:
 
     Attributes:
         symmetries: draw one of the eight symmetries of the square.
-        shift: move by up to this many whole pixels each way, at most half the side of the square that the
-            label speaks of: 16.
+        crop: cut out a square at a random place and enlarge it to the patch; its side is 1 - crop to 1 of the patch's,
+            uniform. Only where the label covers the whole patch.
+        shift: move by up to this many whole pixels each way, at most half the side of the square that the label covers
+            (16 in PatchCamelyon).
         scale: zoom about the centre by a factor between 1 / (1 + scale) and 1 + scale, log-uniform.
         blur: probability of a Gaussian blur.
         blur_sigma: its largest standard deviation, in pixels; drawn uniformly from 0.
@@ -106,6 +106,7 @@ class Augment:
         jpeg: probability of JPEG compression (baseline, 4:2:0).
         jpeg_quality: its lowest and highest quality, 1 to 100.
         mixup: alpha of :func:`mixup`, which :meth:`mix` applies because it needs the targets.
+        geometry: of the patches.
     """
 
     symmetries: bool = False
@@ -123,13 +124,22 @@ class Augment:
     jpeg: float = 0.0
     jpeg_quality: tuple[int, int] = (50, 95)
     mixup: float = 0.0
+    crop: float = 0.0
+    geometry: PatchGeometry = PCAM
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shift <= MAX_SHIFT:
+        region, most = self.geometry.label_region, self.geometry.max_shift
+        if not 0 <= self.shift <= most:
             raise RecipeError(
-                f"a shift of {self.shift} pixels is outside 0 to {MAX_SHIFT}.",
+                f"a shift of {self.shift} pixels is outside 0 to {most}.",
                 where="augment.shift",
-                hint=f"The label speaks of the centre 32 x 32: beyond {MAX_SHIFT} pixels it may be wrong.",
+                hint=f"The label covers the centre {region} x {region}: beyond {most} pixels it may be wrong.",
+            )
+        if self.crop and not self.geometry.whole:
+            raise RecipeError(
+                f"a crop could leave out some of the centre {region} x {region} pixels, which the label covers.",
+                where="augment.crop",
+                hint="Set augment.crop to 0: crops are for patches whose label covers the whole patch.",
             )
         if self.stain_space not in STAIN_SPACES:
             close = nearest(self.stain_space, list(STAIN_SPACES)) or STAIN_SPACES[0]
@@ -143,17 +153,18 @@ class Augment:
         """Augment a batch.
 
         Args:
-            images: uint8 (B, 96, 96, 3) RGB, on any device. They are not written to.
+            images: uint8 (B, S, S, 3) RGB, on any device. They are not written to.
             generator: on the CPU, so that the same state draws the same parameters on any device.
 
         Returns:
-            uint8 (B, 96, 96, 3) on the same device; ``images`` itself where every transform is off.
+            uint8 (B, S, S, 3) on the same device; ``images`` itself where every transform is off.
 
         Raises:
             ValueError: ``images`` is something else than a batch of RGB bytes.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"expected uint8 (B, 96, 96, 3), got {images.dtype} {tuple(images.shape)}")
+        square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
+        if images.dtype != torch.uint8 or not square:
+            raise ValueError(f"expected uint8 (B, S, S, 3), got {images.dtype} {tuple(images.shape)}")
         # Mixed precision would round colours to 8 bits between the steps.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             if self.symmetries or self.shift:
@@ -175,6 +186,7 @@ class Augment:
         """What is switched on: float planes (B, 3, H, W) in, the same out; they may be changed in place."""
         colour = self.brightness > 0 or self.contrast > 0 or self.saturation > 0 or self.hue > 0
         switched = (
+            (self.crop > 0, self._crop),
             (self.scale > 0, self._zoom),
             (self.blur > 0 and self.blur_sigma > 0, self._blur),
             (self.stain > 0, self._stain),
@@ -197,6 +209,12 @@ class Augment:
                 taken = taken.gather(axis, source.view(shape).expand_as(taken).to(images.device))
         taken += size * size * torch.arange(count, device=images.device).view(-1, 1, 1)
         return images.reshape(-1, 3).index_select(0, taken.flatten()).view(images.shape)
+
+    def _crop(self, planes: Tensor, generator: torch.Generator) -> Tensor:
+        side = 1 - torch.rand(len(planes), generator=generator).mul_(self.crop)
+        places = torch.rand((2, len(planes)), generator=generator)
+        rows, columns = (_crop_matrix(side.to(planes.device), at.to(planes.device), planes.shape[-1]) for at in places)
+        return rows[:, None] @ planes @ columns.mT[:, None]
 
     def _zoom(self, planes: Tensor, generator: torch.Generator) -> Tensor:
         zoom = _uniform(len(planes), math.log1p(self.scale), generator).exp_().to(planes.device)
@@ -234,7 +252,8 @@ class Augment:
 
     def _noise(self, planes: Tensor, generator: torch.Generator) -> Tensor:
         sigma = torch.rand(len(planes), generator=generator).mul_(self.noise).to(planes.device)
-        tape, length = _noise_tape(planes.device), planes[0].numel()
+        length = planes[0].numel()
+        tape = _noise_tape(planes.device, max(TAPE, 4 * length))
         start = torch.randint(len(tape) - length, (len(planes),), generator=generator).to(planes.device)
         noise = tape.unfold(0, length, 1).index_select(0, start).view_as(planes)
         return planes.addcmul_(noise, sigma.view(-1, 1, 1, 1))
@@ -281,6 +300,18 @@ def _zoom_matrix(zoom: Tensor, size: int) -> Tensor:
     weights[..., 1:] += (1 - (source + pixels[1:]).abs_().mul_(steepness)).clamp_(min=0)
     weights[..., :-1] += (1 - (source - 2 * last + pixels[:-1]).abs_().mul_(steepness)).clamp_(min=0)
     return weights / weights.sum(-1, keepdim=True)
+
+
+def _crop_matrix(side: Tensor, place: Tensor, size: int) -> Tensor:
+    """(B, N, N) that enlarges a run of N pixels' ``side`` (B,), a share of them, to N pixels, linearly.
+
+    ``place`` (B,) says where it lies: 0 begins at the first pixel, 1 ends at the last.
+    """
+    pixels = torch.arange(size, device=side.device)
+    start = place * (1 - side) * size
+    source = (start[:, None] + (pixels + 0.5) * side[:, None] - 0.5).clamp(0, size - 1)
+    weights: Tensor = (1 - (source[:, :, None] - pixels).abs()).clamp_(min=0)
+    return weights
 
 
 def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
@@ -351,10 +382,13 @@ def _macenko_vectors(density: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(found[:, None, None], vectors, usual), found.float()
 
 
+TAPE = 2**20
+
+
 @cache
-def _noise_tape(device: torch.device) -> Tensor:
-    """2^20 normal deviates. A stretch from a random start costs a tenth of drawing them anew."""
-    return torch.randn(2**20, generator=torch.Generator().manual_seed(0)).to(device)
+def _noise_tape(device: torch.device, count: int) -> Tensor:
+    """``count`` normal deviates. A stretch from a random start costs a tenth of drawing them anew."""
+    return torch.randn(count, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 # ITU-T T.81, tables K.1 and K.2.
@@ -376,12 +410,16 @@ def jpeg(planes: Tensor, quality: Tensor) -> Tensor:
     cosine transform. It is within about a grey level, on average, of what libjpeg writes and reads.
 
     Args:
-        planes: float (B, 3, H, W), whole numbers 0 to 255; H = W, a multiple of 16.
+        planes: float (B, 3, H, W), whole numbers 0 to 255; H = W. Where they are no multiple of 16, the last row and
+            column are repeated up to one, as encoders do.
         quality: (B,) 1 to 100, on libjpeg's scale.
 
     Returns:
         float (B, 3, H, W), whole numbers 0 to 255.
     """
+    side = planes.shape[-1]
+    if lacking := -side % 16:
+        planes = functional.pad(planes, (0, lacking, 0, lacking), mode="replicate")
     to_ycbcr = torch.tensor(_YCBCR, device=planes.device)
     colours = _colour_transform(planes, to_ycbcr.expand(len(planes), 3, 3), _level(planes)).round_()
     luminance = _quantised(colours[:, :1], quality, _LUMINANCE_STEPS)
@@ -390,7 +428,7 @@ def jpeg(planes: Tensor, quality: Tensor) -> Tensor:
     doubled = functional.interpolate(chrominance, scale_factor=2, mode="bilinear", align_corners=False)
     colours = torch.cat((luminance, doubled), 1)
     to_rgb = _inverse(to_ycbcr).expand(len(planes), 3, 3)
-    return _colour_transform(colours, to_rgb, -to_rgb @ _level(planes)).round_().clamp_(0, 255)
+    return _colour_transform(colours, to_rgb, -to_rgb @ _level(planes)).round_().clamp_(0, 255)[..., :side, :side]
 
 
 def _level(planes: Tensor) -> Tensor:

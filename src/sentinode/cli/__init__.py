@@ -17,6 +17,7 @@ import typer
 from sentinode._version import __version__
 from sentinode.cli import data
 from sentinode.cli import train as training
+from sentinode.cli.bundle import bundle
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
@@ -38,6 +39,7 @@ for panel, command in (
     (PATCHES, training.recipe),
     (PATCHES, predict),
     (PATCHES, explain),
+    (PATCHES, bundle),
     (EVALUATION, evaluate),
     (EVALUATION, stress),
     (EVALUATION, froc),

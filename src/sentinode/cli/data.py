@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
+
 app = typer.Typer(help="Download, check, generate and preview patches.", no_args_is_help=True)
 
 
@@ -35,6 +37,9 @@ def download(
 @app.command()
 def audit(
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
     """Check patches for leakage, copies, exchanged splits, and black, blank and corrupt patches.
@@ -46,7 +51,7 @@ def audit(
     from sentinode.patches.audit import audit as look_through
     from sentinode.patches.audit import render
 
-    found = look_through(data)
+    found = look_through(data, mpp=mpp, label_region=label_region, positive=names(positive))
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:

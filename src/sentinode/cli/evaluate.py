@@ -12,6 +12,7 @@ import typer
 
 from sentinode.cli.choices import Precision, Split, TableFormat
 from sentinode.cli.model import open_model
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.errors import EXIT_PARTIAL
 from sentinode.progress import console
 
@@ -52,6 +53,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Intervals are then by slide."),
     ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     tta: Tta = False,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "float32",
@@ -76,6 +80,9 @@ def evaluate(
         out,
         rule=rule,
         slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
         tta=tta,
         device=device,
         precision=precision,
@@ -105,7 +112,7 @@ def predict(
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
-    """Predict P(tumour) of patches without labels: one row each, with the reason where there is none.
+    """Predict the probability of tumour for patches without labels: one row each, with the reason where there is none.
 
     The exit code is 3 if some patches cannot be read. The others are predicted.
 
@@ -137,7 +144,7 @@ def explain(
         "explained"
     ),
     target: Annotated[
-        str, typer.Option(help="Evidence for which class: called (what each patch was called), tumour, normal.")
+        str, typer.Option(help="Evidence for which class: called (what each patch was called), or a class by its name.")
     ] = "called",
     mpp: Mpp = None,
     device: Device = "auto",
@@ -167,6 +174,12 @@ def stress(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
     split: Annotated[Split, typer.Option(help="Split to score; all, where the data has no splits.")] = "valid",
     count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
+    slides: Annotated[
+        Path | None, typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide).")
+    ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the bootstrap.")] = 0,
@@ -181,7 +194,20 @@ def stress(
     from sentinode.evaluation.stress import stress as run
     from sentinode.model.bundle import load
 
-    run(load(bundle), data, split, out, count=count, device=device, precision=precision, seed=seed)
+    run(
+        load(bundle),
+        data,
+        split,
+        out,
+        count=count,
+        slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
     typer.echo((out / "stress.json").read_text("utf-8") if as_json else out / "stress.png", nl=not as_json)
 
 
@@ -190,7 +216,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from sentinode.scoring import FIGURES
+    from sentinode.scoring import METRICS
 
     split, scores, raw = evaluation.about["split"], evaluation.scores, evaluation.uncalibrated
     valid = card.metrics.get("valid", {})
@@ -204,7 +230,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
     table.add_column("metric")
     for head in (f"valid ({split})", "95 % interval", "at 0.5"):
         table.add_column(head, justify="right")
-    for name in FIGURES:
+    for name in METRICS:
         here, half, known = getattr(scores, name), getattr(evaluation.at_half, name), valid.get(name, {})
         table.add_row(
             name,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sentinode.cli.choices import NamedSplit
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 
 
 def preview(
@@ -21,6 +22,9 @@ def preview(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as augment.jpeg=0.3."),
     ] = None,
     split: Annotated[NamedSplit, typer.Option(help="Split to draw patches from.")] = "train",
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     count: Annotated[int, typer.Option(min=1, max=64, help="Number of patches, one row each.")] = 6,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the augmentation.")] = 0,
 ) -> None:
@@ -33,5 +37,6 @@ def preview(
     from sentinode.patches import open_data
     from sentinode.recipes import load_recipe
 
-    augment = Augment(**load_recipe(recipe, settings or ()).augment.model_dump())
-    typer.echo(draw(open_data(data)[split], augment, out, count=count, seed=seed))
+    patches = open_data(data, mpp=mpp, label_region=label_region, positive=names(positive))[split]
+    augment = Augment(**load_recipe(recipe, settings or ()).augment.model_dump(), geometry=patches.geometry)
+    typer.echo(draw(patches, augment, out, count=count, seed=seed))

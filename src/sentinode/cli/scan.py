@@ -39,8 +39,13 @@ def scan(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results of the batch.")],
     stride: Annotated[
-        int, typer.Option(min=1, help="Pixels between predictions at the bundle's resolution; 96 for a quick look.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pixels between predictions at the bundle's resolution: 32 for PCam's patches, half a patch where "
+            "labels cover all of it; larger for a quick look.",
+        ),
+    ] = None,
     prior: Annotated[float, typer.Option(help="Share of windows of tissue that are expected to show tumour.")] = 0.05,
     mpp: Annotated[
         float | None, typer.Option(help="Microns per pixel of the slides. Overrides what they state.")

@@ -21,8 +21,9 @@ from sentinode.progress import console
 
 if TYPE_CHECKING:
     from sentinode.evaluation.froc import Froc
+    from sentinode.geometry import PatchGeometry
     from sentinode.model.engines import Engine
-    from sentinode.scoring import Figure as Estimate
+    from sentinode.scoring import Estimate
     from sentinode.slides.reading.annotations import ReadingOptions
 
 Scale = Annotated[
@@ -216,7 +217,21 @@ def extract(
     annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="Folder for the patches.")],
     per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
-    spacing: Annotated[int, typer.Option(min=1, help="Pixels between the centres of a slide's patches.")] = 96,
+    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a patch; 96 by default.")] = None,
+    patch_mpp: Annotated[
+        float | None, typer.Option(metavar="UM", help="Microns per pixel of the patches; 0.972 by default.")
+    ] = None,
+    label_region: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side of the centre square whose tumour makes the label; by default 32 of 96, else the whole patch.",
+        ),
+    ] = None,
+    spacing: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels between the centres of a slide's patches; by default the side of a patch."),
+    ] = None,
     splits: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Default: 80/10/10 at random.")
     ] = None,
@@ -246,6 +261,7 @@ def extract(
         annotations,
         out,
         per_slide=per_slide,
+        geometry=_geometry(size, patch_mpp, label_region),
         spacing=spacing,
         splits=None if splits is None else _splits(splits),
         absent_is_normal=absent_is_normal,
@@ -273,6 +289,15 @@ def _reading(
     if excluded:
         given["excluded_classes"] = excluded
     return given
+
+
+def _geometry(size: int | None, mpp: float | None, label_region: int | None) -> PatchGeometry:
+    """The geometry of patches to cut: PatchCamelyon's, but for what is given."""
+    from sentinode.geometry import PCAM, PatchGeometry
+
+    size = PCAM.size if size is None else size
+    usual = PCAM.label_region if size == PCAM.size else size
+    return PatchGeometry(size, PCAM.mpp if mpp is None else mpp, usual if label_region is None else label_region)
 
 
 def _engine(bundle: Path, device: str) -> Engine:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.model.bundle import Bundle
 
 Settings = Annotated[
     list[str] | None,
@@ -31,6 +35,9 @@ def train(
         Path | None,
         typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Prevents leakage."),
     ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices that train together (DDP).")] = 1,
@@ -40,15 +47,18 @@ def train(
 
     Example: sentinode train pcam --out runs/first --recipe resnet50 --set training.epochs=2
     """
-    from sentinode.api import train as run
+    import sentinode
 
-    bundle = run(
+    bundle = sentinode.train(
         data,
         out,
         recipe=recipe,
         weights=weights,
         settings=settings or (),
         slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
         resume=resume,
         device=device,
         devices=devices,
@@ -56,18 +66,23 @@ def train(
     if as_json:
         typer.echo(bundle.card.model_dump_json(indent=2))
         return
-    valid = bundle.card.metrics["valid"]
+    console.print(_summary(bundle, data, out), markup=False)
+    typer.echo(bundle.path)
+
+
+def _summary(bundle: Bundle, data: Path, out: Path) -> str:
+    """What training reached, and the command that comes next."""
+    card = bundle.card
+    valid = card.metrics["valid"]
     auc = valid["auc"]
     interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
-    toy = " A toy: it was trained on generated patches." if bundle.card.toy else ""
-    threshold = f"{bundle.card.threshold:.3f} by {bundle.card.threshold_rule}"
+    toy = " A toy: it was trained on generated patches." if card.toy else ""
     lines = [
-        f"Valid AUC {auc['value']:.4f} ({interval}), threshold {threshold}.{toy}",
+        f"Valid AUC {auc['value']:.4f} ({interval}), threshold {card.threshold:.3f} by {card.threshold_rule}.{toy}",
         *(f"Note: {note}" for note in valid["notes"]),
         f"Next: sentinode evaluate {bundle.path} {data} --split test --out {out / 'test'}",
     ]
-    console.print("\n".join(lines), markup=False)
-    typer.echo(bundle.path)
+    return "\n".join(lines)
 
 
 def recipe(
@@ -84,8 +99,8 @@ def recipe(
     from sentinode.recipes import load_recipe, recipe_names
 
     if name is None:
-        names = recipe_names()
-        typer.echo(json.dumps(names) if as_json else "\n".join(names))
+        shipped = recipe_names()
+        typer.echo(json.dumps(shipped) if as_json else "\n".join(shipped))
         return
     chosen = load_recipe(name, settings or ())
     typer.echo(chosen.model_dump_json(indent=2) if as_json else chosen.to_toml(), nl=as_json)

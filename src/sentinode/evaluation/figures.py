@@ -160,7 +160,7 @@ def roc_figure(curve: Curve, scores: Scores, half: Scores) -> str:
 
 
 def pr_figure(curve: Curve, scores: Scores, half: Scores) -> str:
-    """The precision-recall curve with its two operating points; the dashed line is the share of tumour."""
+    """The precision-recall curve with its two operating points; the dashed line is the share of the positive class."""
     chart = Chart("Precision-recall curve", "recall (sensitivity)", "precision")
     share = (scores.confusion["tp"] + scores.confusion["fn"]) / scores.n
     chart.line([0, 1], [share, share], "dash")
@@ -171,16 +171,18 @@ def pr_figure(curve: Curve, scores: Scores, half: Scores) -> str:
         _operating_point(chart, scores.recall.value, scores.precision.value, scores, "f-normal halo")
         chart.legend("f-normal", f"threshold {scores.threshold:.3f} (ring: 0.5)")
     else:
-        chart.legend("f-soft", "undefined: no tumour patch")
+        chart.legend("f-soft", f"undefined: {scores.undefined.get('average_precision', 'one class only')}")
     return chart.svg()
 
 
-def reliability_figure(after: Reliability, before: Reliability, scores: Scores, raw: Scores) -> str:
+def reliability_figure(
+    after: Reliability, before: Reliability, scores: Scores, raw: Scores, positive: str = "tumour"
+) -> str:
     """What was said against what was true, after temperature scaling and before.
 
     The band is where 95 % of the bins of a perfectly calibrated model would lie (binomial, as a normal).
     """
-    chart = Chart("Reliability diagram", "P(tumour) as said", "share of tumour as found")
+    chart = Chart("Reliability diagram", f"P({positive}) as said", f"share of {positive} as found")
     grid = np.linspace(0, 1, 101)
     spread = 1.96 * np.sqrt(grid * (1 - grid) / np.median(after.count))
     chart.area(grid, np.maximum(grid - spread, 0), np.minimum(grid + spread, 1), "band")
@@ -199,21 +201,25 @@ def reliability_figure(after: Reliability, before: Reliability, scores: Scores, 
     return chart.svg()
 
 
-def histogram_figure(labels: NDArray[np.uint8], probabilities: NDArray[np.float32], threshold: float) -> str:
+def histogram_figure(
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    threshold: float,
+    class_names: Sequence[str] = ("normal", "tumour"),
+) -> str:
     """How many patches of each class got which probability."""
     edges = np.linspace(0, 1, 26)
-    counts = {
-        name: np.histogram(probabilities[labels == label], edges)[0] for label, name in enumerate(("normal", "tumour"))
-    }
+    colours = ("normal", "tumour")
+    counts = {colour: np.histogram(probabilities[labels == label], edges)[0] for label, colour in enumerate(colours)}
     most = max(int(count.max()) for count in counts.values())
-    chart = Chart("Probabilities by class", "P(tumour)", "patches", up=(0, 1.08 * max(most, 1)))
-    for name, count in counts.items():
+    chart = Chart("Probabilities by class", f"P({class_names[1]})", "patches", up=(0, 1.08 * max(most, 1)))
+    for colour, count in counts.items():
         heights = np.repeat(count, 2)
         sides = np.repeat(edges, 2)[1:-1]
-        chart.area(sides, np.zeros_like(heights), heights, f"area f-{name}")
+        chart.area(sides, np.zeros_like(heights), heights, f"area f-{colour}")
     chart.upright(threshold)
-    for name, count in counts.items():
-        chart.legend(f"f-{name}", f"{name}, {count.sum():,}")
+    for (colour, count), name in zip(counts.items(), class_names, strict=True):
+        chart.legend(f"f-{colour}", f"{name}, {count.sum():,}")
     chart.legend("f-soft", f"threshold {threshold:.3f}")
     return chart.svg("top")
 

@@ -37,8 +37,7 @@ from scipy.special import expit, logit
 from sentinode.atomic import whole_file, write_text
 from sentinode.errors import SlideError
 from sentinode.progress import track
-from sentinode.scoring import Figure as Estimate
-from sentinode.scoring import auc, cluster_interval
+from sentinode.scoring import Estimate, auc, cluster_interval
 from sentinode.scoring.intervals import FEW, joined
 from sentinode.slides.reading.annotations import (
     Annotations,

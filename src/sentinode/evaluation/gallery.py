@@ -27,7 +27,7 @@ class Mistake:
 
     Attributes:
         id: of the patch.
-        probability: P(tumour).
+        probability: of the positive class.
         picture: the patch as a PNG data URI.
         evidence: what speaks for the class that it was called, a transparent PNG data URI to lay over the
             picture; None where the network has no feature map.
@@ -44,8 +44,8 @@ class Gallery:
     """The most confident errors, the worst first.
 
     Attributes:
-        false_alarms: normal patches that were called tumour.
-        misses: tumour patches that were called normal.
+        false_alarms: patches of the negative class that were called positive.
+        misses: patches of the positive class that were called negative.
         cells: height and width of the feature map, or None.
         method: how the evidence was found; see :class:`sentinode.explanation.Evidence`.
         excuse: why there is no evidence, where there is none.
@@ -71,8 +71,8 @@ def gallery(
     Args:
         bundle: the model.
         patches: what it was tried on.
-        probabilities: float32 (N,), P(tumour) of each.
-        threshold: P(tumour) from which a patch is called tumour.
+        probabilities: float32 (N,), of the positive class.
+        threshold: the probability from which a patch is called positive.
         device: where to compute the evidence.
     """
     said = probabilities.astype(np.float64)
@@ -102,7 +102,7 @@ def _evidence(bundle: Bundle, pixels: NDArray[np.uint8], device: str) -> tuple[S
 
 
 def _veil(evidence: Evidence) -> NDArray[np.uint8]:
-    """The evidence in colour, uint8 (96, 96, 4): the stronger, the less transparent."""
+    """The evidence in colour, uint8 (S, S, 4): the stronger, the less transparent."""
     shares = evidence.pixels
     colours = matplotlib.colormaps[COLOURS](shares)
     colours[..., 3] = 0.15 + 0.4 * shares

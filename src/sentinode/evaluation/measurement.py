@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from sentinode.evaluation.report import NAMES, Report, render
 from sentinode.model.bundle import Bundle, Threshold, versions
 from sentinode.model.engines import Engine, open_engine
 from sentinode.patches import ALL, PatchData, PatchSet, open_data
+from sentinode.patches.description import require_expected
 from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console
 from sentinode.scoring import Scores, calibrated, measure, pr_curve, reliability, roc_curve
@@ -39,7 +40,7 @@ class Evaluation:
         at_half: at the threshold 0.5, on calibrated probabilities.
         uncalibrated: before temperature scaling, at the same operating point.
         labels: uint8 (N,).
-        probabilities: float32 (N,), P(tumour), calibrated.
+        probabilities: float32 (N,), of the positive class, calibrated.
         ids: str (N,).
         about: what was evaluated on what, with what: the rest of ``metrics.json``.
         warnings: what to bear in mind when reading the figures, as sentences.
@@ -80,6 +81,9 @@ def evaluate(
     *,
     rule: str | None = None,
     slide_map: Path | None = None,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
     tta: bool = False,
     device: str = "auto",
     precision: str = "float32",
@@ -98,6 +102,9 @@ def evaluate(
         rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
         slide_map: a CSV that names the slide of each patch of the split, for intervals by slide, where ``data`` is a
             path.
+        mpp: microns per pixel of the patches, where ``data`` is a path that does not record them.
+        label_region: side in pixels of the centre square that labels cover, likewise.
+        positive: names of the class folders of label 1, where they differ from those that the bundle was trained on.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -106,14 +113,16 @@ def evaluate(
         show: whether to show progress and warnings on standard error.
 
     Raises:
-        DataError: the data or the split cannot be read, or the slide map does not name all its patches.
+        DataError: the data or the split cannot be read, the slide map does not name all its patches, or the patches or
+            their classes are others than the bundle was trained on.
         BundleError: the bundle stores no threshold by this rule.
         OutputError: the folder cannot be written.
         DeviceError: no such device or precision.
     """
     threshold = _threshold(bundle, rule)
-    if not isinstance(data, PatchData):
-        data = open_data(data, slide_map=slide_map, assignment=bundle.assignment(), whole=split == ALL, show=show)
+    data = open_for(
+        bundle, data, split, slide_map=slide_map, mpp=mpp, label_region=label_region, positive=positive, show=show
+    )
     patches = data[split]
     engine = open_engine(bundle, device=device, precision=precision, tta=tta)
     folder = make_folder(Path(out))
@@ -123,6 +132,7 @@ def evaluate(
     probabilities = calibrated(margins, temperature)
     raw = calibrated(margins, 1.0)
     bootstrap: dict[str, Any] = {"groups": patches.slides, "resamples": resamples, "seed": seed}
+    bootstrap["class_names"] = patches.class_names
     scores = measure(patches.labels, probabilities, threshold.value, **bootstrap)
     fingerprint = patches.fingerprint()
     warnings = _warnings(bundle, patches, fingerprint, scores)
@@ -136,7 +146,7 @@ def evaluate(
         ids=patches.ids,
         about={
             "split": split,
-            "command": _command(bundle, data, split, folder, rule, slide_map, tta, seed),
+            "command": _command(bundle, data, split, folder, rule, tta, seed),
             "bundle": {"name": bundle.card.name, "path": str(bundle.path), "fingerprint": bundle.fingerprint},
             "data": {
                 "path": str(data.path),
@@ -145,7 +155,9 @@ def evaluate(
                 "fingerprint": fingerprint,
                 "toy": patches.toy,
                 "slides": scores.slides,
+                "geometry": asdict(patches.geometry),
             },
+            "class_names": list(patches.class_names),
             "threshold_rule": threshold.rule,
             "temperature": temperature,
             "tta": tta,
@@ -163,6 +175,41 @@ def evaluate(
             console.print(warning, markup=False)
     _write(evaluation, bundle, patches, raw, device)
     return evaluation
+
+
+def open_for(
+    bundle: Bundle,
+    data: str | Path | PatchData,
+    split: str,
+    *,
+    slide_map: Path | None = None,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
+    show: bool = True,
+) -> PatchData:
+    """Open labelled patches as a bundle takes them; patches that were opened already are checked.
+
+    Raises:
+        DataError: they cannot be read, or are others than the bundle was trained on.
+    """
+    expected = bundle.card.expected
+    if isinstance(data, PatchData):
+        require_expected(
+            expected, data.geometry, data.class_names, named=data.kind == "folder", stated=data.stated, where=data.path
+        )
+        return data
+    return open_data(
+        data,
+        slide_map=slide_map,
+        assignment=bundle.assignment(),
+        whole=split == ALL,
+        mpp=mpp,
+        label_region=label_region,
+        positive=positive,
+        expected=expected,
+        show=show,
+    )
 
 
 def _margins(engine: Engine, patches: PatchSet, title: str, show: bool) -> NDArray[np.float32]:
@@ -197,14 +244,17 @@ def _command(
     split: str,
     out: Path,
     rule: str | None,
-    slide_map: Path | None,
     tta: bool,
     seed: int,
 ) -> str:
     """The command that makes this evaluation again."""
     words: list[str | Path] = ["sentinode", "evaluate", bundle.path, data.path, "--split", split, "--out", out]
     words += ["--rule", rule] if rule else []
-    words += ["--slides", slide_map] if slide_map else []
+    words += ["--slides", data.slide_map] if data.slide_map else []
+    stated = data.stated
+    words += ["--mpp", str(stated.mpp)] if stated.mpp is not None else []
+    words += ["--label-region", str(stated.label_region)] if stated.label_region is not None else []
+    words += ["--positive", ",".join(stated.positive)] if stated.positive else []
     words += ["--tta"] if tta else []
     words += ["--seed", str(seed)] if seed else []
     return shlex.join(map(str, words))
@@ -252,13 +302,13 @@ def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArr
         "roc": figures.roc_figure(roc_curve(labels, said), scores, evaluation.at_half),
         "pr": figures.pr_figure(pr_curve(labels, said), scores, evaluation.at_half),
         "reliability": figures.reliability_figure(
-            reliability(labels, said), reliability(labels, raw), scores, evaluation.uncalibrated
+            reliability(labels, said), reliability(labels, raw), scores, evaluation.uncalibrated, patches.class_names[1]
         ),
     }
     metrics = evaluation.as_dict()
     table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": said})
     texts = {f"{name}.svg": figures.standalone(svg) for name, svg in drawn.items()}
-    drawn["histogram"] = figures.histogram_figure(labels, said, scores.threshold)
+    drawn["histogram"] = figures.histogram_figure(labels, said, scores.threshold, patches.class_names)
     shown = gallery(bundle, patches, said, scores.threshold, device=device)
     texts["report.html"] = render(Report(metrics, bundle.card, drawn, shown))
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

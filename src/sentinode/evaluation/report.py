@@ -10,21 +10,24 @@ import jinja2
 
 from sentinode.evaluation.figures import STYLE, learning_figures
 from sentinode.evaluation.gallery import Gallery
+from sentinode.geometry import PCAM
 from sentinode.model.bundle import Card
 from sentinode.patches import ALL
 
 NAMES = {
     "auc": ("AUC", "area under the ROC curve"),
     "accuracy": ("Accuracy", "share of patches on their right side"),
-    "precision": ("Precision", "of the patches called tumour, those that are"),
-    "recall": ("Recall", "sensitivity: of the tumour patches, those that were called so"),
-    "specificity": ("Specificity", "of the normal patches, those that were called so"),
+    "precision": ("Precision", "of the patches called {1}, those that are"),
+    "recall": ("Recall", "sensitivity: of the {1} patches, those that were called so"),
+    "specificity": ("Specificity", "of the {0} patches, those that were called so"),
     "f1": ("F1", "harmonic mean of precision and recall"),
     "average_precision": ("Average precision", "area under the precision-recall curve"),
     "nll": ("NLL", "negative log-likelihood, in nats; lower is better"),
     "brier": ("Brier", "mean squared error of the probability; lower is better"),
     "ece": ("ECE", "expected calibration error, 15 equal-mass bins; lower is better"),
 }
+"""Of each figure its title and what it means; {0} and {1} stand for the names of the classes."""
+
 CALIBRATION = ("nll", "brier", "ece")
 
 
@@ -48,7 +51,7 @@ class Report:
 def render(report: Report) -> str:
     """The report as HTML. Whatever comes from outside, such as names of files, is escaped."""
     metrics, card = report.metrics, report.card
-    confusion = metrics["confusion"]
+    confusion, classes = metrics["confusion"], metrics["class_names"]
     page = _environment().get_template("report.html.j2")
     return page.render(
         metrics=metrics,
@@ -57,11 +60,14 @@ def render(report: Report) -> str:
         gallery=report.gallery,
         learning=learning_figures(card.history),
         style=STYLE,
-        names=NAMES,
+        names={key: (title, why.format(*classes)) for key, (title, why) in NAMES.items()},
+        negative_name=classes[0],
+        positive_name=classes[1],
+        geometry=card.geometry,
         calibration=CALIBRATION,
         valid=card.metrics.get("valid", {}),
-        tumour=confusion["tp"] + confusion["fn"],
-        normal=confusion["tn"] + confusion["fp"],
+        positives=confusion["tp"] + confusion["fn"],
+        negatives=confusion["tn"] + confusion["fp"],
         verdict=verdict(metrics),
         yardsticks=_yardsticks(metrics, card),
     )
@@ -76,11 +82,12 @@ def verdict(metrics: dict[str, Any]) -> str:
         f"at its threshold of {metrics['threshold']:.3f} it is right about {_percent(accuracy)} of them"
         f"{_interval(accuracy)}"
     )
+    negative, positive = metrics["class_names"]
     if auc["value"] is None:
         return f"Of {n:,} {patches} there is one class only, so that no AUC can be had; {right}."
     return (
-        f"On {n:,} {patches} the model ranks a tumour patch above a normal one {_percent(auc)} of the "
-        f"time{_interval(auc)}, and {right}."
+        f"On {n:,} {patches} the model ranks a {positive} patch above a {negative} one {_percent(auc)} of "
+        f"the time{_interval(auc)}, and {right}."
     )
 
 
@@ -95,7 +102,7 @@ def _interval(figure: dict[str, float | None]) -> str:
 
 def _yardsticks(metrics: dict[str, Any], card: Card) -> bool:
     toy = metrics["data"]["toy"] or card.toy
-    return not toy and metrics["data"]["kind"] in ("official", "parquet")
+    return not toy and card.geometry == PCAM and metrics["data"]["kind"] in ("official", "parquet")
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from sentinode.atomic import make_folder, whole_file, write_text
 from sentinode.errors import DataError
+from sentinode.evaluation.measurement import open_for
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
-from sentinode.patches import ALL, PATCH_SIZE, PatchData, open_data
+from sentinode.patches import PatchData
 from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console
 from sentinode.scoring import Scores, calibrated, measure
@@ -70,9 +71,10 @@ def _stain(patch: Image.Image, by: float) -> Image.Image:
 
 def _zoom(patch: Image.Image, by: float) -> Image.Image:
     """The centre ``by`` times as large, as from a slide whose microns per pixel are not what it says."""
-    border = PATCH_SIZE // 2
+    size = patch.width
+    border = size // 2
     wide = Image.fromarray(np.pad(np.asarray(patch), ((border, border), (border, border), (0, 0)), "reflect"))
-    half, middle = PATCH_SIZE / by / 2, wide.width / 2
+    half, middle = size / by / 2, wide.width / 2
     box = (middle - half, middle - half, middle + half, middle + half)
     return wide.resize(patch.size, Image.Resampling.BICUBIC, box=box)
 
@@ -107,6 +109,10 @@ def stress(
     out: str | Path,
     *,
     count: int = 1000,
+    slide_map: Path | None = None,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
     resamples: int = 200,
@@ -123,6 +129,7 @@ def stress(
         split: which of its splits, or ``all`` where it has none.
         out: the folder to write to.
         count: patches to take, at random; all where there are fewer.
+        slide_map: as for :func:`~sentinode.evaluation.evaluate`; so are ``mpp``, ``label_region`` and ``positive``.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         resamples: of the bootstrap behind the intervals, which are by slide where slides are known.
@@ -133,8 +140,9 @@ def stress(
         DataError: the data or the split cannot be read, or the patches are of one class only.
         OutputError: the folder cannot be written.
     """
-    if not isinstance(data, PatchData):
-        data = open_data(data, assignment=bundle.assignment(), whole=split == ALL, show=show)
+    data = open_for(
+        bundle, data, split, slide_map=slide_map, mpp=mpp, label_region=label_region, positive=positive, show=show
+    )
     patches = data[split]
     rows = np.sort(np.random.default_rng(seed).permutation(len(patches))[:count])
     images, labels = patches.images[rows], patches.labels[rows]
@@ -153,7 +161,15 @@ def stress(
                 margins.append(engine.margins(batch))
                 shown.advance(len(batch))
             said = calibrated(np.concatenate(margins), card.temperature)
-            return measure(labels, said, card.threshold, groups=slides, resamples=resamples, seed=seed)
+            return measure(
+                labels,
+                said,
+                card.threshold,
+                groups=slides,
+                resamples=resamples,
+                seed=seed,
+                class_names=data.class_names,
+            )
 
         as_it_is = score(None)
         points = []

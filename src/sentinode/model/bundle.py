@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sentinode._version import __version__
 from sentinode.atomic import whole_folder
-from sentinode.errors import BundleError
+from sentinode.errors import BundleError, DataError
+from sentinode.geometry import PCAM, PatchGeometry, check_mpp
 from sentinode.model.classifier import build
+from sentinode.patches import CLASS_NAMES, Expected
 
-FORMAT = 1
+FORMAT = 2
+"""The newest format of the card. 1 is for PatchCamelyon's geometry alone, and older versions read it, too."""
 WEIGHTS, CARD, CHECKSUMS, ASSIGNMENT = "weights.safetensors", "card.json", "SHA256SUMS", "split.csv.gz"
 
 PACKAGED = Path(__file__).parents[1] / "packaged"
@@ -47,7 +50,7 @@ class Architecture(Part):
 
     kind: Literal["timm", "custom"] = "timm"
     backbone: str = "resnet50"
-    side: int = 96
+    side: int = 96  # of cards that do not say
     stride: int = 32
     pooling: str = "avg"
     hidden: list[int] = Field(default_factory=list)
@@ -69,19 +72,24 @@ class Threshold(Part):
 class Card(Part):
     """All that is needed to use the model in ten years, and to judge it."""
 
-    format: int = FORMAT
+    format: int = 1
     name: str
     created: str
     versions: dict[str, str]
     architecture: Architecture
-    patch_size: int = 96
-    label_region: int = 32
-    mpp: float = Field(0.972, description="Microns per pixel.")
-    class_names: list[str] = Field(default_factory=lambda: ["normal", "tumour"])
+    patch_size: int = PCAM.size
+    label_region: int = PCAM.label_region
+    mpp: float | None = Field(PCAM.mpp, description="Microns per pixel; null where the training data did not say.")
+    class_names: list[str] = Field(
+        default_factory=lambda: list(CLASS_NAMES), min_length=2, max_length=2, description="Label 0, then label 1."
+    )
+    positive: list[str] = Field(
+        default_factory=list, description="The class folders that label 1 stands for, where training was told them."
+    )
     temperature: float = Field(1.0, gt=0, description="Divides the logits; fitted on valid.")
     thresholds: dict[str, Threshold]
     threshold_rule: str = Field(description="The rule that the recipe chose.")
-    prior: float = Field(0.5, description="Share of tumour among the patches that the probabilities speak of.")
+    prior: float = Field(0.5, description="Share of label 1 among the patches that the probabilities were fitted on.")
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -91,6 +99,33 @@ class Card(Part):
     licence: str = "That of the initial weights and of the training data."
     intended_use: str = "Research only; not for diagnosis."
     history: list[dict[str, float]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_geometry(self) -> Card:
+        try:
+            PatchGeometry(self.patch_size, self.mpp, self.label_region)
+        except DataError as error:
+            raise ValueError(error.what) from None
+        return self
+
+    @property
+    def geometry(self) -> PatchGeometry:
+        """Of the patches that the network takes."""
+        return PatchGeometry(self.patch_size, self.mpp, self.label_region)
+
+    @property
+    def expected(self) -> Expected:
+        """What it takes of labelled patches."""
+        return Expected(self.geometry, (self.class_names[0], self.class_names[1]), tuple(self.positive))
+
+    @property
+    def positive_class(self) -> str:
+        """What label 1 is called: the probabilities are of it."""
+        return self.class_names[1]
+
+    def called(self, probability: float, threshold: float | None = None) -> str:
+        """The class that a patch is called at the bundle's threshold, or another."""
+        return self.class_names[probability >= (self.threshold if threshold is None else threshold)]
 
     @property
     def threshold(self) -> float:
@@ -113,7 +148,7 @@ class Bundle:
         return _checksums(self.path)[WEIGHTS]
 
     def classifier(self, device: str = "cpu") -> nn.Module:
-        """The network with its weights, in eval mode: uint8 (B, 96, 96, 3) to logits (B, 2).
+        """The network with its weights, in eval mode: uint8 (B, S, S, 3) to logits (B, 2).
 
         Raises:
             BundleError: the weights do not fit the network, or the network is the user's own and was not given.
@@ -139,7 +174,8 @@ class Bundle:
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
-        return build(**arch.model_dump(exclude={"kind", "parameters", "class_name", "source"}))[0]
+        options = arch.model_dump(exclude={"kind", "parameters", "class_name", "source"})
+        return build(**options, geometry=self.card.geometry)[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""
@@ -190,15 +226,63 @@ def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str,
     with whole_folder(path) as staged:
         tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_file(tensors, staged / WEIGHTS)
-        (staged / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+        _write_card(staged, card)
         # safetensors lets nobody but the owner read its file; a bundle is there to be handed on.
         shutil.copymode(staged / CARD, staged / WEIGHTS)
         if assignment is not None:
             (staged / ASSIGNMENT).write_bytes(_pack(assignment))
-        sums = [f"{_sha256(file)}  {file.name}\n" for file in sorted(staged.iterdir())]
-        (staged / CHECKSUMS).write_text("".join(sums), encoding="utf-8", newline="\n")
+        _write_sums(staged)
     # The network itself is kept: a class of the user's could not be built again without asking for it.
     return Bundle(path, card, network if card.architecture.kind == "custom" else None)
+
+
+def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
+    """Write the microns per pixel into a bundle whose training data did not say them, once and for all.
+
+    Raises:
+        DataError: ``mpp`` is no resolution of a microscope.
+        BundleError: the bundle knows another resolution.
+        OutputError: the bundle cannot be written.
+    """
+    check_mpp(mpp)
+    if bundle.card.mpp is not None and bundle.card.mpp != mpp:
+        raise BundleError(
+            f"this bundle was trained at {bundle.card.mpp:g} microns per pixel, and you state {mpp:g}.",
+            where=bundle.path,
+            hint="A network reads the resolution that it was trained on. Train again to read another.",
+        )
+    card = bundle.card.model_copy(update={"mpp": mpp})
+    with whole_folder(bundle.path) as staged:
+        shutil.copytree(bundle.path, staged, dirs_exist_ok=True)
+        _write_card(staged, card)
+        _write_sums(staged)
+    return Bundle(bundle.path, card, bundle._module)
+
+
+def require_mpp(bundle: Bundle) -> float:
+    """The microns per pixel that the network reads.
+
+    Raises:
+        BundleError: the training data did not say them, and nobody has since.
+    """
+    if bundle.card.mpp is None:
+        raise BundleError(
+            "the microns per pixel that this bundle reads are unknown: its training data did not say them.",
+            where=bundle.path,
+            hint=f"State them once: sentinode bundle {bundle.path} --mpp UM",
+        )
+    return bundle.card.mpp
+
+
+def images_as(bundle: Bundle, mpp: float | None) -> PatchGeometry:
+    """The geometry to which images are brought for a bundle; its resolution must be known where theirs is stated.
+
+    Raises:
+        BundleError: ``mpp`` is given, and the bundle does not know its own.
+    """
+    if mpp is not None:
+        require_mpp(bundle)
+    return bundle.card.geometry
 
 
 def versions() -> dict[str, str]:
@@ -229,6 +313,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    # Older versions would give other geometries PatchCamelyon's centre: the format keeps them away.
+    known = card.geometry == PCAM and not card.positive
+    card = card.model_copy(update={"format": 1 if known else FORMAT})
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def _write_sums(folder: Path) -> None:
+    files = [file for file in sorted(folder.iterdir()) if file.name != CHECKSUMS]
+    sums = [f"{_sha256(file)}  {file.name}\n" for file in files]
+    (folder / CHECKSUMS).write_text("".join(sums), encoding="utf-8", newline="\n")
 
 
 def _read_card(path: Path) -> Card:

@@ -19,30 +19,32 @@ from torch.nn import functional
 
 import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.progress import console
 
-PATCH = 96
-CENTRE = 32
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 STRIDE = 32
 POOLINGS = ("avg", "max", "avgmax", "gem", "centre", "avgcentre")
 AVERAGES = ("avg", "centre", "avgcentre")
 """The poolings that are linear in the feature map."""
+CENTRED = ("centre", "avgcentre")
+"""The poolings that need a label of the centre alone. Where it covers the whole patch, ``avg`` is the same."""
 
 
 class Classifier(nn.Module):
     """A backbone without its own head, and a head.
 
-    ``forward`` takes uint8 (B, 96, 96, 3) RGB and returns logits (B, 2), normal before tumour. Scaling and
-    normalisation happen inside, so that no caller can get them wrong.
+    ``forward`` takes uint8 (B, S, S, 3) RGB and returns logits (B, 2), the negative class before the positive. Scaling
+    and normalisation happen inside, so that no caller can get them wrong.
 
     Args:
-        backbone: maps normalised (B, 3, 96, 96) to a feature map (B, C, h, w), or to tokens.
+        backbone: maps normalised (B, 3, side, side) to a feature map (B, C, h, w), or to tokens.
         head: maps the feature map to logits (B, 2).
         mean: of each channel, on the scale 0 to 1.
         std: of each channel, on the scale 0 to 1.
-        side: pixels to which each side of a patch is enlarged before the backbone, bilinearly; 96 leaves it as it is.
+        side: pixels to which each side of a patch is enlarged before the backbone, bilinearly; 0 leaves it as it is.
+        geometry: of the patches.
     """
 
     mean: Tensor
@@ -54,10 +56,12 @@ class Classifier(nn.Module):
         head: nn.Module,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
-        side: int = PATCH,
+        side: int = 0,
+        geometry: PatchGeometry = PCAM,
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.side = backbone, head, side
+        self.backbone, self.head, self.geometry = backbone, head, geometry
+        self.side = side or geometry.size
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -69,20 +73,20 @@ class Classifier(nn.Module):
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
     def features(self, images: Tensor) -> Tensor:
-        """uint8 (B, 96, 96, 3) to the backbone's last feature map (B, C, h, w)."""
+        """uint8 (B, S, S, 3) to the backbone's last feature map (B, C, h, w)."""
         planes = self.normalise(images)
-        if self.side != PATCH:
+        if self.side != self.geometry.size:
             planes = functional.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
         return as_map(self.backbone(planes), self.backbone)
 
     @torch.no_grad()
-    def lean(self, offset: float) -> None:
+    def add_offset(self, offset: float) -> None:
         """Add ``offset`` to each margin (logit of tumour minus that of normal) by the bias of the head's last layer."""
         last = [module for module in self.head.modules() if isinstance(module, nn.Linear)][-1]
         last.bias.add_(torch.tensor([-offset / 2, offset / 2]).to(last.bias))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (B, 96, 96, 3) to float32 logits (B, 2)."""
+        """uint8 (B, S, S, 3) to float32 logits (B, 2)."""
         logits: Tensor = self.head(self.features(images))
         return logits.float()
 
@@ -106,10 +110,18 @@ class Head(nn.Sequential):
         pooling: one of ``POOLINGS``.
         hidden: width of each hidden layer.
         dropout: share of inputs dropped before each linear layer.
+        geometry: of the patches.
     """
 
-    def __init__(self, channels: int, pooling: str = "avg", hidden: Sequence[int] = (), dropout: float = 0.0) -> None:
-        pool = Pool(pooling)
+    def __init__(
+        self,
+        channels: int,
+        pooling: str = "avg",
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        geometry: PatchGeometry = PCAM,
+    ) -> None:
+        pool = Pool(pooling, geometry)
         layers: list[nn.Module] = [pool]
         width = channels * pool.widening
         for size in hidden:
@@ -127,11 +139,11 @@ class Pool(nn.Module):
     the labelled centre of the patch, cells on its border by their share of it.
     """
 
-    def __init__(self, pooling: str) -> None:
+    def __init__(self, pooling: str, geometry: PatchGeometry = PCAM) -> None:
         super().__init__()
         if pooling not in POOLINGS:
             raise RecipeError(f"'{pooling}' is no pooling.", hint=f"Choose one of {', '.join(POOLINGS)}.")
-        self.pooling = pooling
+        self.pooling, self.geometry = pooling, geometry
         self.widening = 2 if pooling in ("avgmax", "avgcentre") else 1
         self.power = nn.Parameter(torch.tensor(3.0)) if pooling == "gem" else None
 
@@ -150,18 +162,22 @@ class Pool(nn.Module):
                 return torch.cat([average, self._centre(x)], 1)
         return average
 
-    @staticmethod
-    def _centre(x: Tensor) -> Tensor:
-        rows, cols = (_share_of_centre(size, x) for size in x.shape[2:])
+    def _centre(self, x: Tensor) -> Tensor:
+        rows, cols = (_share_of_centre(size, self.geometry, x) for size in x.shape[2:])
         return torch.einsum("bchw,h,w->bc", x, rows, cols)
 
 
-def _share_of_centre(cells: int, like: Tensor) -> Tensor:
+def _share_of_centre(cells: int, geometry: PatchGeometry, like: Tensor) -> Tensor:
     """How much of the labelled centre each of ``cells`` equal parts of a side covers; they add up to 1."""
-    edges = torch.linspace(0, PATCH, cells + 1, device=like.device)
-    low, high = (PATCH - CENTRE) / 2, (PATCH + CENTRE) / 2
+    edges = torch.linspace(0, geometry.size, cells + 1, device=like.device)
+    low, high = geometry.margin, geometry.size - geometry.margin
     covered = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0)
-    return (covered / CENTRE).to(like.dtype)
+    return (covered / geometry.label_region).to(like.dtype)
+
+
+def pooling_for(pooling: str, geometry: PatchGeometry) -> str:
+    """The pooling that does what ``pooling`` asks for: the average where a label of the whole patch has no centre."""
+    return "avg" if geometry.whole and pooling in CENTRED else pooling
 
 
 def build(
@@ -171,22 +187,24 @@ def build(
     pooling: str = "avg",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
-    side: int = PATCH,
+    side: int = 0,
     stride: int = STRIDE,
+    geometry: PatchGeometry = PCAM,
 ) -> tuple[Classifier, str]:
     """A classifier, and a sentence on where its weights come from and under which licence.
 
     Args:
         backbone: name of a timm model.
         weights: ``imagenet``, ``none``, or a file (safetensors or .pth) under timm's or torchvision's key names.
-        pooling: of the head; see ``POOLINGS``.
+        pooling: of the head; see ``POOLINGS`` and :func:`pooling_for`.
         hidden: widths of the head's hidden layers.
         dropout: of the head.
-        side: pixels to which patches are enlarged for the backbone.
+        side: pixels to which patches are enlarged for the backbone; 0 leaves them as they are.
         stride: pixels of the image to a cell of the last feature map; below 32, the layers after that are left out.
+        geometry: of the patches.
 
     Raises:
-        RecipeError: timm has no such backbone, or it cannot end at that stride.
+        RecipeError: timm has no such backbone, or it cannot end at that stride, or it cannot take patches of this size.
         WeightsError: the weights cannot be had, are unsafe to load, or belong to another network.
     """
     if not timm.is_model(backbone.partition(".")[0]):
@@ -196,6 +214,7 @@ def build(
             where="model.backbone",
             hint="Choose one that `python -c 'import timm; print(timm.list_models())'` lists.",
         )
+    side = _side(side, geometry)
     if weights == "imagenet":
         net, origin = _from_hub(backbone, side, stride)
     else:
@@ -203,9 +222,26 @@ def build(
         if weights != "none":
             origin = load_backbone(net, Path(weights))
     config = getattr(net, "pretrained_cfg", {}) or {}
-    classifier = Classifier(net, nn.Identity(), config.get("mean") or MEAN, config.get("std") or STD, side)
-    classifier.head = Head(_channels(classifier), pooling, hidden, dropout)
+    mean, std = config.get("mean") or MEAN, config.get("std") or STD
+    classifier = Classifier(net, nn.Identity(), mean, std, side, geometry)
+    channels = _channels(classifier, backbone)
+    classifier.head = Head(channels, pooling_for(pooling, geometry), hidden, dropout, geometry)
     return classifier, origin
+
+
+def _side(side: int, geometry: PatchGeometry) -> int:
+    """The side of what the backbone sees.
+
+    Raises:
+        RecipeError: it is smaller than a patch, whose detail would be lost.
+    """
+    if side and side < geometry.size:
+        raise RecipeError(
+            f"patches of {geometry.size} x {geometry.size} pixels would be reduced to {side} x {side}.",
+            where="model.side",
+            hint=f"Set model.side to 0, which takes them as they are, or to {geometry.size} or more.",
+        )
+    return side or geometry.size
 
 
 def _create(name: str, side: int, stride: int, **options: Any) -> nn.Module:
@@ -215,7 +251,29 @@ def _create(name: str, side: int, stride: int, **options: Any) -> nn.Module:
         net = timm.create_model(name, img_size=side, **options)
     except TypeError:
         net = timm.create_model(name, **options)
+    except (AssertionError, ValueError) as error:
+        raise _refused_size(name, side, _first_line(error)) from error
+    unit = _unit(net)
+    if side % unit:
+        raise _refused_size(name, side, f"its side must be a multiple of {unit}", unit)
     return net if stride == STRIDE else _ended_at(net, name, stride)
+
+
+def _unit(net: nn.Module) -> int:
+    """What the side of its input must be a multiple of, lest pixels at a border are left out."""
+    unit = getattr(net, "unit", None)
+    if unit is None:  # a transformer cuts the input into squares
+        unit = getattr(getattr(net, "patch_embed", None), "patch_size", 1)
+    return int(unit[0] if isinstance(unit, Sequence) else unit) if isinstance(unit, int | Sequence) else 1
+
+
+def _refused_size(name: str, side: int, why: str, unit: int = 32) -> RecipeError:
+    return RecipeError(
+        f"'{name}' cannot take {side} x {side} pixels: {why}.",
+        where="model.backbone",
+        hint=f"Enlarge the patches for it, for example --set model.side={-(-side // unit) * unit}, or choose a "
+        "convolutional backbone such as resnet18.",
+    )
 
 
 def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
@@ -232,9 +290,18 @@ def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
 
 
 @torch.inference_mode()
-def _channels(classifier: Classifier) -> int:
+def _channels(classifier: Classifier, name: str) -> int:
+    """The channels of the feature map, seen on one blank patch.
+
+    Raises:
+        RecipeError: the backbone cannot take patches of this size.
+    """
     was = classifier.training
-    channels = classifier.eval().features(torch.zeros(1, PATCH, PATCH, 3, dtype=torch.uint8)).shape[1]
+    blank = torch.zeros(1, *classifier.geometry.shape, dtype=torch.uint8)
+    try:
+        channels = classifier.eval().features(blank).shape[1]
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise _refused_size(name, classifier.side, _first_line(error)) from error
     classifier.train(was)
     return channels
 

@@ -158,8 +158,8 @@ class _Block(nn.Module):
 class P4MResNet(nn.Module):
     """A residual network of group convolutions over the eight symmetries.
 
-    ``forward`` takes normalised (B, 3, 96, 96) and returns features (B, 2 fields, 3, 3) that turn and mirror with the
-    image: of each field the mean and the maximum over its orientations.
+    ``forward`` takes normalised (B, 3, S, S), S a multiple of ``unit``, and returns features (B, 2 fields, S / 32,
+    S / 32) that turn and mirror with the image: of each field the mean and the maximum over its orientations.
 
     Args:
         fields: of the stem and of each stage.
@@ -167,6 +167,8 @@ class P4MResNet(nn.Module):
     """
 
     output_fmt = "NCHW"
+    unit = 32
+    """What the side of an image must be a multiple of: it is halved five times, equivariant only while it is even."""
 
     def __init__(self, fields: Sequence[int] = (8, 8, 16, 32), depths: Sequence[int] = (2, 2, 2)) -> None:
         super().__init__()

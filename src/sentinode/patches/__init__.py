@@ -1,12 +1,10 @@
 """Where labelled patches come from."""
 
+from sentinode.patches.description import Expected, Stated
 from sentinode.patches.opening import PatchData, open_data
 from sentinode.patches.patch_set import (
     ALL,
     CLASS_NAMES,
-    LABEL_REGION,
-    MPP,
-    PATCH_SIZE,
     SPLITS,
     Images,
     PatchSet,
@@ -15,12 +13,11 @@ from sentinode.patches.patch_set import (
 __all__ = [
     "ALL",
     "CLASS_NAMES",
-    "LABEL_REGION",
-    "MPP",
-    "PATCH_SIZE",
     "SPLITS",
+    "Expected",
     "Images",
     "PatchData",
     "PatchSet",
+    "Stated",
     "open_data",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,10 +16,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sentinode.errors import DataError
+from sentinode.geometry import PatchGeometry
 from sentinode.patches import official
 from sentinode.patches.cache import cache_folder
+from sentinode.patches.description import Stated, geometry_of
 from sentinode.patches.near_duplicates import CELLS, describe, near_pairs
 from sentinode.patches.opening import find_source
+from sentinode.patches.patch_set import ALL
 from sentinode.patches.pixels import BATCH, Decoded
 from sentinode.patches.source import Part, Source
 from sentinode.progress import Bar, bar
@@ -30,11 +33,11 @@ DARK, BRIGHT = 25, 215
 
 @dataclass
 class SplitAudit:
-    """What was found in one split; ``all`` stands for data without splits."""
+    """What was found in one split; ``all`` stands for data without splits, ``positive`` counts patches of label 1."""
 
     split: str
     patches: int
-    tumour: int
+    positive: int
     slides: int | None
     without_slide: int = 0
     black: list[str] = field(default_factory=list)
@@ -52,7 +55,7 @@ class Copies:
         ids: the patches.
         splits: the split of each.
         exact: whether all of them are the same in every pixel.
-        labels_differ: whether some are called normal and some tumour.
+        labels_differ: whether some have label 0 and some label 1.
     """
 
     ids: list[str]
@@ -68,11 +71,18 @@ class Audit:
     path: str
     kind: str
     toy: bool
+    geometry: PatchGeometry
+    class_names: tuple[str, str]
     splits: list[SplitAudit]
     swapped: str | None
     shared_slides: dict[str, list[str]]
     copies: list[Copies]
     warnings: list[str]
+
+    @property
+    def own_splits(self) -> bool:
+        """Whether the data names its splits."""
+        return [split.split for split in self.splits] != [ALL]
 
     def across(self) -> dict[tuple[str, str], tuple[int, int]]:
         """For each two splits, how many groups of exact, and of near copies, lie in both."""
@@ -97,6 +107,13 @@ class Audit:
         if self.shared_slides:
             slide, splits = next(iter(self.shared_slides.items()))
             found.append(f"Slides in two splits: {len(self.shared_slides):,}, such as {slide} ({_and(splits)}).")
+        if not self.own_splits and self.copies:
+            repeated = sum(len(copies.ids) - 1 for copies in self.copies)
+            found.append(
+                f"Patches that repeat others: {repeated:,}, in {len(self.copies):,} groups, such as "
+                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on both "
+                "sides: name a slide map with --slides that gives all patches of a group one slide."
+            )
         for (first, second), (exact, near) in self.across().items():
             if exact + near:
                 found.append(f"Groups of copies that lie in both {first} and {second}: {exact + near:,}.")
@@ -111,7 +128,7 @@ class Audit:
             for what, ids in (("Black", split.black), ("Blank", split.blank)):
                 if ids:
                     found.append(f"{what} patches in {split.split}: {len(ids):,}, such as {ids[0]}.")
-            if split.tumour in (0, split.patches):
+            if split.positive in (0, split.patches):
                 found.append(f"One class only in {split.split}.")
         return found
 
@@ -120,21 +137,30 @@ def _and(names: list[str]) -> str:
     return " and ".join(names)
 
 
-def audit(path: str | Path, *, cache: Path | None = None, show: bool = True) -> Audit:
+def audit(
+    path: str | Path,
+    *,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
+    cache: Path | None = None,
+    show: bool = True,
+) -> Audit:
     """Look through all patches at a path; the kind is found by looking.
 
     Unlike :func:`~sentinode.patches.open_data` it goes on past patches that cannot be read, and reports exchanged
     splits in place of refusing them. Memory stays below a gigabyte on full PatchCamelyon.
 
     Args:
-        path: as for :func:`~sentinode.patches.open_data`.
+        path: as for :func:`~sentinode.patches.open_data`; so are ``mpp``, ``label_region`` and ``positive``.
         cache: where gzipped HDF5 files are unpacked.
         show: whether to draw a progress bar.
 
     Raises:
         DataError: no data is there, or a file that holds many patches is damaged.
     """
-    source = find_source(Path(path), cache_folder(cache))
+    source = find_source(Path(path), cache_folder(cache), positive)
+    geometry, note = geometry_of(source, Stated(mpp, label_region, tuple(positive)), None)
     total = sum(len(part.labels) for part in source.parts.values())
     cells = np.zeros((total, CELLS, CELLS, 3), dtype=np.uint8)
     digests = np.zeros(total, dtype="V16")
@@ -144,17 +170,19 @@ def audit(path: str | Path, *, cache: Path | None = None, show: bool = True) -> 
     with bar("reading", total, show=show) as shown:
         for split, part in source.parts.items():
             rows = slice(start, start + len(part.labels))
-            splits.append(_look_through(split or "all", part, cells[rows], digests[rows], readable[rows], shown))
+            splits.append(_look_through(split or ALL, part, cells[rows], digests[rows], readable[rows], shown))
             start = rows.stop
     return Audit(
         path=str(path),
         kind=source.kind,
         toy=source.toy,
+        geometry=geometry,
+        class_names=source.class_names,
         splits=splits,
         swapped=official.swap(source),
         shared_slides=_shared_slides(source),
         copies=_copies(source, splits, cells, digests, readable),
-        warnings=list(source.warnings),
+        warnings=[*source.warnings, *([note] if note else [])],
     )
 
 
@@ -255,13 +283,14 @@ def _shared_slides(source: Source) -> dict[str, list[str]]:
 def render(found: Audit) -> RenderableType:
     """The audit as a table, the copies across splits, and the findings in words."""
     table = Table(title=f"{found.path} ({found.kind}{', generated: a toy' if found.toy else ''})", title_justify="left")
-    for column in ("split", "patches", "tumour", "slides", "duplicates", "near", "black", "blank", "corrupt"):
-        table.add_column(column, justify="left" if column == "split" else "right")
+    counted = (found.class_names[1], "slides", "duplicates", "near", "black", "blank", "corrupt")
+    for column in ("split", "patches", *counted):
+        table.add_column(column, justify="left" if column == "split" else "right", overflow="fold")
     for split in found.splits:
         numbers = [split.exact_duplicates, split.near_duplicates]
         numbers += [len(split.black), len(split.blank), len(split.corrupt)]
         slides = "unknown" if split.slides is None else f"{split.slides:,}"
-        share = f"{split.tumour / split.patches:.1%}"
+        share = f"{split.positive / split.patches:.1%}"
         table.add_row(split.split, f"{split.patches:,}", share, slides, *(f"{n:,}" for n in numbers))
     parts: list[RenderableType] = [table]
     across = found.across()
@@ -272,5 +301,6 @@ def render(found: Audit) -> RenderableType:
         for splits, numbers_ in across.items():
             between.add_row(_and(list(splits)), *(f"{n:,}" for n in numbers_))
         parts.append(between)
+    parts.append(f"Patches of {found.geometry}; label 1 is {found.class_names[1]}, label 0 {found.class_names[0]}.")
     lines = found.findings() or ["Nothing is wrong."]
     return Group(*parts, *lines, *found.warnings)

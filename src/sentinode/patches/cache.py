@@ -23,7 +23,8 @@ from platformdirs import user_cache_path
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DataError, OutputError
-from sentinode.patches.pixels import PATCH_BYTES, MappedImages, Pixels
+from sentinode.geometry import PCAM
+from sentinode.patches.pixels import MappedImages, Pixels
 from sentinode.progress import bar, console
 
 VERSION = 2
@@ -42,6 +43,8 @@ class Entry:
     count: int
     offset: int
     checksum: int
+    size: int = PCAM.size
+    """Side of the patches in pixels. Entries of older versions do not say it: all of them are PatchCamelyon's size."""
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -72,23 +75,23 @@ def unpacked(pixels: Pixels, name: str, folder: Path, *, show: bool = True) -> M
         return images
     entry = folder / "patches" / _entry_name(pixels.files, name)
     sources = fingerprint(pixels.files)
-    if (images := _kept(entry, sources, len(pixels))) is not None:
+    if (images := _kept(entry, sources, len(pixels), pixels.size)) is not None:
         return images
     make_folder(entry)
     with output_errors(entry / "pixels.bin"), FileLock(entry / "lock"):
-        if (images := _kept(entry, sources, len(pixels))) is not None:
+        if (images := _kept(entry, sources, len(pixels), pixels.size)) is not None:
             return images
         _remove_leftovers(entry)
-        _check_room(entry, len(pixels) * PATCH_BYTES)
+        _check_room(entry, len(pixels) * 3 * pixels.size**2)
         with (
             bar(f"unpacking {name}", len(pixels), show=show) as shown,
             whole_file(entry / "pixels.bin") as staged,
         ):
             offset = pixels.unpack(staged, shown)
-            images = MappedImages(staged, offset, len(pixels))
+            images = MappedImages(staged, offset, len(pixels), pixels.size)
             checksum = _checksum(images)
-        images = MappedImages(entry / "pixels.bin", offset, len(pixels))
-        about = Entry(VERSION, sources, len(pixels), offset, checksum)
+        images = MappedImages(entry / "pixels.bin", offset, len(pixels), pixels.size)
+        about = Entry(VERSION, sources, len(pixels), offset, checksum, pixels.size)
         write_text(entry / "about.json", json.dumps(asdict(about), indent=1) + "\n")
     return images
 
@@ -110,14 +113,14 @@ def _entry_name(files: Sequence[Path], name: str) -> str:
     return f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{place}"
 
 
-def _kept(entry: Path, sources: str, count: int) -> MappedImages | None:
+def _kept(entry: Path, sources: str, count: int, size: int) -> MappedImages | None:
     """The entry's patches, or None where it is missing, stale, truncated or damaged."""
     try:
         about = Entry(**json.loads((entry / "about.json").read_text(encoding="utf-8")))
-        if (about.version, about.sources, about.count) != (VERSION, sources, count):
+        if (about.version, about.sources, about.count, about.size) != (VERSION, sources, count, size):
             return None
-        images = MappedImages(entry / "pixels.bin", about.offset, count)
-        whole = (entry / "pixels.bin").stat().st_size >= about.offset + count * PATCH_BYTES
+        images = MappedImages(entry / "pixels.bin", about.offset, count, size)
+        whole = (entry / "pixels.bin").stat().st_size >= about.offset + count * 3 * size**2
     except (OSError, ValueError, TypeError):
         return None
     if not whole or _checksum(images) != about.checksum:
@@ -128,7 +131,7 @@ def _kept(entry: Path, sources: str, count: int) -> MappedImages | None:
 
 def _checksum(images: MappedImages) -> int:
     rows = np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(np.int64))
-    return zlib.crc32(MappedImages(images.path, images.offset, images.count)[rows].tobytes())
+    return zlib.crc32(MappedImages(images.path, images.offset, images.count, images.size)[rows].tobytes())
 
 
 def _remove_leftovers(entry: Path) -> None:

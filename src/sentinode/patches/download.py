@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from sentinode._version import __version__
 from sentinode.atomic import make_folder, output_errors, whole_file
 from sentinode.errors import DataError, DownloadError, OutputError
+from sentinode.geometry import PCAM
 from sentinode.patches.official import PUBLISHED_MD5, STEM, gunzip
 from sentinode.patches.patch_set import SPLITS
-from sentinode.patches.pixels import PATCH_BYTES
 from sentinode.progress import Bar, bar, console
 
 RECORD = "https://zenodo.org/records/2546921"
@@ -108,7 +108,7 @@ def check_room(out: Path, splits: list[str], keep_gz: bool) -> None:
     """
     lacking = [split for split in splits if not (out / f"{STEM}{split}_x.h5").exists()]
     packed = [PACKED_BYTES[split] for split in lacking]
-    needed = sum(PATCHES[split] * PATCH_BYTES for split in lacking)
+    needed = sum(PATCHES[split] * PCAM.patch_bytes for split in lacking)
     needed += sum(packed) if keep_gz else max(packed, default=0)
     free = shutil.disk_usage(out).free
     if free < needed:
@@ -264,7 +264,7 @@ def _unpack(packed: Path, final: Path, show: bool) -> None:
         DownloadError: it is not the published one.
     """
     digest, done = hashlib.md5(), 0
-    total = PATCHES[final.name.removeprefix(STEM).split("_")[0]] * PATCH_BYTES // 1_000_000
+    total = PATCHES[final.name.removeprefix(STEM).split("_")[0]] * PCAM.patch_bytes // 1_000_000
     title = f"unpacking {final.name}"
     with (
         bar(title, total if final.stem.endswith("_x") else None, unit="MB", show=show) as shown,

@@ -5,43 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
+from sentinode.patches.class_folders import Classes, known_label, tell_apart
 from sentinode.patches.patch_set import SPLITS
-from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
+from sentinode.patches.pixels import Decoded, decode, in_threads, size_of_most, spread, write_stream
 from sentinode.patches.source import SPLIT_NAMES, Part, Source
 from sentinode.patches.table import read_table
 from sentinode.progress import Bar
 
 IMAGE_ENDINGS = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 KAGGLE_LABELS = "train_labels.csv"
-
-CLASS_FOLDERS = {
-    "0": 0,
-    "normal": 0,
-    "negative": 0,
-    "benign": 0,
-    "healthy": 0,
-    "no_tumor": 0,
-    "no_tumour": 0,
-    "non_tumor": 0,
-    "non_tumour": 0,
-    "1": 1,
-    "tumor": 1,
-    "tumour": 1,
-    "positive": 1,
-    "malignant": 1,
-    "cancer": 1,
-    "metastasis": 1,
-    "metastases": 1,
-    "metastatic": 1,
-}
-"""What the folders of a class may be called; case, spaces and hyphens do not matter."""
 
 
 def without_ending(name: str) -> str:
@@ -65,6 +44,10 @@ class ImageFiles:
     def files(self) -> Sequence[Path]:
         return self._files
 
+    @cached_property
+    def size(self) -> int:
+        return size_of_most((self._files[row] for row in spread(len(self._files))), self._files[0])
+
     def __len__(self) -> int:
         return len(self._files)
 
@@ -72,7 +55,8 @@ class ImageFiles:
         return None
 
     def stream(self) -> Iterator[Decoded]:
-        return in_threads(lambda path: decode(path, path), self._files)
+        size = self.size
+        return in_threads(lambda path: decode(path, path, size), self._files)
 
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
@@ -164,47 +148,68 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def find_folder(path: Path) -> Source | None:
-    """Folders named by class (``normal`` and ``tumour``, 0 and 1, ...), perhaps below folders named by split.
+def find_folder(path: Path, positive: Sequence[str] = ()) -> Source | None:
+    """Class folders (``normal`` and ``tumour``, 0 and 1, or any others), perhaps below folders named by split.
+
+    Args:
+        path: the folder of all.
+        positive: the class folders of label 1; where empty, their names say it.
 
     Raises:
-        DataError: images lie in a folder beside them whose name is no class, or there are no images at all.
+        DataError: it is not known which class is the positive one, images lie in a folder beside the classes, or there
+            are no images at all.
     """
-    if not path.is_dir():
+    roots = _roots(path) if path.is_dir() else {}
+    if not roots:
         return None
+    names = [folder.name for root in roots.values() for folder in _class_folders(root)]
+    classes = tell_apart(names, positive, next(iter(roots.values())) if len(roots) == 1 else path)
+    parts = {split: _folder_part(folder, path, classes) for split, folder in roots.items()}
+    return Source("folder", path, parts, _grouped(classes), class_names=classes.names)
+
+
+def _roots(path: Path) -> dict[str, Path]:
+    """By split, the folders whose folders are classes; under the empty string where no folder is named by a split."""
     roots: dict[str, Path] = {}
     for split in SPLITS:
-        named = [f for f in _folders(path) if SPLIT_NAMES.get(f.name.lower()) == split and _classes(f)]
+        named = [f for f in _folders(path) if SPLIT_NAMES.get(f.name.lower()) == split and _are_classes(f)]
         if len(named) > 1:
             raise DataError(f"{' and '.join(f.name for f in named)} are both the {split} split.", where=path)
         if named:
             roots[split] = named[0]
-    if not roots and _classes(path):
-        roots = {"": path}
-    if not roots:
-        return None
-    parts = {split: _folder_part(folder, path) for split, folder in roots.items()}
-    return Source("folder", path, parts)
+    return roots or ({"": path} if _are_classes(path) else {})
 
 
-def _folder_part(folder: Path, root: Path) -> Part:
-    classes = _classes(folder)
-    for other in set(_folders(folder)) - set(chain(*classes.values())):
-        if any(_images(other)):
-            raise DataError(
-                f"this folder holds images beside {', '.join(_names(classes))}, but its name is no class.",
-                where=other,
-                hint="Rename it by its class (normal, tumour, 0, 1, ...), or move it elsewhere.",
-            )
+def _are_classes(path: Path) -> bool:
+    """Whether the folders below a folder are classes: one bears the name of one, or at least two hold images."""
+    folders = _class_folders(path)
+    return len(folders) > 1 or any(known_label(folder.name) is not None for folder in folders)
+
+
+def _class_folders(path: Path) -> list[Path]:
+    """The folders directly below a folder that bear the name of a class or hold images, and not the name of a split."""
+    folders = [folder for folder in _folders(path) if folder.name.lower() not in SPLIT_NAMES]
+    return [folder for folder in folders if known_label(folder.name) is not None or any(_images(folder))]
+
+
+def _grouped(classes: Classes) -> tuple[str, ...]:
+    """A sentence on what was put together, where there are more than two folders."""
+    if len(classes.labels) < 3:
+        return ()
+    groups = [" and ".join(name for name, of in classes.labels.items() if of == label) for label in (1, 0)]
+    return (f"The positive class is made of {groups[0]}, the negative class of {groups[1]}.",)
+
+
+def _folder_part(folder: Path, root: Path, classes: Classes) -> Part:
+    folders = _class_folders(folder)
     found = sorted(
-        (file.relative_to(root).as_posix(), file, label)
-        for label, folders in classes.items()
+        (file.relative_to(root).as_posix(), file, classes.labels[class_folder.name])
         for class_folder in folders
         for file in _images(class_folder)
     )
     if not found:
         raise DataError(
-            f"there are no images in {' or '.join(_names(classes))}.",
+            f"there are no images in {' or '.join(folder.name for folder in folders)}.",
             where=folder,
             hint=f"Images end in {', '.join(sorted(IMAGE_ENDINGS))}.",
         )
@@ -218,17 +223,3 @@ def _folders(path: Path) -> list[Path]:
 
 def _images(path: Path) -> Iterator[Path]:
     return (f for f in path.rglob("*") if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
-
-
-def _classes(path: Path) -> dict[int, list[Path]]:
-    """The class folders directly below a folder, by label."""
-    found: dict[int, list[Path]] = {}
-    for folder in _folders(path):
-        label = CLASS_FOLDERS.get(folder.name.lower().replace(" ", "_").replace("-", "_"))
-        if label is not None:
-            found.setdefault(label, []).append(folder)
-    return found
-
-
-def _names(classes: dict[int, list[Path]]) -> list[str]:
-    return [folder.name for folders in classes.values() for folder in folders]

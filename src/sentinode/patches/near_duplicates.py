@@ -1,18 +1,19 @@
 """Finding patches that show the same tissue: recompressed, turned or mirrored.
 
-A patch is described by the mean colour of 12 x 12 cells of 8 pixels, the blocks of JPEG, whose mean survives
-compression. Comparing all pairs of 327,680 patches would take 50 billion comparisons. Instead, descriptors are
-projected onto the subspace that the eight symmetries of the square leave alone, and its main directions: there,
-copies lie as close as they do in full, whichever way they are turned, so a k-d tree finds every candidate.
+A patch is described by the mean colour of 12 x 12 cells: of PatchCamelyon's size they are 8 pixels wide, the blocks of
+JPEG, whose mean survives compression. Comparing all pairs of 327,680 patches would take 50 billion comparisons.
+Instead, descriptors are projected onto the subspace that the eight symmetries of the square leave alone, and its main
+directions: there, copies lie as close as they do in full, whichever way they are turned, so a k-d tree finds every
+candidate.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-
-from sentinode.patches.patch_set import PATCH_SIZE
 
 CELLS = 12
 TOLERANCE = 2.5
@@ -25,11 +26,28 @@ BLOCK = 8192
 
 
 def describe(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mean colour of each cell: uint8 (N, 12, 12, 3) of patches uint8 (N, 96, 96, 3)."""
-    side = PATCH_SIZE // CELLS
-    rows = images.reshape(len(images), CELLS, side, PATCH_SIZE, 3).sum(axis=2, dtype=np.uint16)
-    sums = rows.reshape(len(images), CELLS, CELLS, side, 3).sum(axis=3, dtype=np.uint16)
+    """Mean colour of each cell: uint8 (N, 12, 12, 3) of patches uint8 (N, S, S, 3)."""
+    size = images.shape[1]
+    if size % CELLS:
+        share = _shares(size)
+        rows = np.einsum("ch,nhwk->ncwk", share, images, optimize=True)
+        cells = np.einsum("dw,ncwk->ncdk", share, rows, optimize=True)
+        return np.asarray(cells.round(), dtype=np.uint8)
+    side = size // CELLS
+    # The sums of PatchCamelyon's cells fit 16 bits, which is quicker.
+    kind = np.uint16 if side * side * 255 < 1 << 16 else np.uint32
+    rows = images.reshape(len(images), CELLS, side, size, 3).sum(axis=2, dtype=kind)
+    sums = rows.reshape(len(images), CELLS, CELLS, side, 3).sum(axis=3, dtype=kind)
     return np.asarray((sums + side * side // 2) // (side * side), dtype=np.uint8)
+
+
+@cache
+def _shares(size: int) -> NDArray[np.float32]:
+    """float32 (12, size): how much each pixel of a side adds to the mean of each cell; those on a border are shared."""
+    edges = np.linspace(0, size, CELLS + 1)
+    pixels = np.arange(size)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (covered.clip(min=0) * CELLS / size).astype(np.float32)
 
 
 def contrast(cells: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,8 +11,10 @@ import errno
 import gzip
 import hashlib
 import io
+import json
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -20,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches.cache import unpacked
 from sentinode.patches.patch_set import SPLITS
-from sentinode.patches.pixels import BATCH, PATCH_BYTES, SHAPE, MappedImages, write_stream
+from sentinode.patches.pixels import BATCH, MappedImages, write_stream
 from sentinode.patches.slide_map import known_slide
 from sentinode.patches.source import MAY_NOT_READ, Part, Source, checked_labels, read_head
 from sentinode.patches.table import read_table
@@ -58,6 +61,9 @@ PUBLISHED_MD5 = {
 }
 """MD5 of each published file, packed and unpacked."""
 
+PEEKED = 1 << 20
+"""Bytes of a gzipped file in which its description is looked for."""
+
 DAMAGED = "Fetch it again with 'sentinode data download', which checks it against the published checksum."
 
 
@@ -75,7 +81,18 @@ def find(path: Path, cache: Path) -> Source | None:
     parts = {split: _read(split, x, y, cache) for split, (x, y) in found.items() if x or y}
     if not parts:
         return None
-    return Source("official", path, parts, toy=(folder / SYNTHETIC).is_file())
+    recorded = _recorded(folder / EXTRACTED) if (folder / EXTRACTED).is_file() else None
+    return Source("official", path, parts, toy=(folder / SYNTHETIC).is_file(), recorded=recorded)
+
+
+def _recorded(path: Path) -> PatchGeometry:
+    """The geometry that `sentinode extract` wrote down; its first version had PatchCamelyon's alone."""
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        size, region = int(told.get("size", PCAM.size)), int(told.get("label_region", PCAM.label_region))
+        return PatchGeometry(size, float(told["mpp"]), region)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"the geometry of the patches cannot be read from it ({error}).", where=path) from error
 
 
 def swap(source: Source) -> str | None:
@@ -146,18 +163,16 @@ def _read(split: str, x: Path | None, y: Path | None, cache: Path) -> Part:
 
 
 class Hdf5Pixels:
-    """Dataset ``x``, uint8 (N, 96, 96, 3), of an HDF5 file."""
+    """Dataset ``x``, uint8 (N, S, S, 3), of an HDF5 file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with open_hdf5(path) as file:
             data = dataset(file, "x", path)
-            if data.dtype != np.uint8 or data.shape[1:] != SHAPE:
-                raise DataError(f"'x' must be uint8 (N, 96, 96, 3); this is {data.dtype} {data.shape}.", where=path)
-            self._count = len(data)
+            self._count, self.size = _count_and_size(data, path)
             # Contiguous and unfiltered data is raw patches one after the other: it can be mapped as it lies.
             self._offset = data.id.get_offset() if data.chunks is None and data.external is None else None
-        if self._offset is not None and path.stat().st_size < self._offset + self._count * PATCH_BYTES:
+        if self._offset is not None and path.stat().st_size < self._offset + self._count * 3 * self.size**2:
             raise DataError("this HDF5 file is truncated.", where=path, hint=DAMAGED)
 
     @property
@@ -168,7 +183,7 @@ class Hdf5Pixels:
         return self._count
 
     def mapped(self) -> MappedImages | None:
-        return None if self._offset is None else MappedImages(self._path, self._offset, self._count)
+        return None if self._offset is None else MappedImages(self._path, self._offset, self._count, self.size)
 
     def stream(self) -> Iterator[NDArray[np.uint8]]:
         with open_hdf5(self._path) as file:
@@ -181,6 +196,15 @@ class Hdf5Pixels:
 
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
+
+
+def _count_and_size(data: h5py.Dataset, path: Path) -> tuple[int, int]:
+    shape = data.shape
+    if data.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+        raise DataError(
+            f"'x' must be uint8 (N, S, S, 3), square RGB patches; this is {data.dtype} {shape}.", where=path
+        )
+    return shape[0], shape[1]
 
 
 class GzippedPixels:
@@ -200,15 +224,24 @@ class GzippedPixels:
     def mapped(self) -> None:
         return None
 
+    @cached_property
+    def size(self) -> int:
+        """As the beginning of the file says it; else PatchCamelyon's, and unpacking checks it."""
+        head = _Beginning(next(gunzip(self._path, PEEKED), b""))
+        with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(head, "r") as file:
+            return _count_and_size(dataset(file, "x", self._path), self._path)[1]
+        return PCAM.size
+
     def stream(self) -> Iterator[NDArray[np.uint8]]:
         return unpacked(self, self._path.name, self._cache).stream()
 
     def unpack(self, target: Path, bar: Bar) -> int:
+        patch = 3 * self.size**2
         with target.open("wb") as file:
             written = 0
             for chunk in gunzip(self._path):
                 file.write(chunk)
-                done = (written + len(chunk)) // PATCH_BYTES - written // PATCH_BYTES
+                done = (written + len(chunk)) // patch - written // patch
                 bar.advance(done)
                 written += len(chunk)
         try:
@@ -217,6 +250,12 @@ class GzippedPixels:
             raise DataError(error.what, where=self._path, hint=error.hint) from error
         if len(inner) != self._count:
             raise _apart(self._path, len(inner), self._count)
+        if inner.size != self.size:
+            raise DataError(
+                f"the size of its patches ({inner.size} x {inner.size}) cannot be seen before it is unpacked.",
+                where=self._path,
+                hint="Unpack it first: gunzip FILE.",
+            )
         if (images := inner.mapped()) is not None:
             return images.offset
         raw = target.with_name(f"{target.name}.raw")
@@ -226,6 +265,34 @@ class GzippedPixels:
         finally:
             raw.unlink(missing_ok=True)
         return 0
+
+
+class _Beginning(io.RawIOBase):
+    """The beginning of a file that goes on with zeros: HDF5 describes a dataset before its values."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self._content, self._at = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: 1 << 48}[whence]
+        return self._at
+
+    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
+        piece = self._content[self._at : self._at + len(target)]
+        target[: len(piece)] = piece
+        target[len(piece) :] = bytes(len(target) - len(piece))
+        self._at += len(target)
+        return len(target)
 
 
 def gunzip(path: Path, size: int = 1 << 20) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import image_files, official, parquet
 from sentinode.patches.cache import cache_folder, unpacked
+from sentinode.patches.description import Expected, Stated, geometry_of, require_expected
 from sentinode.patches.patch_set import ALL, SPLITS, PatchSet
 from sentinode.patches.pixels import MappedImages
 from sentinode.patches.slide_map import SlideMap, full_names, read_slide_map
 from sentinode.patches.source import MAY_NOT_READ, Part, Source
 from sentinode.patches.splits import deal
+
+NOTHING = Stated()
 
 
 class PatchData:
@@ -35,6 +39,9 @@ class PatchData:
         slide_map: the CSV that names the slide of each patch, where one was given.
         warnings: what the user should know, as sentences.
         toy: whether the patches are generated.
+        geometry: of the patches of all splits.
+        class_names: what labels 0 and 1 are called, in the data's own words.
+        stated: what the user has stated of the patches.
     """
 
     def __init__(
@@ -45,11 +52,14 @@ class PatchData:
         incomplete: Mapping[str, int] | None = None,
         slides: SlideMap | None = None,
         warnings: tuple[str, ...] = (),
+        geometry: PatchGeometry = PCAM,
+        stated: Stated = NOTHING,
         cache: Path,
         show: bool = True,
     ) -> None:
         self.kind, self.path, self.toy = source.kind, source.path, source.toy
         self.own_splits = source.own_splits
+        self.geometry, self.class_names, self.stated = geometry, source.class_names, stated
         self.slide_map, self.warnings = slides.path if slides else None, warnings
         present = dealt if dealt is not None else source.parts if source.own_splits else (ALL,)
         self.splits = tuple(split for split in (*SPLITS, ALL) if split in present)
@@ -85,6 +95,8 @@ class PatchData:
             source=self.path,
             kind=self.kind,
             toy=self.toy,
+            geometry=self.geometry,
+            class_names=self.class_names,
             warnings=self.warnings,
         )
         return replace(whole if rows is None else whole.subset(rows), slides=slides)
@@ -126,6 +138,10 @@ def open_data(
     seed: int = 0,
     assignment: Mapping[str, str] | None = None,
     whole: bool = False,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
+    expected: Expected | None = None,
     cache: Path | None = None,
     show: bool = True,
 ) -> PatchData:
@@ -142,18 +158,27 @@ def open_data(
             dealing. Patches that it does not name are left out. Data that names its own splits keeps them.
         whole: take data without splits as one, under the name ``all``, in place of dealing: patches that training
             never saw. Data that names its own splits keeps them.
+        mpp: microns per pixel, where the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, likewise.
+        positive: names of the class folders of label 1, where their names do not say it.
+        expected: what the bundle takes that is to look at the patches; others are refused.
         cache: where patches are unpacked; else ``SENTINODE_CACHE``, else the user's cache folder.
         show: whether to draw a progress bar while unpacking.
 
     Raises:
-        DataError: nothing fits, files are damaged or do not belong together, or valid and test are exchanged.
+        DataError: nothing fits, files are damaged or do not belong together, valid and test are exchanged, what is
+            stated contradicts the data, or the patches are not such as the bundle takes.
     """
-    source = find_source(Path(path), cache_folder(cache))
+    stated = Stated(mpp, label_region, tuple(positive))
+    told = stated.positive or (expected.positive if expected else ())
+    source = find_source(Path(path), cache_folder(cache), told)
     official.refuse_swap(source)
+    geometry, note = geometry_of(source, stated, expected)
+    renamed = _require(expected, source, geometry, stated)
     slides = None if slide_map is None else read_slide_map(slide_map)
     if slides is not None:
         slides.refuse_other_data(_all_names(source))
-    warnings = list(source.warnings)
+    warnings = [*source.warnings, *filter(None, (note, renamed))]
     dealt: NDArray[np.str_] | None = None
     incomplete: dict[str, int] = {}
     if not source.own_splits and not whole:
@@ -171,33 +196,49 @@ def open_data(
         incomplete=incomplete,
         slides=slides,
         warnings=tuple(warnings),
+        geometry=geometry,
+        stated=stated,
         cache=cache_folder(cache),
         show=show,
     )
 
 
-def find_source(path: Path, cache: Path) -> Source:
-    """Look what kind of data lies at a path.
+def _require(expected: Expected | None, source: Source, geometry: PatchGeometry, stated: Stated) -> str | None:
+    """Refuse what a bundle does not take, and names where there are none; a sentence on other class names, or None."""
+    if stated.positive and source.kind != "folder":
+        raise DataError(
+            "only class folders have names, and these patches have labels 0 and 1: label 1 is the positive class.",
+            where=source.path,
+            hint="Leave out --positive.",
+        )
+    if expected is None:
+        return None
+    named = source.kind == "folder"
+    return require_expected(expected, geometry, source.class_names, named=named, stated=stated, where=source.path)
+
+
+def find_source(path: Path, cache: Path, positive: Sequence[str] = ()) -> Source:
+    """Look what kind of data lies at a path; ``positive`` names the class folders of label 1.
 
     Raises:
         DataError: nothing is there, or nothing of a known kind (it says what was looked for and what was seen), or it
             may not be read.
     """
     try:
-        return _look(path, cache)
+        return _look(path, cache, positive)
     except PermissionError as error:
         where = error.filename or path
         raise DataError("cannot be read (Permission denied).", where=where, hint=MAY_NOT_READ) from error
 
 
-def _look(path: Path, cache: Path) -> Source:
+def _look(path: Path, cache: Path, positive: Sequence[str]) -> Source:
     if not path.exists():
         raise DataError("there is nothing here.", where=path, hint="Check the path for a typing error.")
     readers: tuple[Callable[[], Source | None], ...] = (
         lambda: official.find(path, cache),
         lambda: image_files.find_kaggle(path),
         lambda: parquet.find(path),
-        lambda: image_files.find_folder(path),
+        lambda: image_files.find_folder(path, positive),
     )
     for look in readers:
         if (source := look()) is not None:
@@ -209,7 +250,7 @@ _LOOKED_FOR = f"""Looked for:
   official  {official.STEM}{{train,valid,test}}_{{x,y}}.h5 (or .h5.gz)
   kaggle    {image_files.KAGGLE_LABELS} and train/<id>.tif
   parquet   train*.parquet, valid*.parquet, test*.parquet (also in data/)
-  folder    class folders such as normal/ and tumour/, perhaps below train/, valid/ and test/
+  folder    class folders such as normal/ and tumour/, perhaps below train/, valid/ and test/ (see --positive)
 'sentinode data download OUT' fetches the official files; 'sentinode data synth OUT' generates some to try."""
 
 

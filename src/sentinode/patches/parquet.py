@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from sentinode.errors import DataError
 from sentinode.patches.image_files import image_name
-from sentinode.patches.pixels import Decoded, decode, in_threads, write_stream
+from sentinode.patches.pixels import SAMPLED, Decoded, decode, in_threads, size_of_most, write_stream
 from sentinode.patches.source import SPLIT_NAMES, Part, Source, checked_labels, read_head
 from sentinode.progress import Bar
 
@@ -136,6 +139,11 @@ class ParquetPixels:
     def files(self) -> Sequence[Path]:
         return self._files
 
+    @cached_property
+    def size(self) -> int:
+        with closing(self._encoded(rows=SAMPLED)) as encoded:
+            return size_of_most((data for data, _ in islice(encoded, SAMPLED)), self._files[0])
+
     def __len__(self) -> int:
         return sum(self._rows)
 
@@ -143,17 +151,18 @@ class ParquetPixels:
         return None
 
     def stream(self) -> Iterator[Decoded]:
-        return in_threads(lambda item: decode(*item), self._encoded())
+        size = self.size
+        return in_threads(lambda item: decode(*item, size), self._encoded())
 
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
 
-    def _encoded(self) -> Iterator[tuple[bytes, str]]:
+    def _encoded(self, rows: int = STREAMED) -> Generator[tuple[bytes, str]]:
         for path in self._files:
             row = 0
             with open_parquet(path) as file:
                 try:
-                    for batch in file.iter_batches(STREAMED, columns=["image.bytes"], use_threads=False):
+                    for batch in file.iter_batches(rows, columns=["image.bytes"], use_threads=False):
                         for data in batch.column("image").field("bytes"):
                             yield data.as_py() or b"", f"{path}, row {row}"
                             row += 1

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-PATCH_SIZE = 96
-"""Side of a patch in pixels."""
-
-LABEL_REGION = 32
-"""Side in pixels of the centre square that the label speaks of."""
-
-MPP = 0.972
-"""Microns per pixel of PatchCamelyon: level 2 of Camelyon16's slides, 4 x 0.243."""
-
-SAME_MPP = 0.005
-"""How far two resolutions may differ and still count as the same: pixels are then copied, not interpolated."""
+from sentinode.geometry import PCAM, PatchGeometry
 
 CLASS_NAMES = ("normal", "tumour")
+"""What PatchCamelyon's labels 0 and 1 mean, and those of data that does not name its classes."""
+
 SPLITS = ("train", "valid", "test")
 ALL = "all"
 """In place of a split: every patch of data that names no splits itself."""
@@ -38,7 +30,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
-        """uint8 (n, 96, 96, 3) RGB for a slice or an array of n row numbers."""
+        """uint8 (n, S, S, 3) RGB for a slice or an array of n row numbers."""
         ...
 
 
@@ -47,8 +39,10 @@ class PatchSet:
     """Labelled patches of one split.
 
     Attributes:
-        images: uint8 (N, 96, 96, 3) RGB, lazily read; index with a slice or an array of row numbers.
-        labels: uint8 (N,), 1 where the centre 32 x 32 pixels hold at least one pixel of tumour.
+        images: uint8 (N, S, S, 3) RGB, S the size of the geometry, lazily read; index with a slice or an array of row
+            numbers.
+        labels: uint8 (N,), 1 where the patch is of the positive class. In PatchCamelyon: where the centre 32 x 32
+            pixels hold at least one pixel of tumour.
         ids: str (N,), unique within the split and the same on every machine.
         slides: str (N,) naming the slide of each patch, an empty string where it is unknown; None where no slides are
             known.
@@ -56,7 +50,8 @@ class PatchSet:
         source: the path that the user gave.
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
         toy: True for generated patches; a model trained on them is said to be a toy wherever it appears.
-        mpp: microns per pixel.
+        geometry: size, microns per pixel, and the region that the label covers.
+        class_names: what labels 0 and 1 are called, in the data's own words.
     """
 
     images: Images
@@ -67,7 +62,8 @@ class PatchSet:
     kind: str
     slides: NDArray[np.str_] | None = None
     toy: bool = False
-    mpp: float = MPP
+    geometry: PatchGeometry = PCAM
+    class_names: tuple[str, str] = CLASS_NAMES
     warnings: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
@@ -76,17 +72,12 @@ class PatchSet:
     def subset(self, rows: Sequence[int] | NDArray[np.int64]) -> PatchSet:
         """The patches at ``rows``, in that order, still lazily read."""
         rows = np.asarray(rows, dtype=np.int64)
-        return PatchSet(
+        return replace(
+            self,
             images=Selection(self.images, rows),
             labels=self.labels[rows],
             ids=self.ids[rows],
-            split=self.split,
-            source=self.source,
-            kind=self.kind,
             slides=None if self.slides is None else self.slides[rows],
-            toy=self.toy,
-            mpp=self.mpp,
-            warnings=self.warnings,
         )
 
     def fingerprint(self, sample: int = 512) -> str:

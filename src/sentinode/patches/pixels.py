@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,19 +16,30 @@ from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
 from sentinode.errors import DataError, PictureError
-from sentinode.patches.patch_set import PATCH_SIZE
-from sentinode.pictures import read
+from sentinode.geometry import PCAM
+from sentinode.pictures import open_picture, read
 from sentinode.progress import Bar
 
-SHAPE = (PATCH_SIZE, PATCH_SIZE, 3)
-PATCH_BYTES = PATCH_SIZE * PATCH_SIZE * 3
 BATCH = 256
-"""Patches held at a time while unpacking: 7 MB."""
+"""Patches held at a time while unpacking: 7 MB of PatchCamelyon's."""
+
+SAMPLED = 64
+"""Images of a set whose sizes are looked at when it is opened."""
 
 THREADS = min(8, os.cpu_count() or 1)
 T = TypeVar("T")
 Decoded = NDArray[np.uint8] | DataError
-"""One patch, uint8 (96, 96, 3), or why it cannot be read."""
+"""One patch, uint8 (S, S, 3), or why it cannot be read."""
+
+
+class OtherSizeError(DataError):
+    """An image that is not of the size of the others, or not square."""
+
+    def __init__(
+        self, what: str, *, where: str | Path | None = None, hint: str | None = None, size: tuple[int, int] = (0, 0)
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.size = size
 
 
 class Pixels(Protocol):
@@ -35,6 +48,15 @@ class Pixels(Protocol):
     @property
     def files(self) -> Sequence[Path]:
         """The files they come from."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the patches in pixels.
+
+        Raises:
+            DataError: they are not square.
+        """
         ...
 
     def __len__(self) -> int: ...
@@ -63,13 +85,13 @@ class MappedImages:
     be sent to another process, which maps the file anew.
     """
 
-    def __init__(self, path: Path, offset: int, count: int) -> None:
-        self.path, self.offset, self.count = path, offset, count
+    def __init__(self, path: Path, offset: int, count: int, size: int) -> None:
+        self.path, self.offset, self.count, self.size = path, offset, count, size
         self._map: np.memmap[Any, np.dtype[np.uint8]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.count, *SHAPE)
+        return (self.count, self.size, self.size, 3)
 
     def __len__(self) -> int:
         return self.count
@@ -88,13 +110,49 @@ class MappedImages:
             yield from self[start : start + BATCH]
 
 
-def decode(data: bytes | Path, name: Path | str) -> Decoded:
-    """Decode an image of 96 x 96 pixels, from a file or from its bytes, to uint8 (96, 96, 3) RGB."""
+def decode(data: bytes | Path, name: Path | str, size: int) -> Decoded:
+    """Decode an image of ``size`` x ``size`` pixels, from a file or from its bytes, to uint8 (size, size, 3) RGB."""
     pixels = decode_any_size(data, name)
-    if isinstance(pixels, DataError) or pixels.shape == SHAPE:
+    if isinstance(pixels, DataError) or pixels.shape == (size, size, 3):
         return pixels
     height, width = pixels.shape[:2]
-    return DataError(f"{width} x {height} pixels, where 96 x 96 are needed.", where=name)
+    what = f"{width} x {height} pixels, where {size} x {size} are needed."
+    return OtherSizeError(what, where=name, size=(width, height))
+
+
+def size_of_most(images: Iterable[bytes | Path], where: Path) -> int:
+    """The side in pixels of most of some images, of which the heads are read.
+
+    Raises:
+        DataError: most are not square.
+    """
+    sizes: Counter[tuple[int, int]] = Counter()
+    for image in images:
+        with contextlib.suppress(Exception):  # unpacking will say why it cannot be read
+            sizes[_size_of(image)] += 1
+    (width, height), _ = sizes.most_common(1)[0] if sizes else ((PCAM.size, PCAM.size), 0)
+    if width != height:
+        raise DataError(
+            f"the images are {width} x {height} pixels; patches must be square.",
+            where=where,
+            hint="Cut squares out of them, of one size.",
+        )
+    return width
+
+
+def _size_of(image: bytes | Path) -> tuple[int, int]:
+    """Width and height: from the head of the file, or decoded where Pillow does not know its kind."""
+    try:
+        with open_picture(image) as picture:
+            return picture.size
+    except UnidentifiedImageError:
+        height, width, _ = read(image).shape
+        return width, height
+
+
+def spread(count: int) -> list[int]:
+    """Up to ``SAMPLED`` row numbers, evenly over all of ``count``."""
+    return np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)).tolist() if count else []
 
 
 def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
@@ -121,19 +179,40 @@ def write_stream(patches: Iterable[Decoded], target: Path, bar: Bar) -> int:
     """Write patches raw, one after the other, into ``target``; return 0, the byte at which they begin.
 
     Raises:
-        DataError: some cannot be read. All are tried first, so that one run names them all.
+        DataError: some cannot be read, or are of another size. All are tried first, so that one run names them all.
     """
     failed: list[DataError] = []
+    usual: tuple[int, ...] = ()
+    usual_count = 0
     with target.open("wb") as file:
         for patch in patches:
             if isinstance(patch, DataError):
                 failed.append(patch)
-            elif not failed:
-                file.write(patch.tobytes())
+            else:
+                usual, usual_count = patch.shape, usual_count + 1
+                if not failed:
+                    file.write(patch.tobytes())
             bar.advance()
+    others = [error for error in failed if isinstance(error, OtherSizeError)]
+    if others:
+        raise _several_sizes(others, usual, usual_count)
     if failed:
         raise _unreadable(failed)
     return 0
+
+
+def _several_sizes(others: list[OtherSizeError], usual: tuple[int, ...], usual_count: int) -> DataError:
+    """What to say of images of several sizes: how many there are of each, and one of each."""
+    counts = Counter(error.size for error in others)
+    examples = {error.size: Path(str(error.where)).name for error in reversed(others)}
+    named = [f"{count:,} of {w} x {h} (such as {examples[w, h]})" for (w, h), count in counts.most_common(5)]
+    more = f", and {len(counts) - 5:,} more sizes" if len(counts) > 5 else ""
+    most = f"{usual_count:,} of {usual[1]} x {usual[0]} pixels, " if usual else ""
+    return DataError(
+        f"the images are of several sizes: {most}{', '.join(named)}{more}.",
+        where=others[0].where,
+        hint="All patches must be squares of one size. Resample them to one resolution, or remove those that differ.",
+    )
 
 
 def _unreadable(failed: list[DataError]) -> DataError:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
+from sentinode.geometry import PatchGeometry
+from sentinode.patches.patch_set import CLASS_NAMES
 from sentinode.patches.pixels import Pixels
 
 SPLIT_NAMES = {
@@ -67,6 +69,8 @@ class Source:
         parts: by split, or under the empty string where the data has no splits.
         warnings: what the user should know, as sentences.
         toy: whether the patches are generated.
+        class_names: what label 0 and label 1 are called.
+        recorded: the geometry, where the data itself records it.
     """
 
     kind: str
@@ -74,6 +78,28 @@ class Source:
     parts: Mapping[str, Part]
     warnings: tuple[str, ...] = field(default=())
     toy: bool = False
+    class_names: tuple[str, str] = CLASS_NAMES
+    recorded: PatchGeometry | None = None
+
+    @property
+    def size(self) -> int:
+        """Side of the patches in pixels.
+
+        Raises:
+            DataError: the splits are of several sizes, or of another than is recorded.
+        """
+        sizes = {split: part.pixels.size for split, part in self.parts.items()}
+        if len(set(sizes.values())) > 1:
+            named = ", ".join(f"{split} {size} x {size}" for split, size in sizes.items())
+            raise DataError(f"the splits hold patches of several sizes: {named}.", where=self.path)
+        size = next(iter(sizes.values()))
+        if self.recorded is not None and self.recorded.size != size:
+            raise DataError(
+                f"the patches are {size} x {size} pixels, and the data records {self.recorded.size} x "
+                f"{self.recorded.size}.",
+                where=self.path,
+            )
+        return size
 
     @property
     def own_splits(self) -> bool:

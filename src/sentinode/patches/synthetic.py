@@ -21,15 +21,17 @@ from scipy.ndimage import gaussian_filter
 
 from sentinode.atomic import make_folder, whole_file, write_text
 from sentinode.errors import DataError, OutputError
+from sentinode.geometry import PCAM
 from sentinode.patches.official import STEM, SYNTHETIC
-from sentinode.patches.patch_set import LABEL_REGION, PATCH_SIZE, SPLITS
+from sentinode.patches.patch_set import SPLITS
 from sentinode.progress import bar
 
 BATCH = 128
-REACH = LABEL_REGION / 2
+REACH = PCAM.label_region / 2
 MARGIN = 20
 """Pixels drawn beyond each edge, so that nuclei are cut by it."""
-SIDE = PATCH_SIZE + 2 * MARGIN
+SIZE = PCAM.size
+SIDE = SIZE + 2 * MARGIN
 
 # Optical density of haematoxylin and eosin in red, green and blue (the reference of Macenko et al. 2009).
 HAEMATOXYLIN = (0.5626, 0.7201, 0.4062)
@@ -132,7 +134,7 @@ def synthesise(
                 h5py.File(y_path, "w") as y_file,
                 meta_path.open("w", newline="", encoding="utf-8") as meta_file,
             ):
-                x = x_file.create_dataset("x", (count, PATCH_SIZE, PATCH_SIZE, 3), "uint8")
+                x = x_file.create_dataset("x", (count, SIZE, SIZE, 3), "uint8")
                 y = y_file.create_dataset("y", (count, 1, 1, 1), "uint8")
                 meta = csv.writer(meta_file, lineterminator="\n")
                 meta.writerow(["coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi"])
@@ -144,7 +146,7 @@ def synthesise(
                     for i in range(size):
                         row, column = divmod(start + i, 256)
                         wsi = name.format(first + batch.slides[i])
-                        place = [row * PATCH_SIZE, column * PATCH_SIZE]
+                        place = [row * SIZE, column * SIZE]
                         meta.writerow([*place, bool(batch.anywhere[i]), bool(batch.labels[i]), wsi])
                     shown.advance(size)
 
@@ -195,7 +197,7 @@ def generate(count: int, tissue: Tissue, rng: np.random.Generator) -> Batch:
         _stamp(haematoxylin, nuclei, places, ours, rng)
         _stamp(cytoplasm, tissue.cells, places, ours, rng)
 
-    cut = slice(MARGIN, MARGIN + PATCH_SIZE)
+    cut = slice(MARGIN, MARGIN + SIZE)
     images = _stain(haematoxylin[:, cut, cut], cytoplasm[:, cut, cut], tissue, slides, rng)
     return Batch(images, labels, slides, anywhere)
 
@@ -297,7 +299,7 @@ def _stamp(canvases: Floats, stamps: Floats, places: Floats, kept: NDArray[np.bo
     side = stamps.shape[1]
     half = side // 2
     corner = np.round(places).astype(np.int64) - half
-    seen = ((places > MARGIN - half) & (places < MARGIN + PATCH_SIZE + half)).all(axis=2) & kept
+    seen = ((places > MARGIN - half) & (places < MARGIN + SIZE + half)).all(axis=2) & kept
     seen &= ((corner >= 0) & (corner <= SIDE - side)).all(axis=2)
     which, k = np.nonzero(seen)
     drawn = rng.integers(len(stamps), size=len(which))
@@ -319,17 +321,17 @@ def _background(rng: np.random.Generator) -> Floats:
 
 def _cut(fields: Floats, count: int, rng: np.random.Generator) -> Floats:
     """Random pieces (count, 96, 96) of the fields, every other one turned."""
-    pieces = np.empty((count, PATCH_SIZE, PATCH_SIZE), dtype=np.float32)
-    for i, (which, y, x) in enumerate(rng.integers([len(fields), *[256 - PATCH_SIZE] * 2], size=(count, 3))):
-        piece = fields[which, y : y + PATCH_SIZE, x : x + PATCH_SIZE]
+    pieces = np.empty((count, SIZE, SIZE), dtype=np.float32)
+    for i, (which, y, x) in enumerate(rng.integers([len(fields), *[256 - SIZE] * 2], size=(count, 3))):
+        piece = fields[which, y : y + SIZE, x : x + SIZE]
         pieces[i] = piece.T if i % 2 else piece
     return pieces
 
 
 def _fat(count: int, rng: np.random.Generator) -> Floats:
     """How much tissue is left (N, 96, 96), from 0 to 1, by drops of fat away from the centre of some."""
-    axis = np.arange(PATCH_SIZE, dtype=np.float32) - PATCH_SIZE / 2
-    left = np.ones((count, PATCH_SIZE, PATCH_SIZE), dtype=np.float32)
+    axis = np.arange(SIZE, dtype=np.float32) - SIZE / 2
+    left = np.ones((count, SIZE, SIZE), dtype=np.float32)
     for i in np.flatnonzero(rng.random(count) < 0.25):
         angle, size = rng.uniform(0, 2 * np.pi), rng.uniform(10, 24)
         away = REACH * 1.4 + 3 + size + rng.uniform(0, 12)
@@ -349,10 +351,10 @@ def _stain(
     pink = rng.uniform(0.15, 0.55, (count, 1, 1)).astype(np.float32)
     eosin = (pink + 0.16 * _cut(tissue.background, count, rng)).clip(0.02) + 0.12 * cytoplasm
     eosin *= (1 - 0.5 * nuclei.clip(0, 1)) * left
-    images = np.empty((count, PATCH_SIZE, PATCH_SIZE, 3), dtype=np.uint8)
-    grain = rng.normal(0, 2.5, (PATCH_SIZE * 2, PATCH_SIZE * 2, 3)).astype(np.float32)
-    for i, (slide, (y, x)) in enumerate(zip(slides, rng.integers(PATCH_SIZE, size=(count, 2)), strict=True)):
+    images = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
+    grain = rng.normal(0, 2.5, (SIZE * 2, SIZE * 2, 3)).astype(np.float32)
+    for i, (slide, (y, x)) in enumerate(zip(slides, rng.integers(SIZE, size=(count, 2)), strict=True)):
         density = np.stack([haematoxylin[i], eosin[i]], axis=-1) @ tissue.stains[slide]
-        light = tissue.light[slide] * np.exp(-density) + grain[y : y + PATCH_SIZE, x : x + PATCH_SIZE]
+        light = tissue.light[slide] * np.exp(-density) + grain[y : y + SIZE, x : x + SIZE]
         images[i] = light.clip(0, 255)
     return images

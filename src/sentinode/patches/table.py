@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,15 +33,16 @@ def read_table(path: Path, *columns: Sequence[str]) -> list[tuple[str, ...]]:
         raise DataError("this table is empty.", where=path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file, strict=True)
-            head = [cell.strip().lower() for cell in next(rows, [])]
-            at = _places(head, columns, path)
-            found = []
-            for row in rows:
-                cells = [cell.strip() for cell in row]
-                if any(cells):
-                    _check_length(cells, head, rows.line_num, path)
-                    found.append(tuple(cells[index] for index in at))
+            text = _plain_lines(file.read())
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        head = [cell.strip().lower() for cell in next(rows, [])]
+        at = _places(head, columns, path)
+        found = []
+        for row in rows:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                _check_length(cells, head, rows.line_num, path)
+                found.append(tuple(cells[index] for index in at))
     except UnicodeDecodeError as error:
         raise DataError(
             f"this is not a table in UTF-8 ({error.reason} at byte {error.start:,}).",
@@ -52,6 +54,16 @@ def read_table(path: Path, *columns: Sequence[str]) -> list[tuple[str, ...]]:
     if not found:
         raise DataError("this table has a head, but no rows.", where=path)
     return found
+
+
+def _plain_lines(text: str) -> str:
+    """The text with line feeds as its only ends of lines.
+
+    A table that was joined from others may hold the carriage return of an older line's end within its lines: it is a
+    space there.
+    """
+    text = text.replace("\r\n", "\n")
+    return text.replace("\r", " " if "\n" in text else "\n")
 
 
 def _places(head: list[str], columns: Sequence[Sequence[str]], path: Path) -> list[int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import DataError
+from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
 from sentinode.patches.official import open_hdf5, refuse_unknown_filters
 from sentinode.patches.parquet import open_parquet
-from sentinode.patches.patch_set import MPP, PATCH_SIZE, SAME_MPP
-from sentinode.patches.pixels import BATCH, SHAPE, Decoded, decode_any_size, in_threads
+from sentinode.patches.pixels import BATCH, Decoded, decode_any_size, in_threads
 
 HDF5_ENDINGS = {".h5", ".hdf5"}
+Fit = Callable[[Decoded], Decoded]
+"""Makes a patch of an image."""
+
 ENDINGS = IMAGE_ENDINGS | HDF5_ENDINGS | {".parquet"}
 
 
@@ -34,7 +38,7 @@ class Patch:
         id: the path as given, with ``#`` and the row for a patch of an HDF5 file; for one of a Parquet file what its
             ``image.path`` calls it, where each patch of the file has a name of its own that no file before it has
             used, else its row likewise.
-        pixels: uint8 (96, 96, 3) RGB, or the error.
+        pixels: uint8 (S, S, 3) RGB, or the error.
     """
 
     id: str
@@ -50,30 +54,31 @@ def short_name(id: str) -> str:
     return image_name(Path(id).name)
 
 
-def read_patches(paths: Iterable[str | Path], *, mpp: float | None = None, bundle_mpp: float = MPP) -> Iterator[Patch]:
+def read_patches(
+    paths: Iterable[str | Path], *, geometry: PatchGeometry = PCAM, mpp: float | None = None
+) -> Iterator[Patch]:
     """Read patches one after the other, in bounded memory; what cannot be read is yielded as an error.
 
     Args:
         paths: images, folders (searched to the bottom, in order of name), HDF5 files with a dataset uint8
             (N, H, W, 3), named ``x`` or the only one of its kind, and Parquet files with an ``image`` struct.
-        mpp: microns per pixel of the images. With it, they are resampled to the bundle's and cut to the
-            centre 96 x 96; without it, a size other than 96 x 96 is an error.
-        bundle_mpp: what the model was trained at.
+        geometry: of the patches that the model takes.
+        mpp: microns per pixel of the images. With it, they are resampled to the geometry's, which must be known, and
+            cut to its size at the centre; without it, another size is an error.
 
     Raises:
-        DataError: ``mpp`` is not a positive number.
+        DataError: ``mpp`` is no resolution of a microscope.
     """
-    if mpp is not None and not 0 < mpp < np.inf:
-        raise DataError(f"{mpp} microns per pixel is no resolution.", hint="Give a pixel's size, as 0.25.")
-    scale = None if mpp is None else mpp / bundle_mpp
+    check_mpp(mpp)
+    fit = partial(fitted, scale=None if mpp is None or geometry.mpp is None else mpp / geometry.mpp, size=geometry.size)
     taken: set[str] = set()
     for kind, files in groupby(_files(paths), key=_kind):
         if kind == "image":
-            yield from _images(files, scale)
+            yield from _images(files, fit)
             continue
         for file in files:
             try:
-                yield from _hdf5(file, scale) if kind == "hdf5" else _parquet(file, scale, taken)
+                yield from _hdf5(file, fit) if kind == "hdf5" else _parquet(file, fit, taken)
             except DataError as error:
                 yield Patch(file.as_posix(), error)
 
@@ -106,63 +111,64 @@ def _kind(file: Path) -> str:
     return "hdf5" if ending in HDF5_ENDINGS else "parquet" if ending == ".parquet" else "image"
 
 
-def _images(files: Iterable[Path], scale: float | None) -> Iterator[Patch]:
+def _images(files: Iterable[Path], fit: Fit) -> Iterator[Patch]:
     waiting = iter(files)
     while batch := list(islice(waiting, BATCH)):
-        pixels = in_threads(lambda file: _image(file, scale), batch)
+        pixels = in_threads(lambda file: _image(file, fit), batch)
         yield from (Patch(file.as_posix(), image) for file, image in zip(batch, pixels, strict=True))
 
 
-def _image(file: Path, scale: float | None) -> Decoded:
+def _image(file: Path, fit: Fit) -> Decoded:
     if file.is_dir():
         return DataError("there are no images in this folder.", where=file)
     if not file.exists():
         return DataError("there is no such file.", where=file)
     if file.suffix.lower() == ".gz":
         return DataError("this file is compressed as a whole; unpack it first (gunzip).", where=file)
-    return fitted(decode_any_size(file, file), scale)
+    return fit(decode_any_size(file, file))
 
 
-def fitted(pixels: Decoded, scale: float | None) -> Decoded:
-    """An image as a patch of 96 x 96 pixels, never squeezed.
+def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
+    """An image as a patch of ``size`` x ``size`` pixels, never squeezed.
 
     Args:
         pixels: uint8 (H, W, 3), or an error, which is passed on.
         scale: pixels of the model to a pixel of the image; None where the image must be a patch already. The centre
             is resampled by it, and copied where it is 1 to half a percent.
+        size: side of the patch in pixels.
     """
-    if isinstance(pixels, DataError) or (scale is None and pixels.shape == SHAPE):
+    if isinstance(pixels, DataError) or (scale is None and pixels.shape == (size, size, 3)):
         return pixels
     height, width = pixels.shape[:2]
     if scale is None:
         return DataError(
-            f"{width} x {height} pixels, where 96 x 96 are needed; state the microns per pixel (--mpp) to "
+            f"{width} x {height} pixels, where {size} x {size} are needed; state the microns per pixel (--mpp) to "
             "have it resampled and its centre taken."
         )
     if abs(scale - 1) <= SAME_MPP:
         scale = 1.0
-    if min(round(width * scale), round(height * scale)) < PATCH_SIZE:
+    if min(round(width * scale), round(height * scale)) < size:
         return DataError(
             f"{width} x {height} pixels are {round(width * scale)} x {round(height * scale)} at the model's "
-            "resolution, where at least 96 x 96 are needed."
+            f"resolution, where at least {size} x {size} are needed."
         )
     if scale == 1:
-        left, top = (width - PATCH_SIZE) // 2, (height - PATCH_SIZE) // 2
-        return np.ascontiguousarray(pixels[top : top + PATCH_SIZE, left : left + PATCH_SIZE])
+        left, top = (width - size) // 2, (height - size) // 2
+        return np.ascontiguousarray(pixels[top : top + size, left : left + size])
     # What the patch covers, about the image's own centre; an image that is less than half a pixel short is stretched.
-    across, down = (min(side, PATCH_SIZE / scale) for side in (width, height))
+    across, down = (min(side, size / scale) for side in (width, height))
     box = ((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
     # Pillow widens the kernel: no aliasing.
-    return np.asarray(Image.fromarray(pixels).resize(SHAPE[:2], Image.Resampling.BICUBIC, box=box))
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def _hdf5(path: Path, scale: float | None) -> Iterator[Patch]:
+def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
     with open_hdf5(path) as file:
         data = _dataset(file, path)
         for start in range(0, len(data), BATCH):
             rows = range(start, min(start + BATCH, len(data)))
             for row, pixels in zip(rows, _rows(data, rows), strict=True):
-                yield Patch(f"{path.as_posix()}#{row}", fitted(pixels, scale))
+                yield Patch(f"{path.as_posix()}#{row}", fit(pixels))
 
 
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
@@ -172,7 +178,7 @@ def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
             return data
     held = ", ".join(f"{key} {getattr(data, 'shape', '')}".strip() for key, data in file.items())
     raise DataError(
-        f"there is no dataset of images, uint8 (N, 96, 96, 3), in this file; it holds {held or 'nothing'}.",
+        f"there is no dataset of images, uint8 (N, H, W, 3), in this file; it holds {held or 'nothing'}.",
         where=path,
     )
 
@@ -191,7 +197,7 @@ def _row(data: h5py.Dataset, row: int) -> Decoded:
         return DataError(f"these pixels are damaged ({error}).")
 
 
-def _parquet(path: Path, scale: float | None, taken: set[str]) -> Iterator[Patch]:
+def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
     """The patches of a Parquet file. The names that it gives them are added to those ``taken``."""
     with open_parquet(path) as file:
         columns = {column.path for column in file.schema}
@@ -205,7 +211,7 @@ def _parquet(path: Path, scale: float | None, taken: set[str]) -> Iterator[Patch
         try:
             for batch in file.iter_batches(BATCH, columns=["image.bytes"]):
                 encoded = [data.as_py() or b"" for data in batch.column("image").field("bytes")]
-                for pixels in in_threads(lambda data: fitted(decode_any_size(data, path), scale), encoded):
+                for pixels in in_threads(lambda data: fit(decode_any_size(data, path)), encoded):
                     yield Patch(names[row] if names else f"{path.as_posix()}#{row}", pixels)
                     row += 1
         except (OSError, pa.ArrowException) as error:

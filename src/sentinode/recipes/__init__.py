@@ -32,10 +32,11 @@ class ModelRecipe(Section):
     backbone: str = Field("resnet50", description="Any backbone of timm, by name.")
     weights: str = Field("imagenet", description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.")
     side: int = Field(
-        96,
-        ge=96,
-        le=384,
-        description="Pixels to which patches are enlarged for the backbone; its cost grows with the square.",
+        0,
+        ge=0,
+        le=1024,
+        description="Pixels to which patches are enlarged for the backbone, whose cost grows with the square; "
+        "0 leaves them as they are.",
     )
     stride: Literal[8, 16, 32] = Field(
         32,
@@ -43,7 +44,7 @@ class ModelRecipe(Section):
     )
     pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
         "avg",
-        description="How the feature map becomes one vector; 'centre' takes the labelled 32 x 32 alone.",
+        description="How the feature map becomes one vector; 'centre' takes the part that the label covers alone.",
     )
     hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         default_factory=list, max_length=4, description="Widths of the head's hidden layers; [] for none."
@@ -69,7 +70,15 @@ class AugmentRecipe(Section):
         (50, 95), description="Lowest and highest JPEG quality."
     )
     scale: float = Field(0.0, ge=0, le=0.3, description="Largest relative zoom about the centre, in or out.")
-    shift: int = Field(0, ge=0, le=16, description="Largest shift in pixels; above 16 a label could turn wrong.")
+    crop: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Largest share of the side cut off; only where labels cover whole patches.",
+    )
+    shift: int = Field(
+        0, ge=0, le=2048, description="Largest shift in pixels; at most half of what the label covers (16 in PCam)."
+    )
     mixup: float = Field(0.0, ge=0, le=4, description="Alpha of mixup's Beta distribution; 0 for none.")
 
 

@@ -1,4 +1,4 @@
-"""Arrays in, figures out: metrics with intervals, calibration and the operating point. No model."""
+"""Arrays in, numbers out: metrics with intervals, calibration and the operating point. No model."""
 
 from sentinode.scoring.calibration import (
     ECE_BINS,
@@ -9,18 +9,18 @@ from sentinode.scoring.calibration import (
     fit_temperature,
     reliability,
 )
-from sentinode.scoring.counts import FIGURES
-from sentinode.scoring.figure import Figure
+from sentinode.scoring.counts import METRICS
+from sentinode.scoring.estimate import Estimate
 from sentinode.scoring.intervals import cluster_interval, effective_clusters
 from sentinode.scoring.metrics import Curve, Scores, auc, measure, pr_curve, roc_curve
 from sentinode.scoring.operating_point import RULES, choose_threshold, parse_rule
 
 __all__ = [
     "ECE_BINS",
-    "FIGURES",
+    "METRICS",
     "RULES",
     "Curve",
-    "Figure",
+    "Estimate",
     "Reliability",
     "Scores",
     "auc",

@@ -12,7 +12,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 from sentinode.errors import DataError
-from sentinode.scoring.figure import Figure
+from sentinode.scoring.estimate import Estimate
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def bin_counts(scores: Floats, tumour: Floats, normal: Floats, bins: int = ECE_B
     return Reliability(np.diff(said) / count, np.diff(true) / count, count)
 
 
-def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins: int = ECE_BINS) -> Figure:
+def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins: int = ECE_BINS) -> Estimate:
     """The ECE that a perfectly calibrated model scores by chance when it says just these probabilities.
 
     Labels are drawn from the probabilities themselves, so that whatever error is left comes from their
@@ -172,7 +172,7 @@ def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins
     Returns:
         The mean over the draws, with the middle 95 % of them.
     """
-    said = np.asarray(probabilities, dtype=np.float64).ravel()
+    probability = np.asarray(probabilities, dtype=np.float64).ravel()
     rng = np.random.default_rng(seed)
-    errors = [reliability(rng.random(len(said)) < said, said, bins).error for _ in range(draws)]
-    return Figure.of(float(np.mean(errors)) if errors else math.nan, errors)
+    errors = [reliability(rng.random(len(probability)) < probability, probability, bins).error for _ in range(draws)]
+    return Estimate.of(float(np.mean(errors)) if errors else math.nan, errors)

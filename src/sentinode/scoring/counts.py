@@ -1,4 +1,4 @@
-"""The figures of patches, from how many of each class have each score: every figure follows from these counts."""
+"""The metrics of patches, from how many of each class have each score: every metric follows from these counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Counts = tuple[Floats, Floats]
 """Float (K,) and float (K,): how many normal and how many tumour patches have each distinct score."""
 
-FIGURES: Final = (
+METRICS: Final = (
     "auc",
     "accuracy",
     "precision",
@@ -28,7 +28,7 @@ FIGURES: Final = (
     "brier",
     "ece",
 )
-"""The figures, in the order in which they are shown."""
+"""The metrics, in the order in which they are shown."""
 
 CLIP: Final = 1e-7
 """Probabilities are held this far from 0 and 1 in the negative log-likelihood, which a single sure error
@@ -36,12 +36,16 @@ would otherwise make infinite."""
 
 REASONS: Final = {
     "auc": "one class only",
-    "precision": "no patch was called tumour",
-    "recall": "no tumour patch",
-    "specificity": "no normal patch",
-    "f1": "no tumour patch, and none was called tumour",
-    "average_precision": "no tumour patch",
+    "precision": "no patch was called {1}",
+    "recall": "no {1} patch",
+    "specificity": "no {0} patch",
+    "f1": "no {1} patch, and none was called {1}",
+    "average_precision": "no {1} patch",
 }
+"""Why a metric is undefined; {0} and {1} stand for the names of the classes."""
+
+CLASS_NAMES: Final = ("normal", "tumour")
+"""What labels 0 and 1 are called where no other names are given."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ class Counted:
         """Of some patches; a row that stands several times counts so often."""
         return counts(self.cell[rows], len(self.scores))
 
-    def figures(self, counted: Counts) -> list[float]:
-        """The value of each of ``FIGURES``; NaN where it is undefined."""
+    def metrics(self, counted: Counts) -> list[float]:
+        """The value of each of ``METRICS``; NaN where it is undefined."""
         normal, tumour = counted
         scores = self.scores
         n = normal.sum() + tumour.sum()

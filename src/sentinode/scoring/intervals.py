@@ -30,26 +30,26 @@ def cluster_interval(
     bounds: tuple[float, float] = (0.0, 1.0),
     scale: str = "logit",
 ) -> tuple[float, float]:
-    """The interval of a figure that was measured on G clusters: the jackknife with Student's t.
+    """The interval of a metric that was measured on G clusters: the jackknife with Student's t.
 
-    The standard error is that of the jackknife, from the figure without each cluster in turn (Efron and Tibshirani
+    The standard error is that of the jackknife, from the metric without each cluster in turn (Efron and Tibshirani
     1993, section 11.5). Its quantile is Student's, with the effective number of clusters less one for degrees of
     freedom, because a few large clusters tell no more than a few. The interval is symmetric on the logit scale, so that
     it stays within the bounds.
 
-    A figure at its bound, such as a sensitivity of 1, has no standard error. Its interval then is that of Clopper and
+    A metric at its bound, such as a sensitivity of 1, has no standard error. Its interval then is that of Clopper and
     Pearson (1934), as if each effective cluster were a single trial.
 
     Args:
-        value: the figure on all clusters.
-        without: float (G,), the figure without each cluster; NaN where it is undefined.
-        weights: float (G,), what each cluster brings to the figure, such as its tumour patches to the sensitivity.
+        value: the metric on all clusters.
+        without: float (G,), the metric without each cluster; NaN where it is undefined.
+        weights: float (G,), what each cluster brings to the metric, such as its tumour patches to the sensitivity.
         level: how often the interval is to hold the truth, above 0 and below 1.
-        bounds: the lowest and the highest value that the figure can take.
+        bounds: the lowest and the highest value that the metric can take.
         scale: where the interval is symmetric: ``logit``, or ``linear``, cut off at the bounds.
 
     Returns:
-        The lower and the upper limit. NaN where there are fewer than two clusters, or where the figure is undefined
+        The lower and the upper limit. NaN where there are fewer than two clusters, or where the metric is undefined
         without one of them: it then rests on a single cluster, of which nothing can be said.
     """
     left_out = np.asarray(without, dtype=np.float64)

@@ -1,8 +1,9 @@
-"""How good probabilities are, with intervals: arrays in, figures out, no model."""
+"""How good probabilities are, with intervals: arrays in, numbers out, no model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError
 from sentinode.scoring.calibration import ece_floor
-from sentinode.scoring.counts import FIGURES, REASONS, Counted, Floats, area, counts
-from sentinode.scoring.figure import Figure
+from sentinode.scoring.counts import CLASS_NAMES, METRICS, REASONS, Counted, Floats, area, counts
+from sentinode.scoring.estimate import Estimate
 from sentinode.scoring.uncertainty import Slides, intervals
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Ten figures at one threshold, each with a 95 % interval.
+    """Ten metrics at one threshold, each with a 95 % interval.
 
     Attributes:
         auc: area under the ROC curve, ties counted half.
@@ -35,27 +36,27 @@ class Scores:
         n: patches.
         threshold: P(tumour) from which a patch is called tumour.
         confusion: ``tp``, ``fp``, ``tn``, ``fn`` at the threshold.
-        undefined: why, for each figure that has no value here.
-        no_interval: why, for each figure that has a value and no interval.
+        undefined: why, for each metric that has no value here.
+        no_interval: why, for each metric that has a value and no interval.
         resampled: ``slide`` or ``patch``, what the intervals take for one observation.
-        resamples: how often the figures were computed anew for the intervals.
+        resamples: how often the metrics were computed anew for the intervals.
         interval: how the intervals were made, in words.
         slides: how many slides are known among the patches, or None.
         without_slide: how many patches have no known slide, where some have.
         notes: what to bear in mind when reading the intervals, as sentences.
     """
 
-    auc: Figure
-    accuracy: Figure
-    precision: Figure
-    recall: Figure
-    specificity: Figure
-    f1: Figure
-    average_precision: Figure
-    nll: Figure
-    brier: Figure
-    ece: Figure
-    ece_floor: Figure
+    auc: Estimate
+    accuracy: Estimate
+    precision: Estimate
+    recall: Estimate
+    specificity: Estimate
+    f1: Estimate
+    average_precision: Estimate
+    nll: Estimate
+    brier: Estimate
+    ece: Estimate
+    ece_floor: Estimate
     n: int
     threshold: float
     confusion: dict[str, int]
@@ -71,7 +72,7 @@ class Scores:
     def as_dict(self) -> dict[str, Any]:
         """What goes into ``metrics.json``: plain numbers, None for what is undefined, never NaN."""
         return {
-            **{name: getattr(self, name).as_dict() for name in (*FIGURES, "ece_floor")},
+            **{name: getattr(self, name).as_dict() for name in (*METRICS, "ece_floor")},
             "n": self.n,
             "threshold": self.threshold,
             "confusion": dict(self.confusion),
@@ -94,13 +95,14 @@ def measure(
     groups: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    class_names: Sequence[str] = CLASS_NAMES,
 ) -> Scores:
-    """Ten figures and their 95 % intervals.
+    """Ten metrics and their 95 % intervals.
 
     Patches of one slide are alike. Where slides are known, a slide is one observation, and the intervals are those of
     :func:`~sentinode.scoring.intervals.cluster_interval`. A patch whose slide is not known counts as a slide of its
     own. Where no slides are known, or all patches are of one, the intervals are the percentiles of a bootstrap of
-    patches, and too narrow. Resamples in which a figure is undefined, such as the AUC of one class, are then left out
+    patches, and too narrow. Resamples in which a metric is undefined, such as the AUC of one class, are then left out
     of its interval.
 
     An ECE is too high by chance, and the more so the fewer patches or slides there are. By patch its resamples are
@@ -115,22 +117,23 @@ def measure(
             or NaN.
         resamples: of the bootstrap by patch; 0 for no intervals at all and no chance floor, which is quick.
         seed: of the bootstrap and of the chance floor; the same seed gives the same interval.
+        class_names: what labels 0 and 1 are called in the notes.
 
     Raises:
         DataError: no patches, unequal lengths, labels other than 0 and 1, or probabilities outside 0 to 1.
     """
-    label, said = _checked(labels, probabilities)
-    slides = Slides.of(groups, label)
-    patches = Counted.of(label, said, threshold)
-    value = dict(zip(FIGURES, patches.figures(patches.counts), strict=True))
+    label, probability = _checked(labels, probabilities)
+    slides = Slides.of(groups, label, class_names)
+    patches = Counted.of(label, probability, threshold)
+    value = dict(zip(METRICS, patches.metrics(patches.counts), strict=True))
     found = intervals(patches, slides, value, resamples, seed)
     return Scores(
-        **{name: Figure(value[name], *found.limits[name]) for name in FIGURES},
-        ece_floor=ece_floor(said, draws=min(resamples, 200), seed=seed),
+        **{name: Estimate(value[name], *found.limits[name]) for name in METRICS},
+        ece_floor=ece_floor(probability, draws=min(resamples, 200), seed=seed),
         n=len(label),
         threshold=float(threshold),
         confusion=dict(zip(("tn", "fp", "fn", "tp"), patches.confusion(patches.counts), strict=True)),
-        undefined={name: REASONS[name] for name in FIGURES if math.isnan(value[name])},
+        undefined={name: REASONS[name].format(*class_names) for name in METRICS if math.isnan(value[name])},
         no_interval=found.reasons,
         resampled="slide" if slides.by_slide else "patch",
         resamples=found.resamples,
@@ -181,24 +184,24 @@ def pr_curve(labels: ArrayLike, probabilities: ArrayLike) -> Curve:
 
 
 def _cumulated(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    label, said = _checked(labels, probabilities)
-    patches = Counted.of(label, said, 0.5)
+    label, probability = _checked(labels, probabilities)
+    patches = Counted.of(label, probability, 0.5)
     normal, tumour = patches.counts
     return patches.scores[::-1], np.cumsum(tumour[::-1]), np.cumsum(normal[::-1])
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
     label = np.asarray(labels).ravel()
-    said = np.asarray(probabilities, dtype=np.float64).ravel()
+    probability = np.asarray(probabilities, dtype=np.float64).ravel()
     if not len(label):
         raise DataError("there are no patches to score.")
-    if len(label) != len(said):
-        raise DataError(f"there are {len(label):,} labels but {len(said):,} probabilities.")
+    if len(label) != len(probability):
+        raise DataError(f"there are {len(label):,} labels but {len(probability):,} probabilities.")
     if not np.isin(label, (0, 1)).all():
         raise DataError("labels other than 0 (normal) and 1 (tumour) cannot be scored.")
-    if not ((said >= 0) & (said <= 1)).all():
+    if not ((probability >= 0) & (probability <= 1)).all():
         raise DataError(
             "some probabilities are not numbers from 0 to 1.",
             hint="Where they come from a model, its training diverged: train again with a lower rate.",
         )
-    return label.astype(np.int64), said
+    return label.astype(np.int64), probability

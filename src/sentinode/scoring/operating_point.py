@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError, RecipeError, nearest
+from sentinode.scoring.counts import CLASS_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +18,9 @@ RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity
 """The rules; the two with an ``@`` take any share above 0, up to 1."""
 
 
-def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str) -> float:
+def choose_threshold(
+    labels: ArrayLike, probabilities: ArrayLike, rule: str, class_names: Sequence[str] = CLASS_NAMES
+) -> float:
     """The threshold on P(tumour) that serves ``rule`` best on these patches.
 
     Thresholds lie half-way between neighbouring probabilities, so that rounding moves no patch across, or at the upper
@@ -29,6 +33,7 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str) -> 
         rule: ``accuracy``, ``balanced_accuracy`` (Youden's J), ``f1``, ``half`` (0.5 whatever the data),
             ``sensitivity@S`` (the highest threshold that keeps sensitivity at S or above) or
             ``specificity@S`` (the lowest that keeps specificity at S or above).
+        class_names: what labels 0 and 1 are called in messages.
 
     Returns:
         The threshold, from 0 to 1; a patch whose probability is equal or above is called tumour. 0.5, with a warning,
@@ -61,8 +66,8 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str) -> 
     if name == "specificity":
         if specificity[-1] < share:
             raise DataError(
-                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} normal "
-                "patches have a probability of exactly 1.",
+                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} "
+                f"{class_names[0]} patches have a probability of exactly 1.",
                 hint="Choose another rule, or a model that is less sure of itself.",
             )
         return float(thresholds[specificity >= share].min())

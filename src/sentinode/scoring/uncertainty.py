@@ -1,9 +1,9 @@
-"""How sure the figures of patches are: by slide where slides are known, else by patch."""
+"""How sure the metrics of patches are: by slide where slides are known, else by patch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError
-from sentinode.scoring.counts import CLIP, FIGURES, REASONS, Counted, Floats
-from sentinode.scoring.figure import Figure
+from sentinode.scoring.counts import CLASS_NAMES, CLIP, METRICS, REASONS, Counted, Floats
+from sentinode.scoring.estimate import Estimate
 from sentinode.scoring.intervals import FEW, cluster_interval, effective_clusters, joined
 
 BOUNDS: Final = {"nll": (0.0, -math.log(CLIP))}
-"""The range of each figure that is not a share from 0 to 1."""
+"""The range of each metric that is not a share from 0 to 1."""
 
 TOO_NARROW: Final = "patches of one slide are alike, so the intervals are too narrow"
 
@@ -31,39 +31,47 @@ class Slides:
             there are no two slides.
         known: how many slides are known, or None.
         without: how many patches have no known slide, where some have.
+        class_names: what labels 0 and 1 are called.
     """
 
     labels: NDArray[np.int64]
     cluster: NDArray[np.int64] | None = None
     known: int | None = None
     without: int = 0
+    class_names: Sequence[str] = CLASS_NAMES
 
     @classmethod
-    def of(cls, groups: ArrayLike | None, labels: NDArray[np.int64]) -> Slides:
+    def of(
+        cls, groups: ArrayLike | None, labels: NDArray[np.int64], class_names: Sequence[str] = CLASS_NAMES
+    ) -> Slides:
         """Slides by their names; an empty string, None or NaN is an unknown one.
 
         Raises:
             DataError: there is not one name for each patch.
         """
         if groups is None:
-            return cls(labels)
+            return cls(labels, class_names=class_names)
         names = np.asarray(groups).ravel()
         if len(names) != len(labels):
             raise DataError(f"there are {len(labels):,} labels but the slides of {len(names):,} patches.")
         unknown = np.array([name is None or name != name or str(name).strip() == "" for name in names.tolist()])
         if unknown.all():
-            return cls(labels)
+            return cls(labels, class_names=class_names)
         found, of_known = np.unique(names[~unknown].astype(str), return_inverse=True)
         cluster = np.empty(len(names), np.int64)
         cluster[~unknown] = of_known
         cluster[unknown] = len(found) + np.arange(unknown.sum())
         several = len(found) + int(unknown.sum()) > 1
-        return cls(labels, cluster if several else None, len(found), int(unknown.sum()))
+        return cls(labels, cluster if several else None, len(found), int(unknown.sum()), class_names)
 
     @property
     def by_slide(self) -> bool:
         """Whether a slide is one observation; else a patch is."""
         return self.cluster is not None
+
+    def reason(self, metric: str) -> str:
+        """Why a metric is undefined without some of the patches."""
+        return REASONS[metric].format(*self.class_names)
 
     def notes(self) -> list[str]:
         """What to bear in mind where the intervals are by slide: patches without a slide, or slides that are few."""
@@ -86,7 +94,7 @@ class Slides:
         assert self.cluster is not None and self.known is not None
         if self.known < FEW:
             return f"Only {self.known} slides"
-        for label, word in ((1, "tumour"), (0, "normal")):
+        for label, word in reversed(list(enumerate(self.class_names))):
             with_class = len(np.unique(self.cluster[self.labels == label]))
             if 0 < with_class < FEW:
                 return f"Only {with_class} of {self.known:,} slides have {word} patches"
@@ -98,13 +106,13 @@ class Slides:
 
 @dataclass(frozen=True)
 class Intervals:
-    """The intervals of all figures, and how they were made.
+    """The intervals of all metrics, and how they were made.
 
     Attributes:
-        limits: the lower and upper limit by the figure's name; NaN where there is none.
+        limits: the lower and upper limit by the metric's name; NaN where there is none.
         how: the method, in words.
-        resamples: how often the figures were computed anew.
-        reasons: why, for each figure that has a value and no interval.
+        resamples: how often the metrics were computed anew.
+        reasons: why, for each metric that has a value and no interval.
         notes: what to bear in mind, as sentences.
     """
 
@@ -116,9 +124,9 @@ class Intervals:
 
 
 def intervals(patches: Counted, slides: Slides, value: Mapping[str, float], resamples: int, seed: int) -> Intervals:
-    """The 95 % interval of each figure, by slide or by patch; none where ``resamples`` is 0."""
+    """The 95 % interval of each metric, by slide or by patch; none where ``resamples`` is 0."""
     if not resamples:
-        return Intervals(dict.fromkeys(FIGURES, (math.nan, math.nan)))
+        return Intervals(dict.fromkeys(METRICS, (math.nan, math.nan)))
     if slides.cluster is None:
         return _by_patch(patches, slides, value, resamples, seed)
     return _by_slide(patches, slides, slides.cluster, value)
@@ -130,7 +138,7 @@ def _by_slide(patches: Counted, slides: Slides, cluster: NDArray[np.int64], valu
     without = _without_each(patches, block)
     weights = _weights(patches, slides.labels, block)
     limits, reasons = {}, {}
-    for at, name in enumerate(FIGURES):
+    for at, name in enumerate(METRICS):
         left_out = without[:, at]
         scale = "linear" if name == "ece" else "logit"
         low, high = cluster_interval(
@@ -140,26 +148,26 @@ def _by_slide(patches: Counted, slides: Slides, cluster: NDArray[np.int64], valu
             bias = (len(left_out) - 1) * float(left_out.mean() - value[name])
             low = max(low - max(bias, 0), 0)
         if math.isfinite(value[name]) and math.isnan(low):
-            reasons[name] = f"it rests on one slide, and without that there is {REASONS[name]}"
+            reasons[name] = f"it rests on one slide, and without that there is {slides.reason(name)}"
         limits[name] = (low, high)
     return Intervals(limits, _how_by_slide(slides, len(without)), len(without), reasons, tuple(slides.notes()))
 
 
 def _without_each(patches: Counted, block: NDArray[np.int64]) -> Floats:
-    """The figures without each block of patches: float (blocks, figures)."""
+    """The metrics without each block of patches: float (blocks, metrics)."""
     normal, tumour = patches.counts
     order = np.argsort(block, kind="stable")
     rows = np.split(order, np.cumsum(np.bincount(block))[:-1])
     without = []
     for normal_of, tumour_of in map(patches.of_rows, rows):
-        without.append(patches.figures((normal - normal_of, tumour - tumour_of)))
+        without.append(patches.metrics((normal - normal_of, tumour - tumour_of)))
     return np.array(without)
 
 
 def _weights(patches: Counted, labels: NDArray[np.int64], block: NDArray[np.int64]) -> dict[str, Floats]:
-    """What each block brings to each figure: how many of the patches that it is a share of, float (blocks,) each.
+    """What each block brings to each metric: how many of the patches that it is a share of, float (blocks,) each.
 
-    Where a figure compares the classes, both have the same weight.
+    Where a metric compares the classes, both have the same weight.
     """
     called = patches.scores[patches.cell // 2] >= patches.threshold
     tumour, called_tumour = (np.bincount(block, weights=which).astype(np.float64) for which in (labels, called))
@@ -174,7 +182,7 @@ def _weights(patches: Counted, labels: NDArray[np.int64], block: NDArray[np.int6
         "specificity": normal,
         "f1": tumour + called_tumour,
     }
-    return {name: special.get(name, every) for name in FIGURES}
+    return {name: special.get(name, every) for name in METRICS}
 
 
 def _how_by_slide(slides: Slides, blocks: int) -> str:
@@ -192,18 +200,18 @@ def _by_patch(patches: Counted, slides: Slides, value: Mapping[str, float], resa
     """The percentiles of a bootstrap of patches."""
     rng = np.random.default_rng(seed)
     n = len(patches.cell)
-    drawn = np.array([patches.figures(patches.of_rows(rng.integers(n, size=n))) for _ in range(resamples)])
-    ece = FIGURES.index("ece")
-    drawn[:, ece] = np.maximum(drawn[:, ece] - np.median(drawn[:, ece]) + value["ece"], 0)
+    resampled = np.array([patches.metrics(patches.of_rows(rng.integers(n, size=n))) for _ in range(resamples)])
+    ece = METRICS.index("ece")
+    resampled[:, ece] = np.maximum(resampled[:, ece] - np.median(resampled[:, ece]) + value["ece"], 0)
     limits, reasons = {}, {}
-    for at, name in enumerate(FIGURES):
-        figure = Figure.of(value[name], drawn[:, at])
-        limits[name] = (figure.low, figure.high)
-        if math.isfinite(value[name]) and math.isnan(figure.low):
-            reasons[name] = f"no resample has one ({REASONS[name]})"
+    for at, name in enumerate(METRICS):
+        estimate = Estimate.of(value[name], resampled[:, at])
+        limits[name] = (estimate.low, estimate.high)
+        if math.isfinite(value[name]) and math.isnan(estimate.low):
+            reasons[name] = f"no resample has one ({slides.reason(name)})"
     why = "since no slides are known" if slides.known is None else "since all patches are of one slide"
     notes = [f"The intervals are by patch, {why}: {TOO_NARROW}."]
-    undefined = {name: int(np.isnan(drawn[:, at]).sum()) for at, name in enumerate(FIGURES) if name in REASONS}
+    undefined = {name: int(np.isnan(resampled[:, at]).sum()) for at, name in enumerate(METRICS) if name in REASONS}
     partly = {name: count for name, count in undefined.items() if 0 < count < resamples}
     if partly:
         notes.append(

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
 from sentinode.names import printable
 from sentinode.progress import console
@@ -51,7 +51,7 @@ from sentinode.slides.scanning.manifest import (
     write_batch,
 )
 from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
-from sentinode.slides.scanning.scan import PRIOR, STRIDE, scan_slide
+from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
 LOG, LOCKS = "scores.part", ".locks"
@@ -72,7 +72,7 @@ def scan(
     slides: Iterable[str | Path],
     out: str | Path,
     *,
-    stride: int = STRIDE,
+    stride: int | None = None,
     prior: float = PRIOR,
     mpp: float | None = None,
     icc: bool = False,
@@ -93,7 +93,8 @@ def scan(
         slides: files, and folders that are searched for them.
         out: the batch's folder; each slide's map lies in ``out/<stem>`` (see
             :func:`sentinode.slides.reading.folder.name_slides`).
-        stride: pixels between windows at the bundle's resolution.
+        stride: pixels between windows at the bundle's resolution; None for the side of the square that its labels
+            cover (32 in PatchCamelyon), or half the patch where they cover all of it.
         prior: share of tumour among windows of tissue, to which probabilities are corrected.
         mpp: microns per level-0 pixel, in place of what the slides state.
         icc: convert colours by the slides' ICC profiles, where they have one.
@@ -111,9 +112,12 @@ def scan(
 
     Raises:
         SlideError: there is no slide at all.
+        BundleError: the bundle's microns per pixel are unknown.
         OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings.
         DeviceError: the device is missing, or is not the one that the batch was begun with.
     """
+    require_mpp(bundle)
+    stride = bundle.card.geometry.stride if stride is None else stride
     _require_sense(stride, prior)
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
@@ -158,7 +162,8 @@ def _say_renamed(states: Iterable[SlideState], names: Mapping[str, Path]) -> Non
 def _require_sense(stride: int, prior: float) -> None:
     if stride < 1:
         raise SlideError(
-            f"a stride of {stride} pixels covers nothing.", hint="Give --stride 32, or 96 for a quick look."
+            f"a stride of {stride} pixels covers nothing.",
+            hint="Leave out --stride, or give a larger one for a quick look.",
         )
     if not 0 < prior < 1:
         raise SlideError(

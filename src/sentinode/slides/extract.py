@@ -1,7 +1,7 @@
 """From annotated slides to a patch set like PatchCamelyon's.
 
-A patch is 96 x 96 pixels of 0.972 um, and its label speaks of the centre: tumour if at least one pixel of the centre
-32 x 32 lies in annotated tumour. Patches are drawn from the tissue so that
+Unless told otherwise, a patch is 96 x 96 pixels of 0.972 um, and its label covers only the centre: tumour if at least
+one pixel of the centre 32 x 32 lies in annotated tumour. Patches are drawn from the tissue so that
 
 - each slide goes to one split as a whole, and the slide of every patch is written down, so no split can leak;
 - each split has as many patches of tumour as of the other class;
@@ -15,21 +15,24 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from sentinode.atomic import whole_folder, write_text
 from sentinode.errors import DataError, OutputError
+from sentinode.geometry import PCAM, PatchGeometry, difference
 from sentinode.model.engines import Engine
 from sentinode.patches.official import EXTRACTED, STEM
-from sentinode.patches.patch_set import LABEL_REGION, MPP, PATCH_SIZE, SPLITS
+from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.splits import deal
 from sentinode.progress import Bar, bar, console, track
 from sentinode.slides.reading.annotations import (
@@ -41,15 +44,12 @@ from sentinode.slides.reading.annotations import (
     require_truth,
 )
 from sentinode.slides.reading.folder import find_slides, name_slides
-from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.reading.slide import Box, Slide, open_slide
 from sentinode.slides.scanning.scan import Grid, lay_grid
 from sentinode.slides.scanning.tissue import find_tissue
 
 PER_SLIDE = 200
 """Patches of each class that a slide gives at most, unless told otherwise."""
-
-SPACING = PATCH_SIZE
-"""Pixels between the centres of two patches of a slide at least, along x or y, unless told otherwise."""
 
 HARD_SHARE = 0.5
 """Share of the training split's normal patches that are mined where a bundle is given."""
@@ -57,8 +57,13 @@ HARD_SHARE = 0.5
 POOL = 8
 """Normal patches that are looked at for each one that is mined."""
 
-BAND = 32 * LABEL_REGION
+BAND = 1024
+"""Rows of pixels, at the resolution of the patches, that are drawn or read at a time."""
+
 READ_AT_ONCE = 256
+
+SMALLEST_REGION = 8
+"""Pixels. The slide is laid out in squares of the label's region, and smaller ones would be too many."""
 
 Places = NDArray[np.int64]
 
@@ -71,11 +76,12 @@ class Candidates:
         name: the slide.
         path: its file.
         fingerprint: of its content.
-        grid: of windows ``LABEL_REGION`` pixels apart.
+        grid: of windows a label's region apart.
         tumour: int64 (P, 2), row and column of windows whose centre square holds tumour.
         normal: int64 (N, 2), of those whose centre square holds none.
         mixed: row and column of those normal windows whose patch holds tumour outside its centre.
         free: whether no tumour is annotated.
+        geometry: of the patches.
     """
 
     name: str
@@ -86,6 +92,16 @@ class Candidates:
     normal: Places
     mixed: frozenset[tuple[int, int]]
     free: bool = False
+    geometry: PatchGeometry = PCAM
+
+    @property
+    def band(self) -> int:
+        """Rows of windows in a band of the slide."""
+        return max(1, BAND // self.grid.step)
+
+    def box(self, row: int, column: int) -> Box:
+        """The part of the slide that a patch shows."""
+        return self.grid.box(slice(row, row + 1), slice(column, column + 1), self.geometry.size)
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,8 @@ def extract(
     out: Path,
     *,
     per_slide: int = PER_SLIDE,
-    spacing: int = SPACING,
+    geometry: PatchGeometry = PCAM,
+    spacing: int | None = None,
     splits: Mapping[str, str] | None = None,
     absent_is_normal: bool = False,
     whole_slide_coordinates: bool = False,
@@ -129,7 +146,8 @@ def extract(
         annotations: a folder of annotations named like the slides.
         out: a folder that is new, empty, or holds an earlier extraction (which is replaced).
         per_slide: patches of each class that a slide gives at most.
-        spacing: pixels between the centres of a slide's patches at least, in x or in y.
+        geometry: of the patches.
+        spacing: pixels between the centres of a slide's patches at least, in x or in y; None for the size of a patch.
         splits: the split of each slide; where None, whole slides are dealt 80/10/10.
         absent_is_normal: take a slide without annotations for one without tumour.
         whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
@@ -149,7 +167,9 @@ def extract(
         DataError: a slide is there twice, or a split lacks a class, or an argument makes no sense.
         OutputError: ``out`` holds other files, or cannot be written.
     """
+    spacing = geometry.size if spacing is None else spacing
     _require_sense(per_slide, spacing, hard_share)
+    _require_geometry(geometry, engine)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / EXTRACTED).is_file())):
         raise OutputError("this place holds other files.", where=out, hint="Name a new folder for the patches.")
     named = name_slides(find_slides(slides))
@@ -164,7 +184,7 @@ def extract(
             drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
         with open_slide(path, mpp=mpp) as slide:
             rng = np.random.default_rng([seed, number])
-            found.append(candidates(name, slide, drawn, spacing=spacing, limit=per_slide, rng=rng))
+            found.append(candidates(name, slide, drawn, geometry, spacing=spacing, limit=per_slide, rng=rng))
     _say_what_is_free(found, truth)
     _refuse_copies(found)
     dealt = _deal(found, per_slide, splits, seed)
@@ -175,7 +195,7 @@ def extract(
             if engine is not None and split == "train":
                 drawn_of = [_mine(one, engine, hard_share, mpp, show) for one in drawn_of]
             rng = np.random.default_rng([seed, len(named) + SPLITS.index(split)])
-            _write(staged, split, drawn_of, mpp, rng, show)
+            _write(staged, split, drawn_of, geometry, mpp, rng, show)
             counts[split] = {
                 "slides": sum(len(one.places) > 0 for one in drawn_of),
                 "tumour": sum(len(one.tumour) for one in drawn_of),
@@ -187,7 +207,9 @@ def extract(
             "per_slide": per_slide,
             "spacing": spacing,
             "hard_share": hard_share if engine is not None else 0.0,
-            "mpp": MPP,
+            "size": geometry.size,
+            "mpp": geometry.mpp,
+            "label_region": geometry.label_region,
             "counts": counts,
             "slides": {
                 c.name: {
@@ -210,6 +232,21 @@ def _require_sense(per_slide: int, spacing: int, hard_share: float) -> None:
         )
 
 
+def _require_geometry(geometry: PatchGeometry, engine: Engine | None) -> None:
+    if geometry.mpp is None:
+        raise DataError("patches cannot be cut at unknown microns per pixel.", hint="State them with --patch-mpp.")
+    if geometry.label_region < SMALLEST_REGION:
+        raise DataError(
+            f"a label of {geometry.label_region} x {geometry.label_region} pixels is too small to lay a slide out in.",
+            hint=f"Give --label-region {SMALLEST_REGION} or more.",
+        )
+    if engine is not None and (how := difference(engine.geometry, geometry)) is not None:
+        raise DataError(
+            f"the patches {how}: the bundle that is to mine hard ones takes others.",
+            hint=f"It takes {engine.geometry}. Cut patches like that, or leave out --hard.",
+        )
+
+
 def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
     """Print how many slides were taken for free of tumour, and on whose word."""
     by_file = sum(one.free and truth.files[one.name] is not None for one in found)
@@ -224,7 +261,14 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
 
 
 def candidates(
-    name: str, slide: Slide, drawn: Annotations, *, spacing: int, limit: int, rng: np.random.Generator
+    name: str,
+    slide: Slide,
+    drawn: Annotations,
+    geometry: PatchGeometry = PCAM,
+    *,
+    spacing: int,
+    limit: int,
+    rng: np.random.Generator,
 ) -> Candidates:
     """Where patches of a slide could be.
 
@@ -232,6 +276,7 @@ def candidates(
         name: what the slide is called.
         slide: the slide.
         drawn: its annotations.
+        geometry: of the patches; its resolution is known.
         spacing: pixels between the centres of patches at least, in x or in y.
         limit: patches of each class that will be drawn at most; there are more normal candidates, to mine from.
         rng: decides the order, and which of two windows that are too close stays.
@@ -243,21 +288,43 @@ def candidates(
     drawn = drawn.on(slide.width, slide.height, slide.bounds)
     for warning in drawn.warnings:
         console.print(f"{name}: {warning}", markup=False)
-    grid = lay_grid(slide, MPP, LABEL_REGION)
+    assert geometry.mpp is not None
+    grid = lay_grid(slide, geometry.mpp, geometry.label_region)
     labels = label_squares(drawn, grid)
-    around = np.pad(labels, 1)
-    anywhere = np.logical_or.reduce(
-        [around[r : r + grid.rows, c : c + grid.columns] for r in range(3) for c in range(3)]
-    )
     usable = find_tissue(slide).cells(grid.rows, grid.columns, grid.stride) | labels
-    # A patch spans three squares: those at the border would show what lies beyond the slide.
-    usable[[0, -1]] = usable[:, [0, -1]] = False
-    usable[(np.arange(grid.rows) + 2) * grid.stride > slide.height + 1e-6] = False
-    usable[:, (np.arange(grid.columns) + 2) * grid.stride > slide.width + 1e-6] = False
-    tumour = _apart(np.argwhere(usable & labels), spacing, rng)[:limit]
-    normal = _apart(np.argwhere(usable & ~labels), spacing, rng, keep_away=tumour)[: limit * (1 + POOL)]
-    mixed = frozenset((r, c) for r, c in normal.tolist() if anywhere[r, c])
-    return Candidates(name, slide.path, slide.fingerprint, grid, tumour, normal, mixed, free=not drawn.tumour)
+    # Those at the border would show what lies beyond the slide.
+    reach = geometry.size / 2 * grid.scale
+    rows, columns = (
+        _lies_within(count, grid.stride, reach, side)
+        for count, side in ((grid.rows, slide.height), (grid.columns, slide.width))
+    )
+    usable &= rows[:, None] & columns
+    apart = max(1, -(-spacing // grid.step))
+    tumour = _apart(np.argwhere(usable & labels), apart, rng)[:limit]
+    normal = _apart(np.argwhere(usable & ~labels), apart, rng, keep_away=tumour)[: limit * (1 + POOL)]
+    found = Candidates(
+        name, slide.path, slide.fingerprint, grid, tumour, normal, frozenset(), not drawn.tumour, geometry
+    )
+    return replace(found, mixed=_mixed(found, drawn, labels))
+
+
+def _lies_within(count: int, stride: float, reach: float, side: int) -> NDArray[np.bool_]:
+    """bool (count,): which windows along a side of the slide, ``reach`` long either way, lie wholly on it."""
+    centres = (np.arange(count) + 0.5) * stride
+    return np.asarray((centres - reach >= -1e-6) & (centres + reach <= side + 1e-6))
+
+
+def _mixed(found: Candidates, drawn: Annotations, labels: NDArray[np.bool_]) -> frozenset[tuple[int, int]]:
+    """The normal windows whose patch holds tumour outside its centre; ``labels`` says which squares hold any."""
+    size, region = found.geometry.size, found.geometry.label_region
+    beside = math.ceil((size - region) / 2 / region)
+    near = maximum_filter(labels, 2 * beside + 1, mode="constant")
+    places = [(r, c) for r, c in found.normal.tolist() if near[r, c]]
+    if beside * region * 2 + region == size:  # the patch is made of whole squares, as PatchCamelyon's
+        return frozenset(places)
+    boxes = ((place, found.box(*place)) for place in places)
+    shape, scale = (size, size), found.grid.scale
+    return frozenset(place for place, box in boxes if fill(drawn.edges, shape, scale, origin=box[:2]).any())
 
 
 def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
@@ -265,8 +332,9 @@ def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
     labels = np.zeros((grid.rows, grid.columns), np.bool_)
     if drawn.area.is_empty:
         return labels
-    for first in range(0, grid.rows, BAND // grid.step):
-        rows = min(BAND // grid.step, grid.rows - first)
+    band = max(1, BAND // grid.step)
+    for first in range(0, grid.rows, band):
+        rows = min(band, grid.rows - first)
         size = (rows * grid.step, grid.columns * grid.step)
         mask = fill(drawn.edges, size, grid.scale, origin=(0.0, first * grid.stride))
         labels[first : first + rows] = mask.reshape(rows, grid.step, grid.columns, grid.step).any(axis=(1, 3))
@@ -306,9 +374,9 @@ def evenly(total: int, limits: Sequence[int]) -> list[int]:
     return shares
 
 
-def _apart(places: Places, spacing: int, rng: np.random.Generator, *, keep_away: Places | None = None) -> Places:
-    """The places in random order, without those that are too close to an earlier one or to ``keep_away``."""
-    reach = -(-spacing // LABEL_REGION) - 1
+def _apart(places: Places, apart: int, rng: np.random.Generator, *, keep_away: Places | None = None) -> Places:
+    """The places in random order, at least ``apart`` windows from an earlier one and from ``keep_away``."""
+    reach = apart - 1
     taken = np.zeros(places.max(axis=0, initial=0) + 1, np.bool_)
     kept = []
 
@@ -366,18 +434,18 @@ def _mine(one: Draw, engine: Engine, share: float, mpp: float | None, show: bool
         return one
     margins = np.empty(len(pool), np.float32)
     with open_slide(one.source.path, mpp=mpp) as slide, bar("Mining", len(pool), show=show) as shown:
-        for rows, patches in _read(slide, one.source.grid, pool, shown):
+        for rows, patches in _read(slide, one.source, pool, shown):
             margins[rows] = engine.margins(patches)
     hard = pool[np.argsort(-margins, kind="stable")[:wanted]]
     return Draw(one.source, one.tumour, np.concatenate([easy, hard]))
 
 
-def _read(slide: Slide, grid: Grid, places: Places, shown: Bar) -> Iterator[tuple[Places, NDArray[np.uint8]]]:
+def _read(slide: Slide, source: Candidates, places: Places, shown: Bar) -> Iterator[tuple[Places, NDArray[np.uint8]]]:
     """The patches at some places, a batch at a time, with their rows in ``places``: in the order of the slide."""
-    order = np.lexsort((places[:, 1], places[:, 0] // (BAND // LABEL_REGION)))
-    boxes = [grid.box(slice(r, r + 1), slice(c, c + 1), PATCH_SIZE) for r, c in places[order].tolist()]
+    order = np.lexsort((places[:, 1], places[:, 0] // source.band))
+    boxes = [source.box(r, c) for r, c in places[order].tolist()]
     batch: list[NDArray[np.uint8]] = []
-    for i, patch in enumerate(slide.regions(boxes, grid.mpp), start=1):
+    for i, patch in enumerate(slide.regions(boxes, source.grid.mpp), start=1):
         batch.append(patch)
         shown.advance()
         if len(batch) == READ_AT_ONCE or i == len(boxes):
@@ -386,7 +454,13 @@ def _read(slide: Slide, grid: Grid, places: Places, shown: Bar) -> Iterator[tupl
 
 
 def _write(
-    folder: Path, split: str, drawn: Sequence[Draw], mpp: float | None, rng: np.random.Generator, show: bool
+    folder: Path,
+    split: str,
+    drawn: Sequence[Draw],
+    geometry: PatchGeometry,
+    mpp: float | None,
+    rng: np.random.Generator,
+    show: bool,
 ) -> None:
     """The official files of a split; slides and classes are mixed, so that any stretch of rows is fair."""
     total = sum(len(one.places) for one in drawn)
@@ -395,7 +469,7 @@ def _write(
     with ExitStack() as stack:
         x_file, y_file = (stack.enter_context(h5py.File(folder / f"{STEM}{split}_{kind}.h5", "w")) for kind in "xy")
         shown = stack.enter_context(bar(f"Writing {split}", total, show=show))
-        x = x_file.create_dataset("x", (total, PATCH_SIZE, PATCH_SIZE, 3), "uint8")
+        x = x_file.create_dataset("x", (total, *geometry.shape), "uint8")
         y = np.zeros((total, 1, 1, 1), np.uint8)
         start = 0
         for one in drawn:
@@ -403,7 +477,7 @@ def _write(
             start += len(one.places)
             y[target[: len(one.tumour)]] = 1
             for (r, c), row in zip(one.places.tolist(), target.tolist(), strict=True):
-                left, top, _, _ = one.source.grid.box(slice(r, r + 1), slice(c, c + 1), PATCH_SIZE)
+                left, top, _, _ = one.source.box(r, c)
                 is_tumour = bool(y[row])
                 meta[row] = (
                     round(top),
@@ -415,7 +489,7 @@ def _write(
             if not len(target):
                 continue
             with open_slide(one.source.path, mpp=mpp) as slide:
-                for of_slide, patches in _read(slide, one.source.grid, one.places, shown):
+                for of_slide, patches in _read(slide, one.source, one.places, shown):
                     for row, patch in zip(target[of_slide].tolist(), patches, strict=True):
                         x[row] = patch
         y_file["y"] = y

@@ -1,5 +1,10 @@
-"""One readable training run: ``fit(recipe, data, out)`` leaves a bundle."""
+"""Training, to be read from top to bottom.
 
-from sentinode.training.fit import fit
+``launch`` holds :func:`train`, the way in. ``job`` is what was asked, and refuses what cannot work. ``run`` is the
+state of a run, ``loop`` trains and evaluates, ``learner`` takes each step, and ``finishing`` chooses the operating
+point and writes the bundle.
+"""
 
-__all__ = ["fit"]
+from sentinode.training.launch import train
+
+__all__ = ["train"]

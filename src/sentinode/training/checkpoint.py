@@ -46,6 +46,30 @@ class Progress:
     finished: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def mean_loss(self) -> float:
+        """Of this epoch's steps so far."""
+        return self.loss_sum / max(self.loss_steps, 1)
+
+    def count_step(self, loss: float, seconds: float) -> None:
+        """One more step is done."""
+        self.step += 1
+        self.loss_sum += loss
+        self.loss_steps += 1
+        self.seconds += seconds
+
+    def count_score(self, score: float) -> bool:
+        """An epoch has been scored, higher being better. Returns whether it is the best so far."""
+        if self.best is not None and score <= self.best:
+            self.waited += 1
+            return False
+        self.best, self.waited = score, 0
+        return True
+
+    def forget_epoch(self) -> None:
+        """Begin the sums of another epoch."""
+        self.loss_sum, self.loss_steps, self.seconds = 0.0, 0, 0.0
+
 
 @dataclass
 class Checkpoint:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DeviceError
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.classifier import Classifier
 from sentinode.progress import console
 from sentinode.recipes import Recipe
@@ -47,9 +46,10 @@ class Learner:
         fabric: the device, the precision and the other processes.
         recipe: every hyperparameter.
         stage: which layers learn, and for how many steps.
-        network: uint8 (B, 96, 96, 3) to logits (B, 2).
+        network: uint8 (B, S, S, 3) to logits (B, 2).
         average: the moving average of the network's weights, or None.
         parts: portions in which a batch is computed; doubled when memory runs out.
+        geometry: of the patches.
     """
 
     def __init__(
@@ -60,11 +60,12 @@ class Learner:
         network: nn.Module,
         average: AveragedModel | None,
         parts: int,
+        geometry: PatchGeometry = PCAM,
     ) -> None:
         self.fabric, self.recipe, self.stage = fabric, recipe, stage
         self.network, self.average, self.parts = network, average, parts
         self.rate = 0.0
-        self.augment = Augment(**recipe.augment.model_dump())
+        self.augment = Augment(**recipe.augment.model_dump(), geometry=geometry)
         self.learns = network.head if stage.head_only and isinstance(network, Classifier) else network
         optimizer = make_optimizer(self.learns, recipe.optimizer, head_only=stage.head_only)
         compiled = cast(nn.Module, torch.compile(self.learns)) if recipe.training.compile else self.learns
@@ -75,17 +76,13 @@ class Learner:
         self.network.eval()
         self.learns.train()
 
-    def step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """One step of the optimiser on uint8 (B, 96, 96, 3) and int64 (B,).
+    def train_step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """One step of the optimiser on uint8 (B, S, S, 3) and int64 (B,).
 
         Returns the mean loss of the whole batch, that of the other processes' shares included.
         """
         self._set_rate(step)
-        rng = self._seed(step)
-        targets = self._within_memory(len(images), partial(self._targets, images, labels, step))
-        images = self.augment(images, rng)
-        images, targets = self.augment.mix(images, targets, rng)
-        loss = self._within_memory(len(images), partial(self._gradients, images, targets))
+        loss = self._gradients_within_memory(images, labels, step)
         if self.recipe.optimizer.gradient_clip:
             clip_gradients(self.optimizer.optimizer, self.recipe.optimizer.gradient_clip)
         self.optimizer.step()
@@ -102,6 +99,22 @@ class Learner:
         """
         if self.fabric.world_size > 1:
             distribute_bn(self.learns, self.fabric.world_size, reduce=True)  # type: ignore[no-untyped-call]
+
+    def _gradients_within_memory(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """Add this batch's gradients, computed in more parts where memory does not hold it at once.
+
+        Returns the mean loss of this process's share.
+        """
+        while True:
+            rng = self._seed(step)  # before each attempt, so that all draw the same
+            try:
+                targets = self._targets(images, labels, step)
+                augmented = self.augment(images, rng)
+                return self._gradients(*self.augment.mix(augmented, targets, rng))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(len(images), error)
 
     def _set_rate(self, step: int) -> None:
         optimizer = self.recipe.optimizer
@@ -130,16 +143,6 @@ class Learner:
         seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
         torch.manual_seed(seed)  # dropout draws from the global generator
         return torch.Generator().manual_seed(seed)
-
-    def _within_memory(self, size: int, compute: Callable[[], Tensor]) -> Tensor:
-        """What ``compute`` answers for a batch of ``size``, in more parts where memory does not hold it at once."""
-        while True:
-            try:
-                return compute()
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                self._halve(size, error)
 
     def _gradients(self, images: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=images.device)

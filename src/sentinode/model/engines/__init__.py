@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DeviceError
+from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import openvino_engine
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
@@ -23,17 +24,19 @@ class Engine(Protocol):
     Attributes:
         name: what it computes with, such as ``torch cpu float32``.
         batch: the number of patches in a batch that suits it.
+        geometry: of the patches that it scores.
     """
 
     name: str
     batch: int
+    geometry: PatchGeometry
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (B, 96, 96, 3) to float32 (B,): the tumour's logit less the other's, before any calibration."""
+        """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
         ...
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (B, 96, 96, 3) to float32 (B,): P(tumour) after temperature scaling."""
+        """uint8 (B, S, S, 3) to float32 (B,): P(positive class) after temperature scaling."""
         ...
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from sentinode.augmentation.transforms import SYMMETRIES, symmetry
 from sentinode.errors import DeviceError
+from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
-from sentinode.model.engines.torch_engine import TorchEngine
+from sentinode.model.engines.torch_engine import TorchEngine, check_size
 from sentinode.model.hardware import choose_precision
 
 TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
@@ -49,11 +50,11 @@ class OpenVinoEngine:
         reference = TorchEngine(bundle, device="cpu", precision="float32")
         kind = str(choose_precision(precision, reference.device)).removeprefix("torch.")
         self.name, self.batch = f"openvino cpu {kind}{' tta' if tta else ''}", reference.batch
-        self.temperature, self.tta = bundle.card.temperature, False
+        self.temperature, self.tta, self.geometry = bundle.card.temperature, False, bundle.card.geometry
         self._lock = threading.Lock()
         # OpenVINO raises plain RuntimeErrors and errors of its own for what it cannot do.
         try:
-            self._request = _compiled(reference.network, kind).create_infer_request()
+            self._request = _compiled(reference.network, kind, self.geometry).create_infer_request()
             gap = self._gap(reference)
         except Exception as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -63,9 +64,10 @@ class OpenVinoEngine:
         self.tta = tta
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (B, 96, 96, 3) to float32 (B,): the tumour's logit less the other's, before any calibration."""
+        """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
         if not len(images):
             return np.zeros(0, np.float32)
+        check_size(images, self.geometry)
         if not self.tta:
             return self._margins(images)
         batch = torch.from_numpy(np.ascontiguousarray(images))
@@ -74,7 +76,7 @@ class OpenVinoEngine:
         return answer
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (B, 96, 96, 3) to float32 (B,): P(tumour) after temperature scaling."""
+        """uint8 (B, S, S, 3) to float32 (B,): P(positive class) after temperature scaling."""
         margins = torch.from_numpy(self.margins(images))
         answer: NDArray[np.float32] = torch.sigmoid(margins / self.temperature).numpy()
         return answer
@@ -87,7 +89,7 @@ class OpenVinoEngine:
     def _gap(self, reference: TorchEngine) -> float:
         """How far the answers lie from PyTorch's, on noise and on flat colours."""
         rng = np.random.default_rng(0)
-        images = rng.integers(256, size=(TRIED, 96, 96, 3), dtype=np.uint8)
+        images = rng.integers(256, size=(TRIED, *self.geometry.shape), dtype=np.uint8)
         images[TRIED // 2 :] = images[TRIED // 2 :, :1, :1]
         return float(np.abs(self.probabilities(images) - reference.probabilities(images)).max())
 
@@ -109,12 +111,12 @@ def _quiet() -> Iterator[None]:
             root.handlers[:], root.filters[:] = handlers, filters
 
 
-def _compiled(network: torch.nn.Module, kind: str) -> Any:
+def _compiled(network: torch.nn.Module, kind: str, geometry: PatchGeometry) -> Any:
     import openvino
 
-    example = torch.zeros(2, 96, 96, 3, dtype=torch.uint8)
+    example, batches = torch.zeros(2, *geometry.shape, dtype=torch.uint8), openvino.PartialShape([-1, *geometry.shape])
     with _quiet():
-        model = openvino.convert_model(network, example_input=example, input=openvino.PartialShape([-1, 96, 96, 3]))
+        model = openvino.convert_model(network, example_input=example, input=batches)
     settings = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
         "PERFORMANCE_HINT": "LATENCY",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from sentinode.errors import PictureError, SlideError
-from sentinode.patches.patch_set import SAME_MPP
+from sentinode.geometry import SAME_MPP
 from sentinode.progress import console
 from sentinode.slides.reading.containers import open_pyramid
 from sentinode.slides.reading.dicom_series import slide_file

@@ -25,7 +25,7 @@ from scipy.special import expit, logit
 
 from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, require_mpp
 from sentinode.model.engines import Engine
 from sentinode.names import printable
 from sentinode.progress import bar
@@ -33,10 +33,6 @@ from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.tissue import Mask, Tissue
-
-STRIDE = 32
-"""Pixels between windows at the bundle's resolution, unless told otherwise: the side of the square that a label
-covers, so that every point of the tissue is in the centre of one window."""
 
 PRIOR = 0.05
 """Share of tumour among windows of tissue, unless told otherwise. PatchCamelyon has a half; Camelyon16's tumor_001
@@ -109,7 +105,7 @@ def scan_slide(
     bundle: Bundle,
     engine: Engine,
     *,
-    stride: int = STRIDE,
+    stride: int | None = None,
     prior: float = PRIOR,
     log: Path | None = None,
     show: bool = True,
@@ -121,17 +117,19 @@ def scan_slide(
         tissue: its tissue; windows without any are left out.
         bundle: what the engine computes: its resolution, temperature, prior and threshold.
         engine: scores the windows.
-        stride: pixels between windows, at the bundle's resolution.
+        stride: pixels between windows, at the bundle's resolution; None for that of its geometry.
         prior: share of tumour among windows of tissue, to which the probabilities are corrected.
         log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends.
         show: whether to show a progress bar.
 
     Raises:
         SlideError: the slide is too coarse, has no tissue, or cannot be decoded.
+        BundleError: the bundle's microns per pixel are unknown.
         OutputError: the log cannot be written, or the disk is full.
     """
-    card = bundle.card
-    grid = lay_grid(slide, card.mpp, stride)
+    card, mpp = bundle.card, require_mpp(bundle)
+    stride = card.geometry.stride if stride is None else stride
+    grid = lay_grid(slide, mpp, stride)
     cells = tissue.cells(grid.rows, grid.columns, grid.stride)
     if not cells.any():
         raise SlideError(

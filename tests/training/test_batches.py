@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sentinode.patches import PatchSet
-from sentinode.training.feed import batches, epoch_order
+from sentinode.training.batches import epoch_order, epoch_rows, read_batches
 
 CPU = torch.device("cpu")
 
@@ -28,10 +28,20 @@ def test_the_order_follows_from_the_numbers_alone() -> None:
     assert not any(np.array_equal(epoch_order(50, 1, 1, 3), other) for other in others)
 
 
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_share_each_batch_equally_and_wholly(processes: int) -> None:
+    order = epoch_order(50, 1, 1, 3)
+    shares = [epoch_rows(order, 8, range(2, 6), rank, processes) for rank in range(processes)]
+    assert {len(rows) for share in shares for rows in share} == {8 // processes}
+    for at, step in enumerate(range(2, 6)):
+        together = np.concatenate([share[at] for share in shares])
+        assert sorted(together) == sorted(order[step * 8 : (step + 1) * 8])
+
+
 def test_each_batch_holds_the_patches_and_labels_of_its_rows() -> None:
     images = np.zeros((10, 96, 96, 3), np.uint8) + np.arange(10, dtype=np.uint8)[:, None, None, None]
     rows = [np.array([3, 1]), np.array([9, 0, 4])]
-    got = list(batches(patch_set(images, 10), rows, CPU))
+    got = list(read_batches(patch_set(images, 10), rows, CPU))
     assert [x[:, 0, 0, 0].tolist() for x, _ in got] == [[3, 1], [9, 0, 4]]
     assert [y.tolist() for _, y in got] == [[1, 1], [1, 0, 0]]
 
@@ -48,12 +58,12 @@ class Broken:
 
 def test_an_error_of_the_reader_is_raised_in_the_loop() -> None:
     with pytest.raises(OSError, match="the disk has gone"):
-        list(batches(patch_set(Broken(), 10), [np.array([0])], CPU))
+        list(read_batches(patch_set(Broken(), 10), [np.array([0])], CPU))
 
 
 def test_a_loop_that_stops_early_leaves_no_thread_behind() -> None:
     images = np.zeros((10, 96, 96, 3), np.uint8)
-    feed = batches(patch_set(images, 10), [np.array([0])] * 100, CPU)
-    next(feed)
-    feed.close()
+    loop = read_batches(patch_set(images, 10), [np.array([0])] * 100, CPU)
+    next(loop)
+    loop.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "patches"]

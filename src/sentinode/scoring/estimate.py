@@ -1,4 +1,4 @@
-"""A figure with its interval."""
+"""An estimate with its interval."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
-class Figure:
-    """An estimate and its 95 % interval; NaN where it is undefined.
+class Estimate:
+    """An estimate of a metric and its 95 % interval; NaN where it is undefined.
 
     Attributes:
         value: the estimate on the data as they are.
@@ -24,13 +24,13 @@ class Figure:
     high: float
 
     @classmethod
-    def of(cls, value: float, resampled: ArrayLike) -> Figure:
-        """The figure whose interval spans the middle 95 % of ``resampled``, those that are NaN left out."""
-        drawn = np.asarray(resampled, dtype=np.float64)
-        drawn = drawn[np.isfinite(drawn)]
-        if not math.isfinite(value) or not len(drawn):
+    def of(cls, value: float, resampled: ArrayLike) -> Estimate:
+        """The estimate whose interval spans the middle 95 % of ``resampled``, those that are NaN left out."""
+        defined = np.asarray(resampled, dtype=np.float64)
+        defined = defined[np.isfinite(defined)]
+        if not math.isfinite(value) or not len(defined):
             return cls(float(value), math.nan, math.nan)
-        low, high = np.percentile(drawn, [2.5, 97.5])
+        low, high = np.percentile(defined, [2.5, 97.5])
         return cls(float(value), float(low), float(high))
 
     def as_dict(self) -> dict[str, float | None]:

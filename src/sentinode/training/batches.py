@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,10 +21,17 @@ def epoch_order(count: int, seed: int, stage: int, epoch: int) -> NDArray[np.int
     return np.random.default_rng((seed, stage, epoch)).permutation(count)
 
 
-def batches(
+def epoch_rows(
+    order: NDArray[np.int64], batch: int, steps: Iterable[int], rank: int, processes: int
+) -> list[NDArray[np.int64]]:
+    """One process's share of the batch of each of these steps of an epoch: int (batch / processes,) each."""
+    return [order[step * batch : (step + 1) * batch][rank::processes] for step in steps]
+
+
+def read_batches(
     patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (uint8 (B, 96, 96, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
+    """Yield (uint8 (B, S, S, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException | None] = queue.Queue(AHEAD)
     stop = threading.Event()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,9 +23,7 @@ from sentinode.model.classifier import build
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
-from sentinode.scoring import calibrated
-from sentinode.training import fit, learner
-from sentinode.training import run as running
+from sentinode.training import learner, loop, train
 from sentinode.training.checkpoint import load_best
 
 SETTINGS = [
@@ -45,13 +44,6 @@ def recipe(*settings: str) -> Recipe:
     return load_recipe("quick", [*SETTINGS, *settings])
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> PatchData:
-    folder = tmp_path_factory.mktemp("few")
-    synthesise(folder, train=80, valid=32, test=32, slides=4, show=False)
-    return open_data(folder, show=False)
-
-
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "bundle" / "weights.safetensors")
 
@@ -63,7 +55,7 @@ def assert_same(first: Path, second: Path, tolerance: float = 0.0) -> None:
 
 
 def test_a_run_leaves_all_that_one_needs_to_read_it(data: PatchData, tmp_path: Path) -> None:
-    bundle = fit(recipe(), data, tmp_path / "run", show=False)
+    bundle = train(data, tmp_path / "run", recipe=recipe(), show=False)
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left >= {"bundle", "recipe.toml", "log.csv", "learning_curve.png", "tensorboard", "checkpoint.pt"}
     assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe()
@@ -80,17 +72,17 @@ def test_it_learns(bundle: sentinode.model.bundle.Bundle) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: PatchData, tmp_path: Path) -> None:
-    fit(recipe(), data, tmp_path / "a", show=False)
-    fit(recipe(), data, tmp_path / "b", show=False)
+    train(data, tmp_path / "a", recipe=recipe(), show=False)
+    train(data, tmp_path / "b", recipe=recipe(), show=False)
     assert_same(tmp_path / "a", tmp_path / "b")
-    fit(recipe("training.seed=1"), data, tmp_path / "c", show=False)
+    train(data, tmp_path / "c", recipe=recipe("training.seed=1"), show=False)
     with pytest.raises(AssertionError):
         assert_same(tmp_path / "a", tmp_path / "c")
 
 
 def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData, tmp_path: Path) -> None:
     settings = ("training.checkpoint_minutes=0", "training.ema=0.9", "training.teacher=0.5", "augment.mixup=0.2")
-    fit(recipe(*settings), data, tmp_path / "whole", show=False)
+    train(data, tmp_path / "whole", recipe=recipe(*settings), show=False)
     command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "cut")]
     command += ["--recipe", "quick", "--resume"]
     command += [word for text in (*SETTINGS, *settings) for word in ("--set", text)]
@@ -110,16 +102,16 @@ def test_a_run_killed_before_an_epoch_was_scored_scores_it(
     data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each_step = recipe("training.checkpoint_minutes=0")
-    fit(each_step, data, tmp_path / "whole", show=False)
+    train(data, tmp_path / "whole", recipe=each_step, show=False)
 
     def killed(*_: object) -> None:
         raise OutputError("the power is gone.")
 
-    monkeypatch.setattr(running.Run, "_close_epoch", killed)
+    monkeypatch.setattr(loop, "evaluate_epoch", killed)
     with pytest.raises(OutputError, match="power"):
-        fit(each_step, data, tmp_path / "cut", show=False)
+        train(data, tmp_path / "cut", recipe=each_step, show=False)
     monkeypatch.undo()
-    bundle = fit(each_step, data, tmp_path / "cut", resume=True, show=False)
+    bundle = train(data, tmp_path / "cut", recipe=each_step, resume=True, show=False)
     assert [entry["epoch"] for entry in bundle.card.history] == [1, 2]
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
@@ -161,8 +153,8 @@ def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) ->
         "augment.contrast=0", "augment.saturation=0", "augment.hue=0", "model.dropout=0", "training.ema=0",
         *EXACT,
     )  # fmt: skip
-    one = fit(alone, data, tmp_path / "one", show=False)
-    two = fit(alone, data, tmp_path / "two", device="cpu", devices=2, show=False)
+    one = train(data, tmp_path / "one", recipe=alone, show=False)
+    two = train(data, tmp_path / "two", recipe=alone, device="cpu", devices=2, show=False)
     assert_same(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
     # The loss in the log is that of the whole batch, not that of one process's share.
     losses = [[entry["train_loss"] for entry in bundle.card.history] for bundle in (one, two)]
@@ -173,7 +165,7 @@ def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) ->
 def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Path, ema: float) -> None:
     # Each process's batch norms see its own share of the patches, and learn statistics of their own.
     settings = (f"training.ema={ema}", "training.epochs=3", *EXACT)
-    bundle = fit(recipe(*settings), data, tmp_path / "run", device="cpu", devices=2, show=False)
+    bundle = train(data, tmp_path / "run", recipe=recipe(*settings), device="cpu", devices=2, show=False)
     network = build("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
     network.load_state_dict(load_best(tmp_path / "run"))
     valid = data["valid"]
@@ -192,15 +184,15 @@ def test_processes_know_the_slides_that_a_map_names(tmp_path: Path) -> None:
     rows = [f"{split}/{row:06},{split}-{row % 5}" for split, size in sizes.items() for row in range(size)]
     (tmp_path / "slides.csv").write_text("\n".join(["id,slide", *rows]), "utf-8")
     data = open_data(tmp_path / "data", slide_map=tmp_path / "slides.csv", show=False)
-    bundle = fit(recipe("training.epochs=1"), data, tmp_path / "run", device="cpu", devices=2, show=False)
+    bundle = train(data, tmp_path / "run", recipe=recipe("training.epochs=1"), device="cpu", devices=2, show=False)
     assert bundle.card.metrics["valid"]["resampled"] == "slide"
 
 
 def test_accumulated_parts_of_a_batch_give_its_gradient(data: PatchData, tmp_path: Path) -> None:
     # The order of a sum shows in bfloat16, and in Adam where a gradient is nearly nothing.
     exact = ("model.backbone=test_convnext", "model.dropout=0", "training.ema=0", *EXACT)
-    fit(recipe(*exact), data, tmp_path / "whole", show=False)
-    fit(recipe(*exact, "training.accumulate=4"), data, tmp_path / "parts", show=False)
+    train(data, tmp_path / "whole", recipe=recipe(*exact), show=False)
+    train(data, tmp_path / "parts", recipe=recipe(*exact, "training.accumulate=4"), show=False)
     assert_same(tmp_path / "whole", tmp_path / "parts", tolerance=2e-4)
 
 
@@ -208,7 +200,7 @@ def test_it_stops_when_valid_no_longer_gains(
     data: PatchData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stuck = recipe("optimizer.lr=1e-9", "training.epochs=50", "training.patience=2", "training.ema=0.999999")
-    bundle = fit(stuck, data, tmp_path / "run")
+    bundle = train(data, tmp_path / "run", recipe=stuck)
     assert len(bundle.card.history) < 50
     assert "stopping here" in capsys.readouterr().err
 
@@ -224,7 +216,7 @@ def test_out_of_memory_halves_what_is_computed_at_once(
         return compute(self, images, targets)
 
     monkeypatch.setattr(learner.Learner, "_gradients", small_memory)
-    fit(recipe(), data, tmp_path / "run", show=False)
+    train(data, tmp_path / "run", recipe=recipe(), show=False)
     assert "computing each batch of 16 in 4 parts" in capsys.readouterr().err
     teach = learner.Learner._targets
 
@@ -236,57 +228,19 @@ def test_out_of_memory_halves_what_is_computed_at_once(
         return teach(self, images, labels, step)
 
     monkeypatch.setattr(learner.Learner, "_targets", small_memory_for_the_teacher)
-    fit(recipe("training.teacher=0.5", "training.ema=0.9"), data, tmp_path / "taught", show=False)
+    train(data, tmp_path / "taught", recipe=recipe("training.teacher=0.5", "training.ema=0.9"), show=False)
     assert "computing each batch of 16 in 8 parts" in capsys.readouterr().err
     monkeypatch.setattr(learner.Learner, "_gradients", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(DeviceError, match="memory runs out"):
-        fit(recipe(), data, tmp_path / "none", show=False)
+        train(data, tmp_path / "none", recipe=recipe(), show=False)
 
 
 def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Path) -> None:
-    bundle = fit(recipe("training.head_epochs=0"), data, tmp_path / "run", module=Own, show=False)
+    bundle = train(data, tmp_path / "run", recipe=recipe("training.head_epochs=0"), module=Own, show=False)
     assert bundle.card.architecture.kind == "custom"
-    assert (bundle.card.architecture.class_name or "").endswith("test_fit.Own")
+    assert (bundle.card.architecture.class_name or "").endswith("test_launch.Own")
     assert "class Own" in (bundle.card.architecture.source or "")
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
-
-
-def test_an_offset_is_kept_in_the_head_and_makes_the_probabilities_right_on_average(tmp_path: Path) -> None:
-    data = unbalanced(tmp_path / "patches")
-    plain, moved = (
-        fit(recipe(f"operating_point.calibration={kind}"), data, tmp_path / kind, show=False)
-        for kind in ("temperature", "platt")
-    )
-    valid = data["valid"]
-    images = torch.from_numpy(np.asarray(valid.images[:]))
-    assert valid.labels.mean() != data["train"].labels.mean()
-    with torch.inference_mode():
-        logits = [bundle.classifier()(images) for bundle in (plain, moved)]
-    before, after = ((each[:, 1] - each[:, 0]).numpy() for each in logits)
-    offset = (after - before)[0]
-    assert abs(offset) > 0.01
-    assert after - before == pytest.approx(np.full(len(valid), offset), abs=1e-4)
-    said = calibrated(after, moved.card.temperature)
-    assert said.mean() == pytest.approx(valid.labels.mean(), abs=0.01)
-    assert moved.card.prior == valid.labels.mean()
-
-
-def unbalanced(folder: Path) -> PatchData:
-    """Generated patches of whose valid split a quarter of the tumour labels are called normal."""
-    synthesise(folder, train=80, valid=32, test=2, slides=4, show=False)
-    with h5py.File(folder / "camelyonpatch_level_2_split_valid_y.h5", "r+") as file:
-        labels = file["y"][:]
-        labels[np.flatnonzero(labels)[::4]] = 0
-        file["y"][...] = labels
-    return open_data(folder, show=False)
-
-
-def test_a_network_of_ones_own_is_calibrated_by_a_temperature_alone_and_told_so(
-    data: PatchData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = fit(recipe("operating_point.calibration=platt"), data, tmp_path / "run", module=Own)
-    assert "a temperature alone" in " ".join(capsys.readouterr().err.split())
-    assert bundle.card.prior == data["train"].labels.mean()
 
 
 class Own(torch.nn.Module):
@@ -301,68 +255,74 @@ class Own(torch.nn.Module):
         return logits
 
 
-def test_splits_that_were_drawn_are_kept_for_ever(tmp_path: Path) -> None:
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for name in ("normal", "tumour"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for i in range(20):
-            pixels = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
-    drawn = open_data(tmp_path / "data", seed=5, show=False)
-    bundle = fit(recipe("training.batch_size=8"), drawn, tmp_path / "run", show=False)
-    again = open_data(tmp_path / "data", seed=99, assignment=bundle.assignment(), show=False)
-    assert again["test"].ids.tolist() == drawn["test"].ids.tolist()
-
-
 def test_a_loss_that_is_no_number_stops_the_run(
     data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learner.Learner, "_gradients", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(RecipeError, match="no longer a number") as caught:
-        fit(recipe(), data, tmp_path / "run", show=False)
+        train(data, tmp_path / "run", recipe=recipe(), show=False)
     assert "optimizer.lr" in (caught.value.hint or "")
     assert not (tmp_path / "run" / "bundle").exists()
 
 
-def test_a_full_disk_is_said_in_words_and_the_run_can_go_on(
-    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OutputError("the disk is full.", where=tmp_path)
-
-    monkeypatch.setattr(running.bundles, "save", full)
-    with pytest.raises(OutputError, match="disk is full"):
-        fit(recipe(), data, tmp_path / "run", show=False)
-    monkeypatch.undo()
-    assert fit(recipe(), data, tmp_path / "run", resume=True, show=False).path.is_dir()
-
-
 def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData) -> None:
     with pytest.raises(OutputError, match="holds a run already") as caught:
-        fit(recipe(), data, run, show=False)
+        train(data, run, recipe=recipe(), show=False)
     assert "--resume" in (caught.value.hint or "")
 
 
+def test_a_path_and_open_data_give_the_same_run(data: PatchData, tmp_path: Path) -> None:
+    train(data, tmp_path / "open", recipe=recipe("training.epochs=1"), show=False)
+    settings = [*SETTINGS, "training.epochs=1"]
+    train(str(data.path), str(tmp_path / "path"), recipe="quick", settings=settings, show=False)
+    assert_same(tmp_path / "open", tmp_path / "path")
+
+
+@pytest.mark.parametrize("stated", [{"slide_map": "slides.csv"}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}])
+def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path, stated: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="not with data that is open") as caught:
+        train(data, tmp_path / "run", recipe=recipe(), show=False, **stated)
+    assert "open_data" in (caught.value.hint or "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_beside_a_whole_recipe_are_refused(data: PatchData, tmp_path: Path) -> None:
+    for more in ({"settings": ["training.epochs=1"]}, {"weights": "none"}):
+        with pytest.raises(RecipeError, match="not with a Recipe"):
+            train(data, tmp_path / "run", recipe=recipe(), show=False, **more)
+
+
+def test_the_name_of_a_weights_file_may_hold_quotes(data: PatchData, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        train(data, tmp_path / "run", recipe="quick", weights=tmp_path / 'the "best" one\'s.pth', show=False)
+    assert 'the "best" one\'s.pth' in str(caught.value)
+
+
+def test_a_resumed_run_takes_its_own_recipe_where_none_is_named(data: PatchData, tmp_path: Path) -> None:
+    short = recipe("training.epochs=1")
+    train(data, tmp_path / "run", recipe=short, show=False)
+    bundle = train(data, tmp_path / "run", resume=True, show=False)
+    assert bundle.card.recipe == short.model_dump(mode="json")
+
+
 def test_resuming_with_something_else_is_refused(data: PatchData, generated: Path, tmp_path: Path) -> None:
-    fit(recipe(), data, tmp_path / "run", show=False)
+    train(data, tmp_path / "run", recipe=recipe(), show=False)
     with pytest.raises(DataError, match="other hyperparameters"):
-        fit(recipe("optimizer.lr=1e-3"), data, tmp_path / "run", resume=True, show=False)
+        train(data, tmp_path / "run", recipe=recipe("optimizer.lr=1e-3"), resume=True, show=False)
     with pytest.raises(DataError, match="other training patches"):
-        fit(recipe(), open_data(generated, show=False), tmp_path / "run", resume=True, show=False)
+        train(open_data(generated, show=False), tmp_path / "run", recipe=recipe(), resume=True, show=False)
 
 
 def test_weights_that_cannot_be_had_leave_nothing_behind(data: PatchData, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such weights file"):
-        fit(recipe("model.weights=gone.pth"), data, tmp_path / "run", show=False)
+        train(data, tmp_path / "run", recipe=recipe("model.weights=gone.pth"), show=False)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a place that even root cannot write")
 def test_a_place_that_cannot_be_written_is_refused(data: PatchData) -> None:
     with pytest.raises(OutputError):
-        fit(recipe(), data, Path("/proc/sentinode/run"), show=False)
+        train(data, Path("/proc/sentinode/run"), recipe=recipe(), show=False)
 
 
 def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -> None:
@@ -370,45 +330,32 @@ def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -
     with h5py.File(tmp_path / "data" / "camelyonpatch_level_2_split_train_y.h5", "r+") as file:
         file["y"][:] = 0
     with pytest.raises(DataError, match="normal patches only"):
-        fit(recipe(), open_data(tmp_path / "data", show=False), tmp_path / "run", show=False)
+        train(open_data(tmp_path / "data", show=False), tmp_path / "run", recipe=recipe(), show=False)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_rule_is_refused_before_anything_is_written(data: PatchData, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="acuracy"):
-        fit(recipe("operating_point.rule=acuracy"), data, tmp_path / "run", show=False)
+        train(data, tmp_path / "run", recipe=recipe("operating_point.rule=acuracy"), show=False)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("rule", ["sensitivity@2", "specificity", "sensitivity@"])
 def test_a_rule_that_is_half_right_is_refused_too(data: PatchData, tmp_path: Path, rule: str) -> None:
     with pytest.raises(RecipeError):
-        fit(recipe(f'operating_point.rule="{rule}"'), data, tmp_path / "run", show=False)
+        train(data, tmp_path / "run", recipe=recipe(f'operating_point.rule="{rule}"'), show=False)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_rule_that_saturated_probabilities_cannot_keep_costs_its_threshold_and_not_the_run(
-    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(running, "calibrated", lambda margins, _: np.ones(len(margins), np.float32))
-    settings = ('operating_point.rule="specificity@0.9"', "training.epochs=1", "training.head_epochs=0")
-    card = fit(recipe(*settings), data, tmp_path / "run", show=False).card
-    assert card.thresholds.keys() == {"accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "half"}
-    assert all(0 <= threshold.value <= 1 for threshold in card.thresholds.values())
-    assert card.threshold_rule == "accuracy"
-    assert "no threshold by specificity@0.9" in caplog.text
-    assert "that of the rule accuracy" in caplog.text
 
 
 def test_a_teacher_without_a_moving_average_is_refused(data: PatchData, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is none"):
-        fit(recipe("training.teacher=0.5", "training.ema=0"), data, tmp_path / "run", show=False)
+        train(data, tmp_path / "run", recipe=recipe("training.teacher=0.5", "training.ema=0"), show=False)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(data: PatchData, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be shared equally"):
-        fit(recipe("training.batch_size=15"), data, tmp_path / "run", devices=2, show=False)
+        train(data, tmp_path / "run", recipe=recipe("training.batch_size=15"), devices=2, show=False)
 
 
 def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""``sentinode bundle``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bundle(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")],
+    mpp: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Write these microns per pixel into a bundle that does not know them."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+) -> None:
+    """Say what patches a bundle takes and what it tells apart; state its microns per pixel once, where unknown.
+
+    Example: sentinode bundle runs/own --mpp 0.5
+    """
+    from sentinode.model.bundle import load, state_mpp
+
+    opened = load(path)
+    if mpp is not None:
+        opened = state_mpp(opened, mpp)
+    card = opened.card
+    facts = {
+        "name": card.name,
+        "patch_size": card.patch_size,
+        "mpp": card.mpp,
+        "label_region": card.label_region,
+        "class_names": card.class_names,
+        "threshold": card.threshold,
+        "fingerprint": opened.fingerprint,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    negative, positive = card.class_names
+    typer.echo(f"{card.name} takes patches of {card.geometry}.")
+    typer.echo(f"It gives the probability of {positive}, as against {negative}; its threshold is {card.threshold:.3f}.")

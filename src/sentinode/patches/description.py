@@ -1,0 +1,146 @@
+"""What is said of labelled patches: by themselves, by the user, and by the bundle that is to take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sentinode.errors import DataError
+from sentinode.geometry import PCAM, PatchGeometry, agree, difference
+from sentinode.patches.class_folders import same_meaning
+from sentinode.patches.patch_set import CLASS_NAMES
+from sentinode.patches.source import Source
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the user states of patches.
+
+    Attributes:
+        mpp: microns per pixel.
+        label_region: side in pixels of the centre square that the label covers.
+        positive: the class folders of label 1.
+    """
+
+    mpp: float | None = None
+    label_region: int | None = None
+    positive: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a bundle takes.
+
+    Attributes:
+        geometry: of the patches that it was trained on.
+        class_names: of label 0 and label 1.
+        positive: the class folders that label 1 stands for, where training was told them.
+    """
+
+    geometry: PatchGeometry = PCAM
+    class_names: tuple[str, str] = CLASS_NAMES
+    positive: tuple[str, ...] = ()
+
+
+def geometry_of(source: Source, stated: Stated, expected: Expected | None) -> tuple[PatchGeometry, str | None]:
+    """The geometry of patches, and a sentence on what was taken for granted, if anything was.
+
+    What the data records comes first, then what the user states. For the rest, patches of 96 pixels are taken for
+    PatchCamelyon's, folders of images for what the bundle was trained on, and any others for wholly labelled.
+
+    Raises:
+        DataError: the patches are of several sizes, or the user contradicts what the data records, or the label's
+            region is larger than the patches.
+    """
+    size = source.size
+    if source.recorded is not None:
+        _refuse_contradiction(source.recorded, stated, source)
+        base, note = source.recorded, None
+    else:
+        base, note = _taken_for(source, size, stated, expected)
+    region = base.label_region if stated.label_region is None else stated.label_region
+    return PatchGeometry(size, base.mpp if stated.mpp is None else stated.mpp, region), note
+
+
+def _taken_for(
+    source: Source, size: int, stated: Stated, expected: Expected | None
+) -> tuple[PatchGeometry, str | None]:
+    complete = stated.mpp is not None and stated.label_region is not None
+    nameless = source.kind == "folder" or size != PCAM.size
+    if expected is not None and nameless and size == expected.geometry.size:
+        note = f"The patches are taken for such as the bundle was trained on: {expected.geometry}."
+        return expected.geometry, None if complete else f"{note} {SAY_OTHERWISE}"
+    if size == PCAM.size and not _contradicts(PCAM, stated):
+        note = f"The images are taken for patches like PatchCamelyon's: {PCAM}. {SAY_OTHERWISE}"
+        return PCAM, note if source.kind == "folder" and not complete else None
+    base = PatchGeometry(size, None, size)
+    notes = [
+        "Their microns per pixel are unknown (state them with --mpp); scanning slides will need them."
+        if stated.mpp is None
+        else "",
+        "The label is taken to cover the whole patch (state another square with --label-region)."
+        if stated.label_region is None
+        else "",
+    ]
+    said = " ".join(filter(None, notes))
+    return base, f"The patches are {size} x {size} pixels. {said}" if said else None
+
+
+SAY_OTHERWISE = "If they are not, say so with --mpp and --label-region."
+
+
+def _contradicts(geometry: PatchGeometry, stated: Stated) -> bool:
+    other_mpp = stated.mpp is not None and geometry.mpp is not None and not agree(stated.mpp, geometry.mpp)
+    return other_mpp or stated.label_region not in (None, geometry.label_region)
+
+
+def _refuse_contradiction(recorded: PatchGeometry, stated: Stated, source: Source) -> None:
+    if _contradicts(recorded, stated):
+        raise DataError(
+            f"the data records that its patches are {recorded}, and you state otherwise.",
+            where=source.path,
+            hint="Leave out --mpp and --label-region.",
+        )
+
+
+def require_expected(
+    expected: Expected,
+    geometry: PatchGeometry,
+    class_names: Sequence[str],
+    *,
+    named: bool,
+    stated: Stated,
+    where: object,
+) -> str | None:
+    """Refuse patches that are other than a bundle takes.
+
+    Args:
+        expected: what the bundle takes.
+        geometry: of the patches.
+        class_names: of the patches.
+        named: whether the data itself names its classes.
+        stated: by the user.
+        where: the data, for messages.
+
+    Returns:
+        A sentence where the classes bear other names and were accepted all the same, else None.
+
+    Raises:
+        DataError: the geometry or the classes differ.
+    """
+    if (how := difference(expected.geometry, geometry)) is not None:
+        raise DataError(
+            f"these patches {how}: the bundle was trained on others.",
+            where=str(where),
+            hint=f"The bundle takes {expected.geometry}. Give such patches, or train a bundle on patches like these.",
+        )
+    if same_meaning(expected.class_names, class_names):
+        return None
+    ours, theirs = (f"{names[0]} and {names[1]}" for names in (expected.class_names, class_names))
+    if named and not stated.positive:
+        raise DataError(
+            f"the classes here are {theirs}, and the bundle tells apart {ours}.",
+            where=str(where),
+            hint=f"If they mean the same, name the folders that stand for {expected.class_names[1]} with --positive.",
+        )
+    return f"The bundle tells apart {ours}; here they stand for {theirs}."

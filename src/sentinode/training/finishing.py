@@ -1,0 +1,142 @@
+"""The end of a run: calibration, the operating point on valid, and the bundle."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from sentinode.errors import DataError
+from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, plain, save, versions
+from sentinode.model.classifier import Classifier, pooling_for
+from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
+from sentinode.training.checkpoint import load_best
+from sentinode.training.job import BUNDLE
+from sentinode.training.run import Run
+from sentinode.training.validation import logit_margins
+
+SUBSTITUTE_RULE = "accuracy"
+"""Chooses the threshold where none can keep what the recipe's rule asks for."""
+
+
+def finish(run: Run) -> None:
+    """Calibrate the best weights on valid, choose the operating point there, and write the bundle."""
+    run.network.load_state_dict(load_best(run.job.out))
+    margins = logit_margins(run.fabric, run.network, run.valid, "Operating point", alone=True, show=run.show)
+    calibration = calibrate(run, margins)
+    labels, names, wanted = run.valid.labels, run.data.class_names, run.recipe.operating_point.rule
+    thresholds = choose_thresholds(labels, calibration.probabilities, wanted, names)
+    rule = wanted if wanted in thresholds else SUBSTITUTE_RULE
+    scores = measure(
+        labels, calibration.probabilities, thresholds[rule].value, groups=run.valid.slides, class_names=names
+    )
+    card = make_card(run, calibration, thresholds, rule, scores)
+    assignment = None if run.data.own_splits else run.data.assignment()
+    save(run.job.out / BUNDLE, run.network, card, assignment=assignment)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes probabilities of logits.
+
+    Attributes:
+        temperature: divides the margins.
+        prior: the share of label 1 where the probabilities are right.
+        probabilities: float32 (N,), P(tumour) of each valid patch.
+    """
+
+    temperature: float
+    prior: float
+    probabilities: NDArray[np.float32]
+
+
+def calibrate(run: Run, margins: NDArray[np.float32]) -> Calibration:
+    """Fit the temperature to valid's margins, and an offset where the recipe asks for one; the head's bias keeps it."""
+    labels = run.valid.labels
+    if run.recipe.operating_point.calibration == "platt" and isinstance(run.network, Classifier):
+        temperature, offset = fit_platt(margins, labels)
+        run.network.add_offset(offset)
+        # The offset is that of valid's balance.
+        prior, margins = float(labels.mean()), margins + np.float32(offset)
+    else:
+        temperature, prior = fit_temperature(margins, labels), float(run.train.labels.mean())
+    return Calibration(temperature, prior, calibrated(margins, temperature))
+
+
+def choose_thresholds(
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], rule: str, class_names: Sequence[str]
+) -> dict[str, Threshold]:
+    """The threshold by each rule that Sentinode has, and by ``rule``; one that no threshold can keep is left out."""
+    thresholds: dict[str, Threshold] = {}
+    for name in dict.fromkeys((*RULES, rule)):
+        try:
+            value = choose_threshold(labels, probabilities, name, class_names)
+        except DataError as error:  # the bundle of a run of hours must not be lost to it
+            instead = f" The bundle's threshold is that of the rule {SUBSTITUTE_RULE}." if name == rule else ""
+            console.print(f"The bundle stores no threshold by {name}: {error.what}{instead}", markup=False)
+            continue
+        thresholds[name] = Threshold(value=value, rule=name, chosen_on="valid", n=len(labels))
+    return thresholds
+
+
+def make_card(
+    run: Run, calibration: Calibration, thresholds: Mapping[str, Threshold], rule: str, scores: Scores
+) -> Card:
+    """All that the bundle says of itself."""
+    geometry = run.data.geometry
+    return Card(
+        name=run.job.out.resolve().name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        architecture=_architecture(run),
+        patch_size=geometry.size,
+        label_region=geometry.label_region,
+        mpp=geometry.mpp,
+        class_names=list(run.data.class_names),
+        positive=list(run.data.stated.positive),
+        temperature=calibration.temperature,
+        thresholds=dict(thresholds),
+        threshold_rule=rule,
+        prior=calibration.prior,
+        metrics={"valid": plain(scores.as_dict())},
+        data=_describe_data(run),
+        recipe=run.recipe.model_dump(mode="json"),
+        seed=run.recipe.training.seed,
+        toy=run.train.toy,
+        initial_weights=run.origin,
+        history=plain(run.progress.history),
+    )
+
+
+def _architecture(run: Run) -> Architecture:
+    network: nn.Module = run.network
+    count = sum(parameter.numel() for parameter in network.parameters())
+    if run.job.module is not None:
+        name, source = describe_custom(network)
+        return Architecture(kind="custom", parameters=count, class_name=name, source=source)
+    assert isinstance(network, Classifier)
+    options = run.recipe.model.model_dump(exclude={"weights"})
+    # As the network has them, not as a recipe for any geometry names them.
+    options |= {"side": network.side, "pooling": pooling_for(options["pooling"], run.data.geometry)}
+    return Architecture(parameters=count, **options)
+
+
+def _describe_data(run: Run) -> dict[str, Any]:
+    sets, names = {"train": run.train, "valid": run.valid}, run.data.class_names
+    return {
+        "kind": run.data.kind,
+        "name": run.data.path.resolve().name,
+        "own_splits": run.data.own_splits,
+        "toy": run.train.toy,
+        "warnings": list(run.data.warnings),
+        "fingerprint": {split: run.identity[split] for split in sets},
+        "counts": {
+            split: {name: int((part.labels == label).sum()) for label, name in enumerate(names)}
+            for split, part in sets.items()
+        },
+    }

@@ -1,0 +1,181 @@
+"""The way into training: read what is asked, check it, and start as many processes as are wanted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+
+from sentinode.errors import DataError, DeviceError, RecipeError, SentinodeError
+from sentinode.model.bundle import Bundle, ModuleSource, load
+from sentinode.model.classifier import pooling_for
+from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
+from sentinode.patches import PatchData, Stated, open_data
+from sentinode.progress import console
+from sentinode.recipes import Recipe, load_recipe
+from sentinode.training.finishing import finish
+from sentinode.training.interruption import left_to_workers
+from sentinode.training.job import BUNDLE, Job, check, refuse_to_overwrite
+from sentinode.training.loop import train_and_evaluate
+from sentinode.training.run import RECIPE, begin
+
+# Importing it has set this to INFO; what the user must know of devices and precision, we say ourselves.
+for _name in ("lightning.fabric", "lightning.pytorch"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+def train(
+    data: str | Path | PatchData,
+    out: str | Path,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    weights: str | Path | None = None,
+    settings: Iterable[str] = (),
+    module: ModuleSource | None = None,
+    slide_map: str | Path | None = None,
+    mpp: float | None = None,
+    label_region: int | None = None,
+    positive: Sequence[str] = (),
+    resume: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    show: bool = True,
+) -> Bundle:
+    """Train a patch classifier and return the bundle that it leaves at ``out/bundle``.
+
+    The run's folder also holds ``recipe.toml`` (all of it, resolved), ``log.csv``, ``learning_curve.png``, TensorBoard
+    events, and ``checkpoint.pt`` to go on from.
+
+    Args:
+        data: labelled patches with a train and a valid split, of any kind that :func:`sentinode.patches.open_data`
+            reads, or what it returned.
+        out: the run's folder.
+        recipe: the name of a shipped recipe, a TOML file, or a :class:`Recipe`; ``resnet50`` by default, and on
+            resuming the run's own.
+        weights: ``imagenet``, ``none`` or a file; overrides the recipe's.
+        settings: overrides such as ``optimizer.lr=3e-4``.
+        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, S, S, 3) to logits
+            (B, 2).
+        slide_map: a CSV that names the slide of each patch, where the data does not.
+        mpp: microns per pixel of the patches, where the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, likewise.
+        positive: names of the class folders of label 1, where their names do not say it.
+        resume: go on from the last checkpoint in ``out``; begin where there is none.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        devices: processes that train together (DDP), one for each GPU, or so many on the CPU.
+        show: whether to show progress on standard error.
+
+    Returns:
+        The bundle, with temperature, offset and thresholds chosen on valid.
+
+    Raises:
+        DataError: a split is missing or holds one class only, or ``out`` holds a run on other data.
+        RecipeError: the recipe does not suit the data or the devices, or is not the one of the run to resume.
+        DeviceError: there are not so many devices.
+        OutputError: ``out`` cannot be written, or holds a run already and ``resume`` is False.
+        Interrupted: Ctrl-C; the work so far is saved.
+    """
+    out = Path(out)
+    recipe = _resolve(recipe, weights, settings, out, resume)
+    stated = Stated(mpp, label_region, tuple(positive))
+    if isinstance(data, PatchData):
+        _refuse_stated(data, slide_map, stated)
+    else:
+        slides = None if slide_map is None else Path(slide_map)
+        data = open_data(data, slide_map=slides, seed=recipe.split.seed, **asdict(stated), show=show)
+    check(recipe, data, devices)
+    refuse_to_overwrite(out, resume)
+    job = Job(
+        recipe=recipe,
+        out=out,
+        data=data.path,
+        stated=data.stated,
+        slide_map=data.slide_map,
+        assignment=None if data.own_splits else data.assignment(),
+        module=module,
+        resume=resume,
+        show=show,
+    )
+    target = choose_device(device)
+    fabric = _open_devices(recipe, target, devices)
+    if show:
+        _announce(job, data, target)
+    with left_to_workers(devices > 1):
+        failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
+    if failure is not None:
+        raise failure
+    return load(out / BUNDLE, module=module)
+
+
+def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeError | None:
+    """One process's part. Returns a refusal as a value, because processes cannot raise into each other."""
+    keep_freed_memory()
+    try:
+        run = begin(fabric, job, data or job.open_data())
+        train_and_evaluate(run)
+        if fabric.is_global_zero:
+            finish(run)
+        fabric.barrier()
+    except SentinodeError as error:
+        return error
+    return None
+
+
+def _resolve(
+    recipe: str | Path | Recipe | None, weights: str | Path | None, settings: Iterable[str], out: Path, resume: bool
+) -> Recipe:
+    """The recipe with all that overrides it."""
+    settings = list(settings)
+    if weights is not None:
+        quoted = json.dumps(str(weights), ensure_ascii=False)  # a TOML string, whatever the path looks like
+        settings.append(f"model.weights={quoted}")
+    if recipe is None:
+        recipe = out / RECIPE if resume and (out / RECIPE).exists() else "resnet50"
+    if not isinstance(recipe, Recipe):
+        return load_recipe(recipe, settings)
+    if settings:
+        raise RecipeError("settings go with a recipe's name or file, not with a Recipe.")
+    return recipe
+
+
+def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated) -> None:
+    """Open data has been told already what there is to state."""
+    if slide_map is not None or stated != Stated():
+        raise DataError(
+            "slide_map, mpp, label_region and positive go with the path of data, not with data that is open.",
+            where=data.path,
+            hint="Give them to open_data.",
+        )
+
+
+def _open_devices(recipe: Recipe, target: torch.device, devices: int) -> Fabric:
+    """The devices and the precision to train with."""
+    if target.type == "cuda" and devices > torch.cuda.device_count():
+        raise DeviceError(f"there are {torch.cuda.device_count()} GPUs here, not {devices}.")
+    bfloat16 = choose_precision(recipe.training.precision, target) == torch.bfloat16
+    return Fabric(
+        accelerator=target.type,
+        devices=devices if devices > 1 or target.index is None else [target.index],
+        strategy="ddp_spawn" if devices > 1 else "auto",
+        precision="bf16-mixed" if bfloat16 else "32-true",
+    )
+
+
+def _announce(job: Job, data: PatchData, target: torch.device) -> None:
+    """Print the data's warnings, the device, and what of the recipe does not apply here."""
+    recipe = job.recipe
+    for warning in data.warnings:
+        console.print("Note:", style="yellow", end=" ")
+        console.print(warning, markup=False)
+    precision = str(choose_precision(recipe.training.precision, target)).removeprefix("torch.")
+    console.print(f"Training on {describe(target)} in {precision}.", markup=False)
+    if job.module is None and pooling_for(recipe.model.pooling, data.geometry) != recipe.model.pooling:
+        console.print("Labels cover whole patches, which have no labelled centre: pooling is the average alone.")
+    if job.module is not None and recipe.operating_point.calibration == "platt":
+        console.print("Your network has no head that could keep an offset: a temperature alone calibrates it.")
