@@ -68,10 +68,11 @@ def train(
     interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
     toy = " A toy: it was trained on generated patches." if bundle.card.toy else ""
     threshold = f"{bundle.card.threshold:.3f} by {bundle.card.threshold_rule}"
+    map_of_slides = f" --slides {slides}" if slides else ""
     lines = [
         f"Valid AUC {auc['value']:.4f} ({interval}), threshold {threshold}.{toy}",
         *(f"Note: {note}" for note in valid["notes"]),
-        f"Next: sentinode evaluate {bundle.path} {data} --split test --out {out / 'test'}",
+        f"Next: sentinode evaluate {bundle.path} {data} --split test{map_of_slides} --out {out / 'test'}",
     ]
     console.print("\n".join(lines), markup=False)
     typer.echo(bundle.path)
