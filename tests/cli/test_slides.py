@@ -82,7 +82,7 @@ def test_lesions_refuses_a_folder_without_a_scan(tmp_path):
 
 
 def test_froc_prints_the_figures_and_writes_them(batch):
-    words = ("froc", batch / "maps", batch / "truth", "--box", 100, "--resamples", 50)
+    words = ("froc", batch / "maps", batch / "truth", "--box", 100)
     result = run(*words, "--out", batch / "out")
     assert result.exit_code == 0, result.output
     assert "FROC       1.0000" in result.stdout
@@ -94,13 +94,13 @@ def test_froc_prints_the_figures_and_writes_them(batch):
 
 def test_froc_says_undefined_where_there_is_no_such_figure(batch):
     shutil.rmtree(batch / "maps" / "well")
-    assert "slide AUC  undefined" in run("froc", batch / "maps", batch / "truth", "--resamples", 5).stdout
+    assert "slide AUC  undefined" in run("froc", batch / "maps", batch / "truth").stdout
 
 
 def test_froc_refuses_missing_truth_unless_told(batch):
     (batch / "truth" / "well.xml").unlink()
     assert isinstance(run("froc", batch / "maps", batch / "truth").exception, AnnotationError)
-    assert run("froc", batch / "maps", batch / "truth", "--absent-is-normal", "--resamples", 5).exit_code == 0
+    assert run("froc", batch / "maps", batch / "truth", "--absent-is-normal").exit_code == 0
 
 
 CLASSES = ("--tumour-class", "Carcinoma", "--excluded-class", "Hole", "--ignored-class", "Tissue")
@@ -120,7 +120,7 @@ def test_every_command_that_reads_annotations_takes_the_same_options(batch):
     write_map(batch / "maps" / "well", made_map(blob(15, 20), name="well.tif", file=well))
     extracting = ("extract", batch / "slides", "--annotations", batch / "truth", "--out", batch / "data")
     for words in (
-        ("froc", batch / "maps", batch / "truth", "--resamples", 5),
+        ("froc", batch / "maps", batch / "truth"),
         ("annotations", batch / "truth" / "ill.geojson", "--slide", batch / "slides" / "ill.tif"),
         (*extracting, "--splits", batch / "splits.csv", "--per-slide", 3),
     ):
@@ -135,7 +135,7 @@ def test_every_command_that_reads_annotations_takes_the_same_options(batch):
 
 
 def test_froc_says_how_many_slides_are_without_tumour_and_on_whose_word(batch):
-    words = ("froc", batch / "maps", batch / "truth", "--absent-is-normal", "--resamples", 5)
+    words = ("froc", batch / "maps", batch / "truth", "--absent-is-normal")
     assert "slides without tumour: 1 by their annotation file, 0 by having none" in run(*words).stdout
     (batch / "truth" / "well.xml").unlink()
     asap(batch / "truth" / "another.xml")
@@ -204,6 +204,5 @@ def test_the_defaults_are_those_of_the_modules():
     assert default(froc, "threshold") == scoring.THRESHOLD
     assert default(froc, "box") == scoring.BOX_UM
     assert default(froc, "mask_mpp") == pytest.approx(scoring.MASK_MPP)
-    assert default(froc, "resamples") == scoring.RESAMPLES
     assert default(extract, "per_slide") == extraction.PER_SLIDE
     assert default(extract, "hard_share") == extraction.HARD_SHARE

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_the_figure_equals_monais(tmp_path, seed, mask_mpp, box, threshold, leve
     assert any(len(slide.false) for slide in results)
     assert any(slide.targets for slide in results)
     expected = monais(samples, tmp_path, mask_mpp, box, threshold, level)
-    assert summarise(results, resamples=2).froc.value == pytest.approx(expected, abs=1e-6)
+    assert summarise(results).froc.value == pytest.approx(expected, abs=1e-6)
 
 
 def at_prior(even, prior, stride=32.0):
@@ -131,7 +132,7 @@ def test_folders_of_maps_and_annotations_give_monais_figure_too(tmp_path):
     """The same through polygons on a slide: windows of 8 level-0 pixels, and the mask on their grid."""
     samples = list(slides(tmp_path, seed=5))
     maps, truth = write_samples(tmp_path, samples)
-    result = evaluate_froc(maps, truth, box_um=8 * 7.776, mask_mpp=7.776, resamples=20, show=False)
+    result = evaluate_froc(maps, truth, box_um=8 * 7.776, mask_mpp=7.776, show=False)
     assert result.parameters["nms_box_windows"] == [8]
     assert result.froc.value == pytest.approx(monais(samples, tmp_path, 7.776, 8), abs=1e-6)
 
@@ -180,7 +181,7 @@ def test_the_figures_are_the_same_at_any_prior(tmp_path, prior, threshold):
     figures = []
     for p in (0.5, prior):
         maps, truth = write_samples(tmp_path / f"at{p}", slides(tmp_path, seed=5, count=6), p)
-        result = evaluate_froc(maps, truth, box_um=60, resamples=20, show=False, **given_threshold)
+        result = evaluate_froc(maps, truth, box_um=60, show=False, **given_threshold)
         figures.append((result.froc, result.sensitivity, result.slide_auc))
     assert figures[0] == figures[1]
     assert 0 < figures[0][0].value < 1
@@ -265,23 +266,45 @@ def test_the_curve_by_hand():
 
 def test_the_scripts_quirk_is_kept_and_said():
     """Where nothing is missed or ignored, the lowest probability is a real detection, and yet no threshold."""
-    summary = summarise([result("a", [], [0.9])], resamples=5)
+    summary = summarise([result("a", [], [0.9])])
     assert summary.froc.value == 0
     assert "follow the script" in summary.warnings[0]
 
 
 def test_figures_that_do_not_exist_are_null_and_said():
-    summary = summarise([result("a", [0.9], []), result("b", [], [])], resamples=5)
+    summary = summarise([result("a", [0.9], []), result("b", [], [])])
     content = json.loads(json.dumps(summary.as_dict(), allow_nan=False))
     assert content["froc"] == {"value": None, "low": None, "high": None}
     assert content["slide_auc"]["value"] is None
     assert "no slide has a tumour" in content["warnings"][0]
 
 
+def test_an_interval_that_would_rest_on_one_slide_is_left_out_and_few_slides_are_said_to_be_few():
+    summary = summarise([result("ill", [0.2], [0.9, 0.1], score=0.9), *(result(str(i), [0.3], []) for i in range(5))])
+    assert summary.slide_auc.value == 1
+    assert math.isnan(summary.slide_auc.low) and math.isnan(summary.slide_auc.high)
+    assert any("6 slides, 1 of them with tumour" in warning for warning in summary.warnings)
+
+
+def test_fifty_slides_of_each_kind_need_no_caution():
+    many = [result(str(i), [0.3], [0.5, 0.0] if i % 2 else [], score=i % 7) for i in range(100)]
+    assert summarise(many).warnings == ()
+
+
+def test_the_interval_is_wider_where_slides_are_fewer():
+    def width(count):
+        rng = np.random.default_rng(3)
+        slides = [result(str(i), rng.random(4), rng.random(2) * (rng.random(2) < 0.6)) for i in range(count)]
+        froc = summarise(slides).froc
+        return froc.high - froc.low
+
+    assert width(8) > 2 * width(80) > 0
+
+
 def test_the_interval_holds_the_figure_and_repeats():
     rng = np.random.default_rng(0)
     slides = [result(str(i), rng.random(5), rng.random(i % 3), score=rng.random() + (i % 3 > 0)) for i in range(30)]
-    first, again = (summarise(slides, resamples=200, seed=1) for _ in range(2))
+    first, again = (summarise(slides) for _ in range(2))
     assert first.froc == again.froc
     assert first.froc.low < first.froc.value < first.froc.high
     assert first.slide_auc.low <= first.slide_auc.value <= first.slide_auc.high
@@ -299,7 +322,7 @@ def a_batch(tmp_path, *names):
 def test_the_two_slides_of_camelyon16_that_do_not_count_are_left_out(tmp_path):
     maps, truth = a_batch(tmp_path, "Test_049", "test_114", "test_001", "test_002")
     asap(truth / "test_001.xml", square(320, 320, 640))
-    summary = evaluate_froc(maps, truth, absent_is_normal=True, resamples=10, show=False)
+    summary = evaluate_froc(maps, truth, absent_is_normal=True, show=False)
     assert summary.left_out == ("Test_049", "test_114")
     assert [slide.name for slide in summary.slides] == ["test_001", "test_002"]
     assert summary.as_dict()["tumours"] == 1
@@ -318,7 +341,7 @@ def test_a_file_of_another_spelling_is_found(tmp_path):
     maps, truth = a_batch(tmp_path, "a", "b")
     asap(truth / "A.XML", square(320, 320, 640))
     asap(truth / "b.tif.xml")
-    summary = evaluate_froc(maps, truth, absent_is_normal=True, resamples=5, show=False)
+    summary = evaluate_froc(maps, truth, absent_is_normal=True, show=False)
     assert [slide.targets for slide in summary.slides] == [1, 0]
     assert summary.as_dict()["without_tumour"] == {"by_file": 1, "by_absence": 0}
 
@@ -331,7 +354,7 @@ def test_silence_is_normal_only_where_nothing_speaks(tmp_path):
         evaluate_froc(maps, truth, absent_is_normal=True, show=False)
     (truth / "tumor_2.xml").rename(truth / "tumor_002.xml")
     asap(truth / "tumor_003.xml", square(320, 320, 640))
-    summary = evaluate_froc(maps, truth, absent_is_normal=True, resamples=5, show=False)
+    summary = evaluate_froc(maps, truth, absent_is_normal=True, show=False)
     assert summary.as_dict()["without_tumour"] == {"by_file": 0, "by_absence": 1}
     assert summary.warnings[0] == "1 annotation file matches no slide: 'tumor_003.xml'."
 
@@ -350,7 +373,7 @@ def test_a_tumour_smaller_than_a_pixel_of_the_mask_does_not_make_a_slide_normal(
     asap(truth / "b.xml")
     for corner in [(100.5, 100.5), (1919, 1919), (-1.9, 700), (0, 0)]:
         asap(truth / "a.xml", square(*corner, 2))
-        a, b = evaluate_froc(maps, truth, resamples=5, show=False).slides
+        a, b = evaluate_froc(maps, truth, show=False).slides
         assert (len(a.found), a.targets, a.ignored) == (1, 0, 1)
         assert len(b.found) == 0
 
@@ -360,7 +383,7 @@ def test_how_annotations_are_read_can_be_named(tmp_path):
     geojson(truth / "a.geojson", feature(polygon(square(80, 80, 160)), "Carcinoma"))
     with pytest.raises(AnnotationError, match="--tumour-class"):
         evaluate_froc(maps, truth, show=False)
-    summary = evaluate_froc(maps, truth, tumour_classes=["carcinoma"], scale=4, resamples=5, show=False)
+    summary = evaluate_froc(maps, truth, tumour_classes=["carcinoma"], scale=4, show=False)
     assert summary.slides[0].found.tolist() == [pytest.approx(0.95)]
 
 
@@ -371,11 +394,11 @@ def test_what_qupath_drew_is_moved_by_the_slides_bounds(tmp_path):
     write_map(maps / "a", dataclasses.replace(cropped, slide=dataclasses.replace(cropped.slide, bounds=bounds)))
     geojson(truth / "a.geojson", feature(polygon(square(320 - 200, 320 - 260, 640))))
     asap(truth / "b.xml")
-    summary = evaluate_froc(maps, truth, resamples=5, show=False)
+    summary = evaluate_froc(maps, truth, show=False)
     assert summary.slides[0].found.tolist() == [pytest.approx(0.95)]
     assert "a: coordinates were taken to count from the corner of the slide's bounds" in summary.warnings[0]
     geojson(truth / "a.geojson", feature(polygon(square(320, 320, 640))))
-    whole = evaluate_froc(maps, truth, whole_slide_coordinates=True, resamples=5, show=False)
+    whole = evaluate_froc(maps, truth, whole_slide_coordinates=True, show=False)
     assert whole.froc == summary.froc
     np.testing.assert_array_equal(whole.slides[0].false, summary.slides[0].false)
 
@@ -411,7 +434,7 @@ def test_the_files_name_the_parameters_and_repeat_byte_for_byte(tmp_path):
     asap(truth / "a.xml", square(320, 320, 640))
     asap(truth / "b.xml")
     for out in ("one", "two"):
-        write_froc(tmp_path / out, evaluate_froc(maps, truth, resamples=20, show=False))
+        write_froc(tmp_path / out, evaluate_froc(maps, truth, show=False))
     files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
     assert files.keys() == {"froc.json", "froc.csv", "froc.svg"}

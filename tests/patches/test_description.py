@@ -146,7 +146,7 @@ def test_what_the_data_records_is_read_and_not_contradicted(tmp_path: Path) -> N
     assert open_data(tmp_path, cache=tmp_path, show=False).geometry == PatchGeometry(64, 0.5, 32)
     assert open_data(tmp_path, cache=tmp_path, mpp=0.501, show=False).geometry.label_region == 32
     for statement in ({"mpp": 0.25}, {"label_region": 64}):
-        with pytest.raises(DataError, match="records that its patches are 64 x 64 pixels, 0.5 um"):
+        with pytest.raises(DataError, match=r"records that its patches are 64 x 64 pixels, 0\.5 um"):
             open_data(tmp_path, cache=tmp_path, show=False, **statement)  # type: ignore[arg-type]
 
 

@@ -20,9 +20,10 @@ from sentinode.names import aligned
 from sentinode.progress import console
 
 if TYPE_CHECKING:
-    from sentinode.evaluation.froc import Froc, Interval
+    from sentinode.evaluation.froc import Froc
     from sentinode.geometry import PatchGeometry
     from sentinode.model.engines import Engine
+    from sentinode.scoring import Figure as Estimate
     from sentinode.slides.reading.annotations import ReadingOptions
 
 Scale = Annotated[
@@ -137,8 +138,6 @@ def froc(
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
     whole_slide_coordinates: TruthOnWholeSlide = False,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap draws of slides.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Score maps as Camelyon16 does: mean sensitivity at 1/4 to 8 false positives a slide, and the slides' AUC.
@@ -155,8 +154,6 @@ def froc(
         mask_mpp=mask_mpp,
         absent_is_normal=absent_is_normal,
         whole_slide_coordinates=whole_slide_coordinates,
-        resamples=resamples,
-        seed=seed,
         **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
     if out is not None:
@@ -335,9 +332,11 @@ def _froc_table(result: Froc) -> str:
     return "\n".join(lines)
 
 
-def _interval(figure: Interval) -> str:
+def _interval(figure: Estimate) -> str:
     if math.isnan(figure.value):
         return "undefined"
+    if math.isnan(figure.low):
+        return f"{figure.value:.4f} (no interval: it would rest on one slide)"
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -37,7 +37,9 @@ from scipy.special import expit, logit
 from sentinode.atomic import whole_file, write_text
 from sentinode.errors import SlideError
 from sentinode.progress import track
-from sentinode.scoring import auc
+from sentinode.scoring import Figure as Estimate
+from sentinode.scoring import auc, cluster_interval
+from sentinode.scoring.intervals import FEW, joined
 from sentinode.slides.reading.annotations import (
     Annotations,
     ReadingOptions,
@@ -73,8 +75,6 @@ BOX_UM = 746.5
 LEFT_OUT = ("test_049", "test_114")
 """Slides of Camelyon16 that do not count."""
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
 
 _TOUCHING = np.ones((3, 3), np.bool_)
 
@@ -156,19 +156,6 @@ class SlideResult:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A figure with its bootstrap interval over slides; NaN where it is undefined."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float | None]:
-        """For JSON, which has no NaN."""
-        return {name: _number(value) for name, value in vars(self).items()}
-
-
-@dataclass(frozen=True)
 class Froc:
     """The result over all slides.
 
@@ -183,9 +170,9 @@ class Froc:
         warnings: sentences.
     """
 
-    froc: Interval
+    froc: Estimate
     sensitivity: tuple[float, ...]
-    slide_auc: Interval
+    slide_auc: Estimate
     curve: NDArray[np.float64]
     slides: tuple[SlideResult, ...]
     left_out: tuple[str, ...]
@@ -235,8 +222,6 @@ def evaluate_froc(
     mask_mpp: float = MASK_MPP,
     absent_is_normal: bool = False,
     whole_slide_coordinates: bool = False,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
     show: bool = True,
     **reading: Unpack[ReadingOptions],
 ) -> Froc:
@@ -250,8 +235,6 @@ def evaluate_froc(
         mask_mpp: microns per pixel of the mask of the truth.
         absent_is_normal: take a slide without annotations for one without tumour, as Camelyon16 files them.
         whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
-        resamples: bootstrap draws of slides for the intervals (percentile, 95 %).
-        seed: of the bootstrap.
         show: whether to show progress.
         reading: how annotations are read, see :func:`read_annotations`.
 
@@ -295,13 +278,9 @@ def evaluate_froc(
         "mask_mpp": mask_mpp,
         "absent_is_normal": absent_is_normal,
         "slide_score": "highest smoothed P(tumour)",
-        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over slides",
-        "resamples": resamples,
-        "seed": seed,
+        "interval": "95 %: jackknife over slides, Student's t",
     }
-    return summarise(
-        results, left_out=left_out, parameters=parameters, warnings=warnings, resamples=resamples, seed=seed
-    )
+    return summarise(results, left_out=left_out, parameters=parameters, warnings=warnings)
 
 
 def _require_sense(threshold: float, box_um: float, mask_mpp: float) -> None:
@@ -498,12 +477,8 @@ def summarise(
     left_out: tuple[str, ...] = (),
     parameters: dict[str, Any] | None = None,
     warnings: Iterable[str] = (),
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Froc:
-    """The figures over all slides, with bootstrap intervals.
-
-    Draws of slides without a target, or without both kinds of slides, have no such figure and do not count.
+    """The figures over all slides, with 95 % intervals by the jackknife over slides.
 
     Raises:
         SlideError: there is no slide.
@@ -511,28 +486,65 @@ def summarise(
     slides = tuple(slides)
     if not slides:
         raise SlideError("there is no slide to score.", hint=f"{' and '.join(LEFT_OUT)} of Camelyon16 do not count.")
-    rng = np.random.default_rng(seed)
-    draws = [[slides[i] for i in rng.integers(0, len(slides), len(slides))] for _ in range(resamples)]
     curve = froc_curve(slides)
-    at = sensitivities(curve)
-    said = list(warnings)
-    if not any(slide.targets for slide in slides):
-        said.append("no slide has a tumour that counts, so there is no sensitivity.")
-    elif all(slide.found.all() for slide in slides):
-        said.append(
-            "every tumour was found and none is ignored. Camelyon16's script never takes the lowest probability of all "
-            "for a threshold, which is 0 otherwise and costs a detection here; the figures follow the script."
-        )
     return Froc(
-        froc=_interval(float(at.mean()), [float(sensitivities(froc_curve(draw)).mean()) for draw in draws]),
-        sensitivity=tuple(at.tolist()),
-        slide_auc=_interval(_slide_auc(slides), [_slide_auc(draw) for draw in draws]),
+        froc=_with_interval(_mean_sensitivity, slides, _weights([slide.targets for slide in slides])),
+        sensitivity=tuple(sensitivities(curve).tolist()),
+        slide_auc=_with_interval(_slide_auc, slides, _weights([len(slide.found) > 0 for slide in slides], both=True)),
         curve=curve,
         slides=slides,
         left_out=left_out,
         parameters=parameters or {},
-        warnings=tuple(said),
+        warnings=(*warnings, *_cautions(slides)),
     )
+
+
+def _mean_sensitivity(slides: Sequence[SlideResult]) -> float:
+    return float(sensitivities(froc_curve(slides)).mean())
+
+
+def _weights(shares: ArrayLike, *, both: bool = False) -> NDArray[np.float64]:
+    """What each slide brings to a figure: its share of the targets, and of all slides or (``both``) of those without.
+
+    Args:
+        shares: (N,), how many targets each slide has.
+        both: whether the figure compares slides with a target and slides without.
+    """
+    targets = np.asarray(shares, np.float64)
+    others = targets == 0 if both else np.ones(len(targets))
+    return np.asarray(targets / max(targets.sum(), 1) + others / max(others.sum(), 1), np.float64)
+
+
+def _with_interval(
+    figure: Callable[[Sequence[SlideResult]], float], slides: Sequence[SlideResult], weights: NDArray[np.float64]
+) -> Estimate:
+    """A figure over slides with its interval; NaN where a figure or an interval does not exist."""
+    value = figure(slides)
+    if math.isnan(value) or len(slides) < 2:
+        return Estimate(value, math.nan, math.nan)
+    block = joined(np.arange(len(slides)))
+    without = [
+        figure([slide for slide, of in zip(slides, block, strict=True) if of != one]) for one in np.unique(block)
+    ]
+    return Estimate(value, *cluster_interval(value, without, np.bincount(block, weights)))
+
+
+def _cautions(slides: Sequence[SlideResult]) -> Iterator[str]:
+    """What to bear in mind with the figures of these slides."""
+    if not any(slide.targets for slide in slides):
+        yield "no slide has a tumour that counts, so there is no sensitivity."
+    elif all(slide.found.all() for slide in slides):
+        yield (
+            "every tumour was found and none is ignored. Camelyon16's script never takes the lowest probability of all "
+            "for a threshold, which is 0 otherwise and costs a detection here; the figures follow the script."
+        )
+    with_tumour = sum(len(slide.found) > 0 for slide in slides)
+    least = min(len(slides), with_tumour or len(slides), len(slides) - with_tumour or len(slides))
+    if least < FEW:
+        yield (
+            f"there are {len(slides)} slides, {with_tumour} of them with tumour: intervals over so few are rough, and "
+            "one that would rest on a single slide is left out."
+        )
 
 
 def write_froc(folder: Path, result: Froc) -> None:
@@ -580,14 +592,6 @@ def _slide_auc(slides: Sequence[SlideResult]) -> float:
     """A slide without tissue has no score, and is sure to be without tumour."""
     scores = [0.0 if math.isnan(slide.score) else slide.score for slide in slides]
     return auc([len(slide.found) > 0 for slide in slides], scores)
-
-
-def _interval(value: float, draws: list[float]) -> Interval:
-    defined = [draw for draw in draws if not math.isnan(draw)]
-    if math.isnan(value) or not defined:
-        return Interval(value, math.nan, math.nan)
-    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(value, float(low), float(high))
 
 
 def _number(value: float) -> float | None:

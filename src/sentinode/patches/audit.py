@@ -111,8 +111,8 @@ class Audit:
             repeated = sum(len(copies.ids) - 1 for copies in self.copies)
             found.append(
                 f"Patches that repeat others: {repeated:,}, in {len(self.copies):,} groups, such as "
-                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on both "
-                "sides: name a slide map with --slides that gives all patches of a group one slide."
+                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on "
+                "both sides: name a slide map with --slides that gives all patches of a group one slide."
             )
         for (first, second), (exact, near) in self.across().items():
             if exact + near:
