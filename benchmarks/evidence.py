@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sentinode.explanation import EXACT, Explainer
+from sentinode.geometry import PCAM
 from sentinode.model.bundle import load
 from sentinode.model.classifier import Classifier
-from sentinode.patches import LABEL_REGION, PATCH_SIZE, open_data
+from sentinode.patches import open_data
 
 BATCH = 50
 
@@ -85,7 +86,7 @@ def in_the_centre(maps: NDArray[np.float64]) -> float:
     count, height, width = maps.shape
     row, column = np.divmod(maps.reshape(count, -1).argmax(1), width)
     offsets = [(at + 0.5) / cells - 0.5 for at, cells in ((row, height), (column, width))]
-    return float((np.maximum(*map(np.abs, offsets)) <= LABEL_REGION / PATCH_SIZE / 2).mean())
+    return float((np.maximum(*map(np.abs, offsets)) <= PCAM.label_region / PCAM.size / 2).mean())
 
 
 if __name__ == "__main__":

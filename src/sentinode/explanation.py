@@ -305,7 +305,8 @@ def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:
     over = right.imshow(evidence.pixels, cmap=COLOURS, vmin=0, vmax=1, alpha=0.15 + 0.4 * evidence.pixels)
     rows, columns = evidence.cells.shape
     left.set_title("patch" if card.geometry.whole else "patch; the label covers the square", fontsize=8)
-    right.set_title(f"evidence for {evidence.target}, {rows} x {columns} cells:\n{evidence.method}", fontsize=8)
+    title = drawable(f"evidence for {evidence.target}, {rows} x {columns} cells:")
+    right.set_title(f"{title}\n{evidence.method}", fontsize=8, family=list(families()))
     bar_of_colours = figure.colorbar(ScalarMappable(over.norm, over.cmap), ax=right, shrink=0.8, pad=0.02)
     bar_of_colours.set_label("share of the strongest cell", fontsize=8)
     bar_of_colours.ax.tick_params(labelsize=7)

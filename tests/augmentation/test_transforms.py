@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sentinode.augmentation.transforms import SYMMETRIES, Augment, inverse_symmetry, jpeg, mixup, symmetry
 from sentinode.errors import RecipeError
+from sentinode.geometry import PatchGeometry
 
 SINGLE: dict[str, dict[str, Any]] = {
     "symmetries": {"symmetries": True},
@@ -330,3 +331,68 @@ def test_the_recipe_names_every_setting_as_augment_does() -> None:
 
     assert {*AugmentRecipe.model_fields, "geometry"} == {field.name for field in fields(Augment)}
     Augment(**AugmentRecipe().model_dump())
+
+
+EVERY = {
+    "symmetries": True,
+    "scale": 0.2,
+    "crop": 0.4,
+    "blur": 1.0,
+    "stain": 0.2,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "hue": 0.05,
+    "noise": 8.0,
+    "jpeg": 1.0,
+}
+
+
+@settings(max_examples=10, deadline=None)
+@given(size=st.integers(16, 240))
+def test_patches_of_any_size_are_augmented(size: int) -> None:
+    geometry = PatchGeometry(size, None, size)
+    images = torch.randint(256, (2, size, size, 3), dtype=torch.uint8)
+    changed = Augment(**EVERY, shift=geometry.max_shift, geometry=geometry)(images, seeded())
+    assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
+
+
+def test_noise_is_drawn_for_large_patches_too() -> None:
+    images = torch.full((1, 700, 700, 3), 128, dtype=torch.uint8)
+    assert Augment(noise=20.0, geometry=PatchGeometry(700, None, 700))(images, seeded()).float().std() > 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(region=st.integers(2, 96))
+def test_a_patch_may_be_shifted_by_half_of_what_its_label_covers(region: int) -> None:
+    geometry = PatchGeometry(96, 0.972, region)
+    Augment(shift=region // 2, geometry=geometry)
+    with pytest.raises(RecipeError, match=f"outside 0 to {region // 2}"):
+        Augment(shift=region // 2 + 1, geometry=geometry)
+
+
+def test_a_crop_of_half_shows_a_part_at_twice_its_size() -> None:
+    ramp = torch.arange(64).view(1, 1, 64, 1).expand(8, 64, 64, 3).to(torch.uint8)
+    cropped = Augment(crop=0.5, geometry=PatchGeometry(64, None, 64))(ramp, seeded()).float()
+    steps = cropped[:, 0, 1:, 0] - cropped[:, 0, :-1, 0]
+    shares = steps.mean(1)
+    assert ((shares > 0.45) & (shares < 1.01)).all()
+    assert shares.min() < 0.8 < shares.max() + 0.2
+    assert torch.equal(cropped[:, :1].expand_as(cropped), cropped)
+
+
+def test_crops_are_refused_where_the_label_covers_the_centre_alone() -> None:
+    with pytest.raises(RecipeError, match="a crop could leave out some of the centre 32 x 32"):
+        Augment(crop=0.1)
+
+
+@pytest.mark.parametrize("size", [50, 96, 100])
+def test_jpeg_of_any_size_is_what_an_encoder_leaves(size: int) -> None:
+    coarse = np.random.default_rng(size).integers(60, 200, (6, 6, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
+    held = io.BytesIO()
+    Image.fromarray(image).save(held, "JPEG", quality=60)
+    real = np.asarray(Image.open(held)).astype(float)
+    planes = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    ours = jpeg(planes, torch.tensor([60]))[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours - real).mean() < 1.5

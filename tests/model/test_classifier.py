@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from sentinode.errors import RecipeError, WeightsError
+from sentinode.geometry import PatchGeometry
 from sentinode.model import classifier as classifiers
 from sentinode.model.classifier import POOLINGS, Pool, build, read_tensors
 
@@ -168,3 +169,34 @@ def test_without_a_network_the_error_says_how_to_go_on(monkeypatch: pytest.Monke
 def test_the_real_weights_load_after_decoding(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError):  # as they are published, they are a codebook and codes
         build("resnet50", weights=shared / "weights" / "resnet50_pqf.pth")
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("test_resnet", 64), ("test_vit", 224), ("resnet10t", 100)])
+def test_patches_of_another_size_are_taken_as_they_are(backbone: str, size: int) -> None:
+    geometry = PatchGeometry(size, None, size)
+    network = build(backbone, pooling="avgcentre", geometry=geometry)[0].eval()
+    assert (network.side, network.geometry) == (size, geometry)
+    assert network(torch.zeros(2, size, size, 3, dtype=torch.uint8)).shape == (2, 2)
+    assert network.head[0].pooling == "avg"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("region", [1, 31, 32, 48, 95])
+@pytest.mark.parametrize("cells", [3, 7, 12])
+def test_the_shares_of_the_centre_add_up_to_one(region: int, cells: int) -> None:
+    pool = Pool("centre", PatchGeometry(96, 0.972, region))
+    assert pool(torch.ones(1, 1, cells, cells)).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "unit"), [("p4m_resnet", 100, 32), ("p4m_resnet", 224 + 16, 32), ("test_vit", 100, 16)]
+)
+def test_a_size_that_a_backbone_would_cut_off_is_refused_by_name(backbone: str, size: int, unit: int) -> None:
+    with pytest.raises(RecipeError, match=f"'{backbone}' cannot take {size} x {size} pixels") as caught:
+        build(backbone, geometry=PatchGeometry(size, None, size))
+    assert caught.value.hint is not None
+    assert f"model.side={-(-size // unit) * unit}" in caught.value.hint
+
+
+def test_patches_are_never_reduced() -> None:
+    with pytest.raises(RecipeError, match="patches of 224 x 224 pixels would be reduced to 96 x 96"):
+        build("test_resnet", side=96, geometry=PatchGeometry(224, None, 224))

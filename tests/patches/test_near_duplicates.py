@@ -71,3 +71,19 @@ def test_lossless_real_patches_and_their_jpegs_are_found_together(shared):
     expected = {(i, i + 150) for i in range(150)}
     assert pairs <= expected
     assert len(pairs) >= 0.97 * len(expected)
+
+
+@settings(max_examples=10, deadline=None)
+@given(size=st.integers(24, 260), turns=st.integers(0, 3), mirrored=st.booleans())
+def test_copies_are_found_at_any_size(size, turns, mirrored):
+    rng = np.random.default_rng(size)
+    coarse = rng.integers(40, 230, (6, 12, 12, 3), dtype=np.uint8)
+    images = [np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse]
+    images.append(np.ascontiguousarray(np.rot90(images[2][:, ::-1] if mirrored else images[2], turns)))
+    assert found(images) == {(2, 6)}
+
+
+@pytest.mark.parametrize("size", [97, 224, 1200])
+def test_a_flat_patch_of_any_size_has_its_colour_in_every_cell(size):
+    colour = np.array([255, 0, 131], np.uint8)
+    assert (describe(np.full((2, size, size, 3), colour, np.uint8)) == colour).all()

@@ -297,3 +297,72 @@ def test_how_it_was_made_is_written_down(extracted):
     about = json.loads((out / EXTRACTED).read_text())
     assert about["counts"] == counts
     assert {name: of["split"] for name, of in about["slides"].items()} == SPLITS
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        PatchGeometry(64, 0.972, 64),  # the label covers the whole patch
+        PatchGeometry(160, 0.972, 32),  # made of five whole squares
+        PatchGeometry(120, 0.972, 48),  # not made of whole squares
+        PatchGeometry(101, 1.2, 40),  # half a pixel on each side, and resampled
+    ],
+    ids=str,
+)
+def test_patches_of_any_geometry_are_cut_and_read_back(annotated, tmp_path, geometry):
+    out = tmp_path / "data"
+    extract([annotated[0]], annotated[1], out, per_slide=6, geometry=geometry, splits=SPLITS, show=False)
+    data = open_data(out, show=False)
+    assert data.geometry == geometry
+    assert not any("taken" in warning for warning in data.warnings)
+    patches = data["train"]
+    assert patches.images.shape[1:] == geometry.shape
+    red = patches.images[:][..., 0].astype(int)
+    tumour = (red > 105) & (red < 135)
+    inner = slice(int(np.ceil(geometry.margin)) + 2, int(geometry.size - geometry.margin) - 2)
+    share = tumour[:, inner, inner].mean((1, 2))
+    # The label may rest on a pixel at the border of its region; what is well inside decides here.
+    assert (share[patches.labels == 0] < 0.02).all()
+    assert (share[patches.labels == 1] > 0.02).mean() > 0.8
+    for row, told in enumerate(meta(out, "train")):
+        if tumour[row, 2:-2, 2:-2].mean() > 0.02:
+            assert told["tumor_patch"] == "True"
+        if not tumour[row].any():
+            assert told["tumor_patch"] == "False"
+
+
+def test_patches_lie_wholly_on_the_slide_and_apart(annotated, tmp_path):
+    geometry = PatchGeometry(128, 0.972, 48)
+    extract([annotated[0]], annotated[1], tmp_path / "data", per_slide=8, geometry=geometry, splits=SPLITS, show=False)
+    with open_slide(annotated[0] / "s0.tif") as slide:
+        side = geometry.size * geometry.mpp / slide.mpp
+        corners = [(int(row["coord_x"]), int(row["coord_y"])) for row in meta(tmp_path / "data", "train")]
+        assert all(-1 <= x <= slide.width - side + 1 and -1 <= y <= slide.height - side + 1 for x, y in corners)
+    of_slide = [c for c, row in zip(corners, meta(tmp_path / "data", "train"), strict=True) if row["wsi"] == "s0"]
+    for i, (x, y) in enumerate(of_slide):
+        assert all(max(abs(x - u), abs(y - v)) >= side - 2 for u, v in of_slide[:i])
+
+
+@pytest.mark.parametrize(
+    ("geometry", "says"),
+    [
+        (PatchGeometry(96, None, 32), "unknown microns per pixel"),
+        (PatchGeometry(96, 0.972, 4), "too small to lay a slide out in"),
+    ],
+)
+def test_a_geometry_that_cannot_be_cut_is_refused(annotated, tmp_path, geometry, says):
+    with pytest.raises(DataError, match=says):
+        extract([annotated[0]], annotated[1], tmp_path / "data", geometry=geometry, show=False)
+    assert not (tmp_path / "data").exists()
+
+
+def test_hard_patches_are_mined_by_a_bundle_of_the_same_geometry_alone(annotated, tmp_path):
+    with pytest.raises(DataError, match="are 64 x 64 pixels, not 96 x 96"):
+        extract(
+            [annotated[0]],
+            annotated[1],
+            tmp_path / "data",
+            geometry=PatchGeometry(64, 0.972, 64),
+            engine=Greenness(),
+            show=False,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sentinode.atomic import whole_file
 from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DataError
 from sentinode.geometry import PatchGeometry
+from sentinode.names import drawable, families
 from sentinode.patches import PatchSet
 
 TOGETHER = 3
@@ -101,26 +103,29 @@ def _augmented(augment: Augment, images: Tensor, generator: torch.Generator) -> 
 def _draw(columns: dict[str, Tensor], names: list[str], geometry: PatchGeometry) -> Figure:
     """All patches on one canvas, small ones enlarged, with titles above and classes beside them."""
     size, region = geometry.size, geometry.label_region
-    step = size + _GAP
-    height, width = (_HEAD + len(names) * step, _MARGIN + len(columns) * step)
-    canvas = np.full((height, width, 3), 255, np.uint8)
     zoom = _ZOOM if size <= _SMALL else 1
+    edge, gap, head = (of_small * _ZOOM // zoom for of_small in (_MARGIN, _GAP, _HEAD))
+    step = size + gap
+    height, width = (head + len(names) * step, edge + len(columns) * step)
+    canvas = np.full((height, width, 3), 255, np.uint8)
     figure = Figure(figsize=(width * zoom / _DPI, height * zoom / _DPI))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     for column, (title, images) in enumerate(columns.items()):
-        left = _MARGIN + column * step
+        left = edge + column * step
         for row, image in enumerate(images.numpy()):
-            top = _HEAD + row * step
+            top = head + row * step
             canvas[top : top + size, left : left + size] = image
         middle = left + size / 2
-        axes.text(middle, _HEAD - 7, title, ha="center", va="bottom", fontsize=15, linespacing=1.3)
+        axes.text(middle, head - 7 * _ZOOM / zoom, title, ha="center", va="bottom", fontsize=15, linespacing=1.3)
     inset = geometry.margin - 0.5  # a pixel is drawn around its number
     for row, name in enumerate(names):
-        middle = _HEAD + row * step + size / 2
-        axes.text(_MARGIN / 2, middle, name, ha="center", va="center", rotation=90, fontsize=15)
+        middle = head + row * step + size / 2
+        fontsize = min(15, 1.3 * zoom * size / len(name))  # as long as the patch is high, at most
+        font: dict[str, Any] = {"rotation": 90, "fontsize": fontsize, "family": list(families())}
+        axes.text(edge / 2, middle, drawable(name), ha="center", va="center", **font)
         if not geometry.whole:
-            corner = (_MARGIN + inset, middle - region / 2 - 0.5)
+            corner = (edge + inset, middle - region / 2 - 0.5)
             axes.add_patch(Rectangle(corner, region, region, fill=False, color="yellow", linewidth=2))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     return figure

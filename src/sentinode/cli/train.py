@@ -66,21 +66,22 @@ def train(
     if as_json:
         typer.echo(bundle.card.model_dump_json(indent=2))
         return
-    console.print(_summary(bundle, data, out), markup=False)
+    console.print(_summary(bundle, data, out, slides), markup=False)
     typer.echo(bundle.path)
 
 
-def _summary(bundle: Bundle, data: Path, out: Path) -> str:
+def _summary(bundle: Bundle, data: Path, out: Path, slides: Path | None) -> str:
     """What training reached, and the command that comes next."""
     card = bundle.card
     valid = card.metrics["valid"]
     auc = valid["auc"]
     interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
     toy = " A toy: it was trained on generated patches." if card.toy else ""
+    slide_map = f" --slides {slides}" if slides else ""
     lines = [
         f"Valid AUC {auc['value']:.4f} ({interval}), threshold {card.threshold:.3f} by {card.threshold_rule}.{toy}",
         *(f"Note: {note}" for note in valid["notes"]),
-        f"Next: sentinode evaluate {bundle.path} {data} --split test --out {out / 'test'}",
+        f"Next: sentinode evaluate {bundle.path} {data} --split test{slide_map} --out {out / 'test'}",
     ]
     return "\n".join(lines)
 

@@ -111,8 +111,8 @@ class Audit:
             repeated = sum(len(copies.ids) - 1 for copies in self.copies)
             found.append(
                 f"Patches that repeat others: {repeated:,}, in {len(self.copies):,} groups, such as "
-                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on both "
-                "sides: name a slide map with --slides that gives all patches of a group one slide."
+                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on "
+                "both sides: name a slide map with --slides that gives all patches of a group one slide."
             )
         for (first, second), (exact, near) in self.across().items():
             if exact + near:
@@ -285,7 +285,9 @@ def render(found: Audit) -> RenderableType:
     table = Table(title=f"{found.path} ({found.kind}{', generated: a toy' if found.toy else ''})", title_justify="left")
     counted = (found.class_names[1], "slides", "duplicates", "near", "black", "blank", "corrupt")
     for column in ("split", "patches", *counted):
-        table.add_column(column, justify="left" if column == "split" else "right", overflow="fold")
+        # Only the name of a class may be long: it is folded, the other columns are not.
+        folds = column == found.class_names[1]
+        table.add_column(column, justify="left" if column == "split" else "right", overflow="fold", no_wrap=not folds)
     for split in found.splits:
         numbers = [split.exact_duplicates, split.near_duplicates]
         numbers += [len(split.black), len(split.blank), len(split.corrupt)]

@@ -25,6 +25,9 @@ SHARD = re.compile(rf"(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.].*?)?(?:-of-(?P<
 STREAMED = 128
 """Rows decoded at a time while streaming."""
 
+PEEKED = 16
+"""Rows read at a time to see how large the images are; Arrow keeps the memory that more would take."""
+
 
 def find(path: Path) -> Source | None:
     """Shards such as ``train-00000-of-00013.parquet`` or ``valid.parquet``, in a folder or its ``data``.
@@ -141,7 +144,7 @@ class ParquetPixels:
 
     @cached_property
     def size(self) -> int:
-        with closing(self._encoded(rows=SAMPLED)) as encoded:
+        with closing(self._encoded(rows=PEEKED)) as encoded:
             return size_of_most((data for data, _ in islice(encoded, SAMPLED)), self._files[0])
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 from sentinode.errors import DataError
 from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, plain, save, versions
 from sentinode.model.classifier import Classifier, pooling_for
+from sentinode.progress import console
 from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import load_best
 from sentinode.training.job import BUNDLE

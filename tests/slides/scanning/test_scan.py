@@ -266,3 +266,27 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
     engine = StandInEngine()
     map = scan(slide, tissue, engine, log=log)
     assert sum(engine.sizes) == map.tissue.sum() - 48
+
+
+def own_bundle(**card: object) -> StandInBundle:
+    stand_in = StandInBundle()
+    return StandInBundle(card=stand_in.card.model_copy(update=card))
+
+
+def test_windows_of_another_size_are_read_at_the_bundles_resolution(slide: Slide, tissue: Tissue) -> None:
+    bundle = own_bundle(patch_size=60, label_region=60, mpp=2 * slide.mpp)
+    map = scan_slide(slide, tissue, bundle, StandInEngine(), prior=0.5, show=False)  # type: ignore[arg-type]
+    # Where the label covers the whole patch, windows lie half a patch apart.
+    assert map.stride == pytest.approx(60)
+    canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
+    row, column = np.argwhere(map.tissue)[0]
+    top, left = (round((i + 0.5) * 60 - 60) + 200 for i in (row, column))
+    window = canvas[top : top + 120, left : left + 120].reshape(60, 2, 60, 2, 3).mean((1, 3)).round().astype(np.uint8)
+    expected = StandInEngine().probabilities(window[None])[0]
+    assert map.probability[row, column] == pytest.approx(expected, abs=0.02)
+
+
+def test_a_bundle_of_unknown_resolution_scans_nothing(slide: Slide, tissue: Tissue) -> None:
+    bundle = own_bundle(patch_size=60, label_region=60, mpp=None)
+    with pytest.raises(BundleError, match="microns per pixel that this bundle reads are unknown"):
+        scan_slide(slide, tissue, bundle, StandInEngine(), show=False)  # type: ignore[arg-type]
