@@ -13,7 +13,7 @@ from made_maps import asap, square
 from slide_files import write_tiff
 
 from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
-from sentinode.geometry import PCAM
+from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import open_data
 from sentinode.patches.official import EXTRACTED
 from sentinode.slides.extract import candidates, evenly, extract, label_squares
