@@ -236,3 +236,12 @@ def test_a_centre_of_another_size_is_pooled_and_kept(tissue: Path, tmp_path: Pat
     features = torch.arange(64.0).view(1, 1, 8, 8)
     pooled = network.head[0](features)  # type: ignore[index]
     assert pooled.item() == pytest.approx(features[..., 2:6, 2:6].mean().item())
+
+
+def test_openvino_runs_networks_of_another_size(bundle: Bundle, tissue: Path) -> None:
+    pytest.importorskip("openvino")
+    images = open_data(tissue, positive=("gland", "duct"), show=False)["test"].images[:4]
+    fast, plain = (open_engine(bundle, kind=kind, device="cpu", precision="float32") for kind in ("openvino", "torch"))
+    np.testing.assert_allclose(fast.probabilities(images), plain.probabilities(images), atol=0.001)
+    with pytest.raises(DataError, match="are 96 x 96 pixels, and the bundle takes 64 x 64"):
+        fast.margins(np.zeros((1, 96, 96, 3), np.uint8))

@@ -17,6 +17,7 @@ from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import Expected, open_data
 from sentinode.patches.audit import audit
 from sentinode.patches.official import EXTRACTED, STEM
+from sentinode.patches.table import read_table
 
 
 def noise(count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -246,3 +247,13 @@ def test_camelyon16_at_256_pixels_with_transparency(shared: Path, tmp_path: Path
     assert patches.images[:1].shape == (1, 256, 256, 3)
     assert (patches.geometry, patches.class_names) == (PatchGeometry(256, 0.243, 256), ("normal", "tumor"))
     assert len(patches) == 89
+
+
+@pytest.mark.slow
+def test_copies_among_lung_tissue_are_found_and_never_of_two_tiles(shared: Path, tmp_path: Path) -> None:
+    root = shared / "other" / "lc25000_lung_224"
+    found = audit(root, positive=("lung_aca", "lung_scc"), cache=tmp_path, show=False)
+    assert (found.splits[0].exact_duplicates, found.splits[0].near_duplicates) == (30, 89)
+    assert any("Patches that repeat others: 119, in 111 groups" in finding for finding in found.findings())
+    tile = dict(read_table(root / "slides.csv", ("id",), ("slide",)))
+    assert all(len({tile[id] for id in copies.ids}) == 1 for copies in found.copies)
