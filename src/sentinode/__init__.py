@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sentinode._version import __version__
 
 if TYPE_CHECKING:
-    from sentinode.api import train
     from sentinode.augmentation.preview import preview
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from sentinode.slides.extract import extract
     from sentinode.slides.results.lesions import find_lesions
     from sentinode.slides.scanning.probability_map import open_map
+    from sentinode.training import train
 
 _HOME = {
     "Augment": "sentinode.augmentation.transforms",
@@ -62,7 +62,7 @@ _HOME = {
     "stress": "sentinode.evaluation.stress",
     "symmetry": "sentinode.augmentation.transforms",
     "synthesise": "sentinode.patches.synthetic",
-    "train": "sentinode.api",
+    "train": "sentinode.training",
 }
 """The module of each public name."""
 
