@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: every command and every recipe key.
+"""Write docs/reference/ from the code: every command, every recipe key and every public name in Python.
 
 python docs/generate_reference.py           writes the pages
 python docs/generate_reference.py --check   fails where they are stale; tests/test_docs.py does the same
@@ -19,6 +19,7 @@ import typer
 from typer.main import get_command
 from typer.models import ArgumentInfo, ParameterInfo
 
+import sentinode
 from sentinode.cli import app
 from sentinode.recipes import OTHER_NAMES, Recipe, load_recipe, recipe_names
 
@@ -54,10 +55,29 @@ prints the nearest valid one.
 
 """
 
+API = """\
+# Python
+
+`import sentinode` gives every name below, and loads its module at the first use. The names have type annotations, and
+`help(sentinode.train)` prints a name's arguments, result and errors. Every error that Sentinode raises on purpose is a
+`sentinode.SentinodeError`. Names that are not on this page may change in any version.
+
+"""
+
+TOPICS = {
+    "Data": ("open_data", "PatchGeometry", "read_table", "download", "synthesise", "audit"),
+    "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build"),
+    "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
+    "Slides": ("scan", "open_map", "find_lesions", "extract"),
+    "Scores": ("measure", "cluster_interval"),
+    "Errors": ("SentinodeError",),
+}
+
 
 def pages() -> dict[Path, str]:
     """The reference pages as the code has them now."""
     return {
+        REFERENCE / "api.md": "\n".join([NOTICE, "", *_api()]) + "\n",
         REFERENCE / "commands.md": "\n".join([NOTICE, "", *_commands()]) + "\n",
         REFERENCE / "recipe.md": "\n".join([NOTICE, "", *_recipe()]) + "\n",
     }
@@ -202,6 +222,48 @@ def _takes(field: dict[str, Any]) -> str:
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {field[key]:,}".removesuffix(".0") for key, sign in bounds.items() if key in field]
     return ", ".join([words[field["type"]], *limits])
+
+
+def _api() -> Iterator[str]:
+    yield from API.splitlines()
+    for topic, names in TOPICS.items():
+        yield from (f"## {topic}", "")
+        for name in names:
+            thing = getattr(sentinode, name)
+            lead = " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split()).replace("``", "`")
+            yield from (f"### {name}", "", lead, "", "```python", *_signature(name, thing), "```", "")
+
+
+def _signature(name: str, thing: Any) -> Iterator[str]:
+    """How it is called, on one line where that fits, else with a line for each parameter."""
+    signature = inspect.signature(thing)
+    words, keyword_only = [], False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            words.append("*")
+        words.append(_parameter(parameter))
+    returns = "" if isinstance(thing, type) else f" -> {_type(signature.return_annotation)}"
+    line = f"sentinode.{name}({', '.join(words)}){returns}"
+    if len(line) <= 88:
+        yield line
+    else:
+        yield from (f"sentinode.{name}(", *(f"    {word}," for word in words), f"){returns}")
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    default = "" if parameter.default is parameter.empty else f" = {_value(parameter.default)}"
+    return f"{stars}{parameter.name}: {_type(parameter.annotation)}{default}"
+
+
+def _value(default: Any) -> str:
+    """A default as one would write it: a function by its name, for its ``repr`` holds an address of memory."""
+    return default.__name__ if inspect.isfunction(default) else repr(default)
+
+
+def _type(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _code(text: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import json
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
+import sentinode
 from sentinode.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +103,38 @@ def test_every_command_that_the_pages_show_exists(
     command = next((tuple(words[:size]) for size in (3, 2) if tuple(words[:size]) in options), None)
     assert command is not None, f"{page}: there is no such command: {line}"
     assert flags <= options[command] | {"--help"}, f"{page}: unknown option in: {line}"
+
+
+def snippets() -> list[tuple[str, str]]:
+    """Each Python block of each page, and each cell of code of each notebook, without the lines that IPython reads."""
+    found = [
+        (page.name, textwrap.dedent(block))
+        for page in PAGES
+        if page.name != "api.md"  # signatures
+        for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        found += [(notebook.name, re.sub(r"^%.*$", "", cell, flags=re.MULTILINE)) for cell in code]
+    return found
+
+
+@pytest.mark.parametrize(("page", "snippet"), snippets())
+def test_the_python_of_the_pages_uses_public_names_alone(page: str, snippet: str) -> None:
+    for node in ast.walk(ast.parse(snippet)):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith("sentinode.")], page
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sentinode":
+            assert node.module == "sentinode", f"{page} imports from {node.module}"
+            assert {alias.name for alias in node.names} <= set(sentinode.__all__), page
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sentinode":
+            assert node.attr in sentinode.__all__, f"{page} uses sentinode.{node.attr}"
+
+
+def test_the_python_page_lists_every_public_name(reference: ModuleType) -> None:
+    listed = [name for names in reference.TOPICS.values() for name in names]
+    assert sorted([*listed, "__version__"]) == sorted(sentinode.__all__)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

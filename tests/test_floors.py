@@ -38,3 +38,13 @@ def test_the_architecture_page_draws_the_same_floors() -> None:
 def test_what_needs_no_network_does_not_load_pytorch(module: str) -> None:
     """So that `--help` answers at once, and scores and readers serve where there is no PyTorch."""
     subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_only_the_commands_come_in_by_the_front_door() -> None:
+    """``import sentinode`` reaches every floor and the contract does not follow it, so that an import could go up."""
+    door = re.compile(r"^\s*(?:import sentinode\b(?!\.)|from sentinode import )", re.MULTILINE)
+    package = ROOT / "src" / "sentinode"
+    through = {
+        path.relative_to(package).parts[0] for path in package.rglob("*.py") if door.search(path.read_text("utf-8"))
+    }
+    assert through == {"cli"}

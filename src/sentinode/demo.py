@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sentinode.api import train
 from sentinode.atomic import make_folder, whole_file
 from sentinode.evaluation import evaluate
 from sentinode.explanation import explain
@@ -19,6 +18,7 @@ from sentinode.patches import CLASS_NAMES, PatchSet, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.prediction import predict
 from sentinode.progress import console
+from sentinode.training import train
 
 EXAMPLES = 4
 """Patches of each class that are predicted and explained one by one."""

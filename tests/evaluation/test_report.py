@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentinode.evaluation import evaluate, measurement
+from sentinode.evaluation import evaluate, evaluating
 from sentinode.evaluation.report import verdict
 from sentinode.model.bundle import Bundle
 from sentinode.patches import PatchSet
@@ -42,4 +42,4 @@ def test_what_comes_from_outside_is_escaped(
     page = evaluate(bundle, generated, "test", tmp_path, resamples=2, show=False).report.read_text("utf-8")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert measurement.NAMES["auc"][0] in page
+    assert evaluating.NAMES["auc"][0] in page

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sentinode.errors import DataError
-from sentinode.evaluation.stress import DISTURBANCES, FIGURES, stress
+from sentinode.evaluation.stress import DISTURBANCES, METRICS, stress
 from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 
@@ -48,7 +48,7 @@ def test_it_leaves_a_record_and_a_picture_and_the_same_again(bundle: Bundle, gen
     for name, disturbance in DISTURBANCES.items():
         levels = [point.level for point in points if point.disturbance == name]
         assert levels == [disturbance.untouched, *disturbance.levels]
-    assert all(0 <= point.figures["auc"][0] <= 1 and set(point.figures) == set(FIGURES) for point in points)
+    assert all(0 <= point.figures["auc"][0] <= 1 and set(point.figures) == set(METRICS) for point in points)
     assert Image.open(tmp_path / "a" / "stress.png").width > 600
     stress(bundle, generated, "valid", tmp_path / "b", count=40, resamples=5, show=False)
     assert (tmp_path / "a" / "stress.json").read_bytes() == (tmp_path / "b" / "stress.json").read_bytes()

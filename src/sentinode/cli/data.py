@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import sentinode
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 
 app = typer.Typer(help="Download, check, generate and preview patches.", no_args_is_help=True)
@@ -27,10 +28,9 @@ def download(
     Example: sentinode data download pcam --splits valid,test
     """
     from sentinode.patches.download import FILES_URL
-    from sentinode.patches.download import download as fetch
 
     chosen = [split.strip() for split in splits.split(",") if split.strip()]
-    for path in fetch(out, splits=chosen, url=url or FILES_URL, keep_gz=keep_gz):
+    for path in sentinode.download(out, splits=chosen, url=url or FILES_URL, keep_gz=keep_gz):
         typer.echo(path)
 
 
@@ -48,10 +48,9 @@ def audit(
     """
     from rich.console import Console
 
-    from sentinode.patches.audit import audit as look_through
     from sentinode.patches.audit import render
 
-    found = look_through(data, mpp=mpp, label_region=label_region, positive=names(positive))
+    found = sentinode.audit(data, mpp=mpp, label_region=label_region, positive=names(positive))
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import sentinode
 from sentinode.cli.choices import Precision, Split, TableFormat
 from sentinode.cli.model import open_model
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
@@ -69,11 +70,8 @@ def evaluate(
 
     Example: sentinode evaluate runs/first/bundle pcam --split test --out runs/first/test
     """
-    from sentinode.evaluation import evaluate as run
-    from sentinode.model.bundle import load
-
-    model = load(bundle)
-    evaluation = run(
+    model = sentinode.load(bundle)
+    evaluation = sentinode.evaluate(
         model,
         data,
         split,
@@ -118,10 +116,9 @@ def predict(
 
     Example: sentinode predict runs/first/bundle patches/ --out predictions.csv
     """
-    from sentinode.prediction import predict as run
 
     bundle, patches = open_model(paths)
-    done = run(
+    done = sentinode.predict(
         bundle,
         patches,
         out=sys.stdout if out is None else out,
@@ -156,10 +153,9 @@ def explain(
 
     Example: sentinode explain runs/first/bundle patch.png --out explained
     """
-    from sentinode.explanation import explain as run
 
     bundle, images = open_model(paths)
-    done = run(bundle, images, out, target=target, mpp=mpp, device=device)
+    done = sentinode.explain(bundle, images, out, target=target, mpp=mpp, device=device)
     pictures = [str(picture) for picture in done.pictures]
     failed = [{"id": name, "error": why} for name, why in done.failures]
     told = {"method": done.method, "pictures": pictures, "failed": failed}
@@ -191,11 +187,8 @@ def stress(
 
     Example: sentinode stress runs/first/bundle pcam --split valid --out runs/first/stress
     """
-    from sentinode.evaluation.stress import stress as run
-    from sentinode.model.bundle import load
-
-    run(
-        load(bundle),
+    sentinode.stress(
+        sentinode.load(bundle),
         data,
         split,
         out,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import sentinode
 from sentinode.cli.choices import NamedSplit
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 
@@ -32,11 +33,7 @@ def preview(
 
     Example: sentinode data preview pcam --out augmentation.png --set augment.stain=0.2
     """
-    from sentinode.augmentation.preview import preview as draw
-    from sentinode.augmentation.transforms import Augment
-    from sentinode.patches import open_data
-    from sentinode.recipes import load_recipe
-
-    patches = open_data(data, mpp=mpp, label_region=label_region, positive=names(positive))[split]
-    augment = Augment(**load_recipe(recipe, settings or ()).augment.model_dump(), geometry=patches.geometry)
-    typer.echo(draw(patches, augment, out, count=count, seed=seed))
+    patches = sentinode.open_data(data, mpp=mpp, label_region=label_region, positive=names(positive))[split]
+    options = sentinode.load_recipe(recipe, settings or ()).augment.model_dump()
+    augment = sentinode.Augment(**options, geometry=patches.geometry)
+    typer.echo(sentinode.preview(patches, augment, out, count=count, seed=seed))

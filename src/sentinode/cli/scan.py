@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import sentinode
 from sentinode.cli.choices import Precision
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
@@ -63,12 +64,11 @@ def scan(
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
-    from sentinode.slides.batch import scan as run
     from sentinode.slides.results.summary import PAGE
     from sentinode.slides.scanning.manifest import DONE
 
     bundle, slides = open_model(paths)
-    states = run(
+    states = sentinode.scan(
         bundle,
         slides,
         out,

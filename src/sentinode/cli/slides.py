@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import sentinode
 from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.names import aligned
@@ -254,9 +255,7 @@ def extract(
 
     Example: sentinode extract slides --annotations annotations --out data
     """
-    from sentinode.slides.extract import extract as run
-
-    counts = run(
+    counts = sentinode.extract(
         slides,
         annotations,
         out,

@@ -1,5 +1,5 @@
 """How good a bundle is: figures with intervals, curves, and a report for people."""
 
-from sentinode.evaluation.measurement import Evaluation, evaluate
+from sentinode.evaluation.evaluating import Evaluation, evaluate
 
 __all__ = ["Evaluation", "evaluate"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from sentinode.evaluation.figures import STYLE, learning_figures
+from sentinode.evaluation.charts import STYLE, learning_figures
 from sentinode.evaluation.gallery import Gallery
 from sentinode.geometry import PCAM
 from sentinode.model.bundle import Card

@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from sentinode.atomic import make_folder, whole_file, write_text
 from sentinode.errors import DataError
-from sentinode.evaluation.measurement import open_for
+from sentinode.evaluation.evaluating import open_for
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.patches import PatchData
@@ -27,7 +27,7 @@ from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console
 from sentinode.scoring import Scores, calibrated, measure
 
-FIGURES = ("auc", "accuracy", "nll")
+METRICS = ("auc", "accuracy", "nll")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def stress(
 
 
 def _figures(scores: Scores) -> dict[str, tuple[float | None, ...]]:
-    return {name: tuple(getattr(scores, name).as_dict().values()) for name in FIGURES}
+    return {name: tuple(getattr(scores, name).as_dict().values()) for name in METRICS}
 
 
 def _disturbed(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinode.evaluation import figures
+from sentinode.evaluation import charts
 from sentinode.scoring import measure, pr_curve, reliability, roc_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -22,31 +22,31 @@ def test_every_figure_can_be_drawn_also_of_one_class(labels: np.ndarray) -> None
     scores, half = (measure(labels, SAID, at, resamples=5) for at in (0.4, 0.5))
     bins = reliability(labels, SAID)
     for svg in (
-        figures.roc_figure(roc_curve(labels, SAID), scores, half),
-        figures.pr_figure(pr_curve(labels, SAID), scores, half),
-        figures.reliability_figure(bins, bins, scores, scores),
-        figures.histogram_figure(labels, SAID, 0.4),
+        charts.roc_figure(roc_curve(labels, SAID), scores, half),
+        charts.pr_figure(pr_curve(labels, SAID), scores, half),
+        charts.reliability_figure(bins, bins, scores, scores),
+        charts.histogram_figure(labels, SAID, 0.4),
     ):
         assert "nan" not in svg.lower()
-        assert ElementTree.fromstring(figures.standalone(svg)).find(f"{SVG}style") is not None
+        assert ElementTree.fromstring(charts.standalone(svg)).find(f"{SVG}style") is not None
 
 
 def test_one_class_is_said_where_the_curve_would_be() -> None:
     labels = np.zeros(120, np.uint8)
     scores = measure(labels, SAID, 0.5, resamples=0)
-    assert "undefined: one class only" in words(figures.roc_figure(roc_curve(labels, SAID), scores, scores))
+    assert "undefined: one class only" in words(charts.roc_figure(roc_curve(labels, SAID), scores, scores))
 
 
 def test_a_curve_of_many_points_stays_a_small_drawing() -> None:
     rng = np.random.default_rng(1)
     labels, said = rng.integers(0, 2, 50_000).astype(np.uint8), rng.random(50_000)
     scores = measure(labels, said, 0.5, resamples=0)
-    assert len(figures.roc_figure(roc_curve(labels, said), scores, scores)) < 100_000
+    assert len(charts.roc_figure(roc_curve(labels, said), scores, scores)) < 100_000
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e4), st.booleans())
 def test_ticks_are_few_round_and_within_the_range(low: float, span: float, whole: bool) -> None:
-    ticks = figures._ticks(low, low + span, whole)
+    ticks = charts._ticks(low, low + span, whole)
     slack = 1e-6 * max(abs(low), span, 1)
     assert len(ticks) <= 7
     assert ((ticks >= low - slack) & (ticks <= low + span + slack)).all()
@@ -55,12 +55,12 @@ def test_ticks_are_few_round_and_within_the_range(low: float, span: float, whole
 
 
 def test_no_tick_is_a_negative_zero() -> None:
-    assert not np.signbit(figures._ticks(0, 1)).any()
+    assert not np.signbit(charts._ticks(0, 1)).any()
 
 
 def test_the_history_is_drawn_as_far_as_it_goes() -> None:
     history = [{"epoch": 1.0, "train_loss": 0.6, "valid_nll": 0.5, "valid_auc": 0.8}]
-    assert len(figures.learning_figures(history)) == 2
-    assert figures.learning_figures([{"epoch": 1.0, "valid_auc": 0.8}]) != []
-    assert figures.learning_figures([]) == []
-    assert figures.learning_figures([{"loss": 1.0}]) == []
+    assert len(charts.learning_figures(history)) == 2
+    assert charts.learning_figures([{"epoch": 1.0, "valid_auc": 0.8}]) != []
+    assert charts.learning_figures([]) == []
+    assert charts.learning_figures([{"loss": 1.0}]) == []

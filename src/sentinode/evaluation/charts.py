@@ -1,4 +1,4 @@
-"""The report's figures as small SVGs, which follow the reader's light or dark colours."""
+"""The report's charts as small SVGs, which follow the reader's light or dark colours."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn import metrics as sklearn
 
 from sentinode.errors import BundleError, DataError, OutputError
-from sentinode.evaluation import Evaluation, evaluate, measurement
+from sentinode.evaluation import Evaluation, evaluate, evaluating
 from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 from sentinode.scoring import METRICS
@@ -322,7 +322,7 @@ def test_a_full_disk_leaves_the_results_of_the_run_before(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(measurement.pq, "write_table", full)
+    monkeypatch.setattr(evaluating.pq, "write_table", full)
     with pytest.raises(OutputError, match="disk is full"):
         evaluate(bundle, generated, "valid", tmp_path, resamples=2, show=False)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

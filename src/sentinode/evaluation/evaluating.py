@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 
 from sentinode.atomic import make_folder, output_errors
 from sentinode.errors import BundleError, nearest
-from sentinode.evaluation import figures
+from sentinode.evaluation.charts import histogram_figure, pr_figure, reliability_figure, roc_figure, standalone
 from sentinode.evaluation.gallery import gallery
 from sentinode.evaluation.report import NAMES, Report, render
 from sentinode.model.bundle import Bundle, Threshold, versions
@@ -299,16 +299,16 @@ def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Score
 def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArray[np.float32], device: str) -> None:
     labels, said, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
     drawn = {
-        "roc": figures.roc_figure(roc_curve(labels, said), scores, evaluation.at_half),
-        "pr": figures.pr_figure(pr_curve(labels, said), scores, evaluation.at_half),
-        "reliability": figures.reliability_figure(
+        "roc": roc_figure(roc_curve(labels, said), scores, evaluation.at_half),
+        "pr": pr_figure(pr_curve(labels, said), scores, evaluation.at_half),
+        "reliability": reliability_figure(
             reliability(labels, said), reliability(labels, raw), scores, evaluation.uncalibrated, patches.class_names[1]
         ),
     }
     metrics = evaluation.as_dict()
     table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": said})
-    texts = {f"{name}.svg": figures.standalone(svg) for name, svg in drawn.items()}
-    drawn["histogram"] = figures.histogram_figure(labels, said, scores.threshold, patches.class_names)
+    texts = {f"{name}.svg": standalone(svg) for name, svg in drawn.items()}
+    drawn["histogram"] = histogram_figure(labels, said, scores.threshold, patches.class_names)
     shown = gallery(bundle, patches, said, scores.threshold, device=device)
     texts["report.html"] = render(Report(metrics, bundle.card, drawn, shown))
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
