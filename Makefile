@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	if $$python -c '$(ENOUGH)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebook docs check lint format types floors tidy clean
+.PHONY: help demo test coverage notebook docs check lint format types floors tidy clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ demo: $(STAMP) ## the main job on generated data: train, evaluate, predict, expl
 
 test: $(STAMP) ## the tests
 	$(BIN)/python -m pytest
+
+coverage: $(STAMP) ## the tests, with the coverage of lines and branches, and the files below 90 %
+	$(BIN)/python -m pytest --cov=sentinode --cov-branch --cov-report=term
+	@$(BIN)/coverage report | awk '/\.py / && $$NF + 0 < 90 {print "below 90 %: " $$1 ", " $$NF}'
 
 notebook: $(STAMP) ## the whole story in JupyterLab
 	$(BIN)/jupyter lab notebooks/train_and_test.ipynb

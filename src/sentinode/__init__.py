@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sentinode.recipes import load_recipe
     from sentinode.scoring import cluster_interval, measure
     from sentinode.slides.batch import scan
-    from sentinode.slides.extract import extract
+    from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import find_lesions
     from sentinode.slides.scanning.probability_map import open_map
     from sentinode.training import train
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Augment": "sentinode.augmentation.transforms",
     "Explainer": "sentinode.explanation",
+    "ExtractOptions": "sentinode.slides.extract",
     "PatchGeometry": "sentinode.geometry",
     "SentinodeError": "sentinode.errors",
     "audit": "sentinode.patches.audit",
@@ -69,6 +70,7 @@ _HOME = {
 __all__ = [
     "Augment",
     "Explainer",
+    "ExtractOptions",
     "PatchGeometry",
     "SentinodeError",
     "__version__",

@@ -16,13 +16,17 @@ from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import open_data
 from sentinode.patches.official import EXTRACTED
-from sentinode.slides.extract import candidates, evenly, extract, label_squares
+from sentinode.slides.extract import ExtractOptions, candidates, evenly, extract, label_squares
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.scanning.scan import lay_grid
 
 SIDE = 1280
 TUMOUR = square(500.0, 400.0, 400.0)
+
+
+def cut(slides, annotations, out, **options):
+    return extract(slides, annotations, out, ExtractOptions(show=False, **options))
 
 
 def a_picture(seed):
@@ -58,7 +62,7 @@ SPLITS = {"s0": "train", "s1": "train", "clean": "train", "s2": "valid", "s3": "
 @pytest.fixture(scope="module")
 def extracted(annotated, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "data"
-    counts = extract([annotated[0]], annotated[1], out, per_slide=12, splits=SPLITS, show=False)
+    counts = cut([annotated[0]], annotated[1], out, per_slide=12, splits=SPLITS)
     return out, counts
 
 
@@ -131,14 +135,14 @@ def test_the_slide_map_names_the_slide_of_every_patch(extracted):
 def test_the_same_seed_gives_the_same_patches_and_another_does_not(annotated, extracted, tmp_path):
     out, _ = extracted
     for name, seed in (("again", 0), ("other", 1)):
-        extract([annotated[0]], annotated[1], tmp_path / name, per_slide=12, splits=SPLITS, seed=seed, show=False)
+        cut([annotated[0]], annotated[1], tmp_path / name, per_slide=12, splits=SPLITS, seed=seed)
     first, again, other = (open_data(p, show=False)["test"] for p in (out, tmp_path / "again", tmp_path / "other"))
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
     assert (out / EXTRACTED).read_bytes() == (tmp_path / "again" / EXTRACTED).read_bytes()
 
 
 def test_whole_slides_are_dealt_where_no_splits_are_given(annotated, tmp_path):
-    extract([annotated[0]], annotated[1], tmp_path / "data", per_slide=4, show=False)
+    cut([annotated[0]], annotated[1], tmp_path / "data", per_slide=4)
     data = open_data(tmp_path / "data", show=False)
     of_split = [set(data[split].slides) for split in data.splits]
     assert len(of_split) == 3
@@ -156,9 +160,7 @@ class Greenness:
 
 def test_hard_normal_patches_are_mined_for_train_alone(annotated, extracted, tmp_path):
     plain, _ = extracted
-    counts = extract(
-        [annotated[0]], annotated[1], tmp_path / "hard", per_slide=12, splits=SPLITS, engine=Greenness(), show=False
-    )
+    counts = cut([annotated[0]], annotated[1], tmp_path / "hard", per_slide=12, splits=SPLITS, engine=Greenness())
     assert counts["train"]["normal"] == 24
 
     def green(out, split):
@@ -196,25 +198,25 @@ def test_the_same_slide_under_two_names_is_refused(annotated, tmp_path):
         (slides / f"{name}.tif").write_bytes((annotated[0] / "s0.tif").read_bytes())
         asap(annotations / f"{name}.xml", TUMOUR)
     with pytest.raises(DataError, match="'normal_086' and 'tumor_111' are the same slide"):
-        extract([slides], annotations, tmp_path / "data", show=False)
+        cut([slides], annotations, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
 def test_a_split_without_tumour_is_refused(annotated, tmp_path):
     splits = SPLITS | {"s2": "train", "s3": "train", "clean": "valid"}
     with pytest.raises(DataError, match="valid split would have no tumour patch: its slides are clean"):
-        extract([annotated[0]], annotated[1], tmp_path / "data", per_slide=4, splits=splits, show=False)
+        cut([annotated[0]], annotated[1], tmp_path / "data", per_slide=4, splits=splits)
     assert not (tmp_path / "data").exists()
 
 
 def test_a_slide_without_a_split_is_refused(annotated, tmp_path):
     with pytest.raises(DataError, match="1 slides have no split"):
-        extract([annotated[0]], annotated[1], tmp_path / "d", splits=SPLITS | {"s5": "tset"}, show=False)
+        cut([annotated[0]], annotated[1], tmp_path / "d", splits=SPLITS | {"s5": "tset"})
 
 
 def test_missing_annotations_are_refused(annotated, tmp_path):
     with pytest.raises(AnnotationError, match=r"no truth for 7 of 7 slides(.|\n)*--absent-is-normal"):
-        extract([annotated[0]], tmp_path, tmp_path / "data", show=False)
+        cut([annotated[0]], tmp_path, tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", ["S0.XML", "s0.tif.geojson", " s0.json"])
@@ -224,7 +226,7 @@ def test_annotations_of_another_spelling_are_found_and_never_taken_for_normal(an
     write = asap if name.endswith("XML") else lambda path, points: geojson(path, feature(polygon(points)))
     write(tmp_path / name, TUMOUR)
     out = tmp_path / "data"
-    extract([annotated[0]], tmp_path, out, per_slide=4, splits=SPLITS, absent_is_normal=True, show=False)
+    cut([annotated[0]], tmp_path, out, per_slide=4, splits=SPLITS, absent_is_normal=True)
     slides = json.loads((out / EXTRACTED).read_text())["slides"]
     assert (slides["s0"]["annotations"], slides["clean"]["annotations"]) == (name, None)
     assert "Slides without tumour: 0 by their annotation file, 1 by having none." in capsys.readouterr().err
@@ -233,23 +235,23 @@ def test_annotations_of_another_spelling_are_found_and_never_taken_for_normal(an
 def test_a_similar_file_or_one_of_which_nothing_is_left_is_refused(annotated, tmp_path):
     for path in annotated[1].glob("s[1-5].xml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    words = {"per_slide": 4, "splits": SPLITS, "absent_is_normal": True, "show": False}
+    words = {"per_slide": 4, "splits": SPLITS, "absent_is_normal": True}
     asap(tmp_path / "s0_annotations.xml", TUMOUR)
     with pytest.raises(AnnotationError, match="looks like that of 's0'"):
-        extract([annotated[0]], tmp_path, tmp_path / "data", **words)
+        cut([annotated[0]], tmp_path, tmp_path / "data", **words)
     (tmp_path / "s0_annotations.xml").unlink()
     asap_file(tmp_path / "s0.xml", ("x", "PointSet", "Tumor", TUMOUR))
     with pytest.raises(AnnotationError, match="nothing with an area was left"):
-        extract([annotated[0]], tmp_path, tmp_path / "data", **words)
+        cut([annotated[0]], tmp_path, tmp_path / "data", **words)
 
 
 def test_how_annotations_are_read_can_be_named(annotated, tmp_path):
     for path in annotated[1].glob("*.xml"):
         (tmp_path / path.name).write_text(path.read_text().replace("Tumor", "Carcinoma"))
     with pytest.raises(AnnotationError, match="--tumour-class"):
-        extract([annotated[0]], tmp_path, tmp_path / "data", splits=SPLITS, show=False)
-    words = {"tumour_classes": ["Carcinoma"], "splits": SPLITS, "per_slide": 4}
-    counts = extract([annotated[0]], tmp_path, tmp_path / "data", show=False, **words)
+        cut([annotated[0]], tmp_path, tmp_path / "data", splits=SPLITS)
+    words = {"reading": {"tumour_classes": ["Carcinoma"]}, "splits": SPLITS, "per_slide": 4}
+    counts = cut([annotated[0]], tmp_path, tmp_path / "data", **words)
     assert counts["train"]["tumour"] > 0
 
 
@@ -271,25 +273,25 @@ def test_annotations_of_another_slide_are_refused(annotated, tmp_path):
     for i in range(6):
         asap(tmp_path / f"s{i}.xml", square(90_000, 0, 100))
     with pytest.raises(AnnotationError, match="outside the slide"):
-        extract([annotated[0]], tmp_path, tmp_path / "data", absent_is_normal=True, show=False)
+        cut([annotated[0]], tmp_path, tmp_path / "data", absent_is_normal=True)
 
 
 def test_a_slide_too_coarse_is_refused(annotated, tmp_path):
     with pytest.raises(SlideError, match="too coarse"):
-        extract([annotated[0]], annotated[1], tmp_path / "data", mpp=7.8, show=False)
+        cut([annotated[0]], annotated[1], tmp_path / "data", mpp=7.8)
 
 
 def test_a_folder_with_other_files_is_left_alone(annotated, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="holds other files"):
-        extract([annotated[0]], annotated[1], tmp_path, show=False)
+        cut([annotated[0]], annotated[1], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("wrong", [{"per_slide": 0}, {"spacing": 0}, {"hard_share": 1.5}])
 def test_arguments_that_make_no_sense_are_refused(annotated, tmp_path, wrong):
     with pytest.raises(DataError, match="that is no data"):
-        extract([annotated[0]], annotated[1], tmp_path / "data", show=False, **wrong)
+        cut([annotated[0]], annotated[1], tmp_path / "data", **wrong)
 
 
 def test_how_it_was_made_is_written_down(extracted):
@@ -311,7 +313,7 @@ def test_how_it_was_made_is_written_down(extracted):
 )
 def test_patches_of_any_geometry_are_cut_and_read_back(annotated, tmp_path, geometry):
     out = tmp_path / "data"
-    extract([annotated[0]], annotated[1], out, per_slide=6, geometry=geometry, splits=SPLITS, show=False)
+    cut([annotated[0]], annotated[1], out, per_slide=6, geometry=geometry, splits=SPLITS)
     data = open_data(out, show=False)
     assert data.geometry == geometry
     assert not any("taken" in warning for warning in data.warnings)
@@ -333,7 +335,7 @@ def test_patches_of_any_geometry_are_cut_and_read_back(annotated, tmp_path, geom
 
 def test_patches_lie_wholly_on_the_slide_and_apart(annotated, tmp_path):
     geometry = PatchGeometry(128, 0.972, 48)
-    extract([annotated[0]], annotated[1], tmp_path / "data", per_slide=8, geometry=geometry, splits=SPLITS, show=False)
+    cut([annotated[0]], annotated[1], tmp_path / "data", per_slide=8, geometry=geometry, splits=SPLITS)
     with open_slide(annotated[0] / "s0.tif") as slide:
         side = geometry.size * geometry.mpp / slide.mpp
         corners = [(int(row["coord_x"]), int(row["coord_y"])) for row in meta(tmp_path / "data", "train")]
@@ -352,17 +354,16 @@ def test_patches_lie_wholly_on_the_slide_and_apart(annotated, tmp_path):
 )
 def test_a_geometry_that_cannot_be_cut_is_refused(annotated, tmp_path, geometry, says):
     with pytest.raises(DataError, match=says):
-        extract([annotated[0]], annotated[1], tmp_path / "data", geometry=geometry, show=False)
+        cut([annotated[0]], annotated[1], tmp_path / "data", geometry=geometry)
     assert not (tmp_path / "data").exists()
 
 
 def test_hard_patches_are_mined_by_a_bundle_of_the_same_geometry_alone(annotated, tmp_path):
     with pytest.raises(DataError, match="are 64 x 64 pixels, not 96 x 96"):
-        extract(
+        cut(
             [annotated[0]],
             annotated[1],
             tmp_path / "data",
             geometry=PatchGeometry(64, 0.972, 64),
             engine=Greenness(),
-            show=False,
         )

@@ -255,22 +255,20 @@ def extract(
 
     Example: sentinode extract slides --annotations annotations --out data
     """
-    counts = sentinode.extract(
-        slides,
-        annotations,
-        out,
+    options = sentinode.ExtractOptions(
         per_slide=per_slide,
         geometry=_geometry(size, patch_mpp, label_region),
         spacing=spacing,
         splits=None if splits is None else _splits(splits),
         absent_is_normal=absent_is_normal,
         whole_slide_coordinates=whole_slide_coordinates,
+        reading=_reading(scale, tumour_class, excluded_class, ignored_class),
         mpp=mpp,
         engine=None if hard is None else _engine(hard, device),
         hard_share=hard_share,
         seed=seed,
-        **_reading(scale, tumour_class, excluded_class, ignored_class),
     )
+    counts = sentinode.extract(slides, annotations, out, options)
     if as_json:
         typer.echo(json.dumps(counts, indent=2))
         return

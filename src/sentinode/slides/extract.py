@@ -17,10 +17,8 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Unpack
 
 import h5py
 import numpy as np
@@ -118,23 +116,49 @@ class Draw:
         return np.concatenate([self.tumour, self.normal])
 
 
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How patches are cut.
+
+    Attributes:
+        per_slide: patches of each class that a slide gives at most.
+        geometry: of the patches.
+        spacing: pixels between the centres of a slide's patches at least, in x or in y; None for the size of a patch.
+        splits: the split of each slide; where None, whole slides are dealt 80/10/10.
+        absent_is_normal: take a slide without annotations for one without tumour.
+        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
+        reading: how annotations are read, see :func:`read_annotations`.
+        mpp: microns per level-0 pixel, in place of what the slides state.
+        engine: of the bundle that mines hard normal patches for the training split, or None for none.
+        hard_share: share of them that are mined.
+        seed: of the draw and of the deal.
+        show: whether to show progress.
+    """
+
+    per_slide: int = PER_SLIDE
+    geometry: PatchGeometry = PCAM
+    spacing: int | None = None
+    splits: Mapping[str, str] | None = None
+    absent_is_normal: bool = False
+    whole_slide_coordinates: bool = False
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    mpp: float | None = None
+    engine: Engine | None = None
+    hard_share: float = HARD_SHARE
+    seed: int = 0
+    show: bool = True
+
+    @property
+    def distance(self) -> int:
+        """Pixels between the centres of a slide's patches at least."""
+        return self.geometry.size if self.spacing is None else self.spacing
+
+
+USUAL = ExtractOptions()
+
+
 def extract(
-    slides: Iterable[Path],
-    annotations: Path,
-    out: Path,
-    *,
-    per_slide: int = PER_SLIDE,
-    geometry: PatchGeometry = PCAM,
-    spacing: int | None = None,
-    splits: Mapping[str, str] | None = None,
-    absent_is_normal: bool = False,
-    whole_slide_coordinates: bool = False,
-    mpp: float | None = None,
-    engine: Engine | None = None,
-    hard_share: float = HARD_SHARE,
-    seed: int = 0,
-    show: bool = True,
-    **reading: Unpack[ReadingOptions],
+    slides: Iterable[Path], annotations: Path, out: Path, options: ExtractOptions = USUAL
 ) -> dict[str, dict[str, int]]:
     """Write a patch set in PatchCamelyon's official format, with the slide of each patch.
 
@@ -145,18 +169,7 @@ def extract(
         slides: files, and folders that are searched.
         annotations: a folder of annotations named like the slides.
         out: a folder that is new, empty, or holds an earlier extraction (which is replaced).
-        per_slide: patches of each class that a slide gives at most.
-        geometry: of the patches.
-        spacing: pixels between the centres of a slide's patches at least, in x or in y; None for the size of a patch.
-        splits: the split of each slide; where None, whole slides are dealt 80/10/10.
-        absent_is_normal: take a slide without annotations for one without tumour.
-        whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
-        mpp: microns per level-0 pixel, in place of what the slides state.
-        engine: of the bundle that mines hard normal patches for the training split, or None for none.
-        hard_share: share of them that are mined.
-        seed: of the draw and of the deal.
-        show: whether to show progress.
-        reading: how annotations are read, see :func:`read_annotations`.
+        options: how patches are cut.
 
     Returns:
         For each split, how many ``slides``, ``tumour`` and ``normal`` patches it has.
@@ -164,70 +177,37 @@ def extract(
     Raises:
         SlideError: a slide cannot be read, or is too coarse.
         AnnotationError: annotations are missing, unreadable or of another slide.
-        DataError: a slide is there twice, or a split lacks a class, or an argument makes no sense.
+        DataError: a slide is there twice, or a split lacks a class, or an option makes no sense.
         OutputError: ``out`` holds other files, or cannot be written.
     """
-    spacing = geometry.size if spacing is None else spacing
-    _require_sense(per_slide, spacing, hard_share)
-    _require_geometry(geometry, engine)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / EXTRACTED).is_file())):
-        raise OutputError("this place holds other files.", where=out, hint="Name a new folder for the patches.")
+    _require_sense(options)
+    _require_geometry(options.geometry, options.engine)
+    _require_free(out)
     named = name_slides(find_slides(slides))
     truth = require_truth(
-        annotations, {name: path.name for name, path in named.items()}, absent_is_normal=absent_is_normal
+        annotations, {name: path.name for name, path in named.items()}, absent_is_normal=options.absent_is_normal
     )
-    found = []
-    for number, (name, path) in enumerate(track(named.items(), "Looking", len(named), unit="slides", show=show)):
-        file = truth.files[name]
-        drawn = Annotations(annotations, ())
-        if file is not None:
-            drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
-        with open_slide(path, mpp=mpp) as slide:
-            rng = np.random.default_rng([seed, number])
-            found.append(candidates(name, slide, drawn, geometry, spacing=spacing, limit=per_slide, rng=rng))
+    found = _find_candidates(named, truth, annotations, options)
     _say_what_is_free(found, truth)
     _refuse_copies(found)
-    dealt = _deal(found, per_slide, splits, seed)
+    dealt = _deal(found, options)
     counts: dict[str, dict[str, int]] = {}
     with whole_folder(out) as staged:
         for split in (split for split in SPLITS if split in dealt.values()):
-            drawn_of = draw([c for c in found if dealt[c.name] == split], per_slide, split)
-            if engine is not None and split == "train":
-                drawn_of = [_mine(one, engine, hard_share, mpp, show) for one in drawn_of]
-            rng = np.random.default_rng([seed, len(named) + SPLITS.index(split)])
-            _write(staged, split, drawn_of, geometry, mpp, rng, show)
-            counts[split] = {
-                "slides": sum(len(one.places) > 0 for one in drawn_of),
-                "tumour": sum(len(one.tumour) for one in drawn_of),
-                "normal": sum(len(one.normal) for one in drawn_of),
-            }
+            chosen = _choose([one for one in found if dealt[one.name] == split], split, options)
+            rng = np.random.default_rng([options.seed, len(named) + SPLITS.index(split)])
+            _write_split(staged, split, chosen, options, rng)
+            counts[split] = _count(chosen)
         _write_map(staged, counts)
-        about = {
-            "seed": seed,
-            "per_slide": per_slide,
-            "spacing": spacing,
-            "hard_share": hard_share if engine is not None else 0.0,
-            "size": geometry.size,
-            "mpp": geometry.mpp,
-            "label_region": geometry.label_region,
-            "counts": counts,
-            "slides": {
-                c.name: {
-                    "split": dealt[c.name],
-                    "fingerprint": c.fingerprint,
-                    "annotations": None if (file := truth.files[c.name]) is None else file.name,
-                }
-                for c in found
-            },
-        }
-        write_text(staged / EXTRACTED, json.dumps(about, indent=1) + "\n")
+        _write_how(staged, found, dealt, truth, counts, options)
     return counts
 
 
-def _require_sense(per_slide: int, spacing: int, hard_share: float) -> None:
-    if per_slide < 1 or spacing < 1 or not 0 <= hard_share <= 1:
+def _require_sense(options: ExtractOptions) -> None:
+    if options.per_slide < 1 or options.distance < 1 or not 0 <= options.hard_share <= 1:
         raise DataError(
-            f"{per_slide} patches a slide, {spacing} pixels apart, {hard_share:g} of them mined: that is no data.",
+            f"{options.per_slide} patches a slide, {options.distance} pixels apart, {options.hard_share:g} of them "
+            "mined: that is no data.",
             hint="Give positive numbers, and a share from 0 to 1.",
         )
 
@@ -245,6 +225,53 @@ def _require_geometry(geometry: PatchGeometry, engine: Engine | None) -> None:
             f"the patches {how}: the bundle that is to mine hard ones takes others.",
             hint=f"It takes {engine.geometry}. Cut patches like that, or leave out --hard.",
         )
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / EXTRACTED).is_file())):
+        raise OutputError("this place holds other files.", where=out, hint="Name a new folder for the patches.")
+
+
+def _find_candidates(
+    named: Mapping[str, Path], truth: Matches, annotations: Path, options: ExtractOptions
+) -> list[Candidates]:
+    """Where patches of each slide could be. The draw of a slide follows from the seed and its place among them."""
+    found = []
+    slides = track(named.items(), "Looking", len(named), unit="slides", show=options.show)
+    for number, (name, path) in enumerate(slides):
+        regions = _annotations_of(name, truth, annotations, options)
+        rng = np.random.default_rng([options.seed, number])
+        with open_slide(path, mpp=options.mpp) as slide:
+            found.append(
+                candidates(
+                    name, slide, regions, options.geometry, spacing=options.distance, limit=options.per_slide, rng=rng
+                )
+            )
+    return found
+
+
+def _annotations_of(name: str, truth: Matches, annotations: Path, options: ExtractOptions) -> Annotations:
+    """The annotations of a slide; none where it was taken for one without tumour."""
+    file = truth.files[name]
+    if file is None:
+        return Annotations(annotations, ())
+    return read_annotations(file, whole_slide_coordinates=options.whole_slide_coordinates, **options.reading)
+
+
+def _choose(found: Sequence[Candidates], split: str, options: ExtractOptions) -> list[Draw]:
+    """The patches of a split; in train, hard ones take the place of some where there is a bundle to find them."""
+    chosen = draw(found, options.per_slide, split)
+    if options.engine is None or split != "train":
+        return chosen
+    return [_mine(one, options.engine, options) for one in chosen]
+
+
+def _count(draws: Sequence[Draw]) -> dict[str, int]:
+    return {
+        "slides": sum(len(one.places) > 0 for one in draws),
+        "tumour": sum(len(one.tumour) for one in draws),
+        "normal": sum(len(one.normal) for one in draws),
+    }
 
 
 def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
@@ -404,36 +431,40 @@ def _refuse_copies(found: Sequence[Candidates]) -> None:
             )
 
 
-def _deal(found: Sequence[Candidates], per_slide: int, splits: Mapping[str, str] | None, seed: int) -> dict[str, str]:
+def _deal(found: Sequence[Candidates], options: ExtractOptions) -> dict[str, str]:
     """The split of each slide."""
-    if splits is not None:
-        unknown = [c.name for c in found if splits.get(c.name) not in SPLITS]
-        if unknown:
-            raise DataError(
-                f"{len(unknown)} slides have no split, or none of {', '.join(SPLITS)}: {', '.join(unknown[:5])}.",
-                hint="Give each slide a line in the CSV of --splits.",
-            )
-        return {c.name: splits[c.name] for c in found}
+    if options.splits is not None:
+        return _dealt_by_hand(found, options.splits)
     slides, labels = [], []
     for c in found:
         for label, places in ((1, c.tumour), (0, c.normal)):
-            count = min(per_slide, len(places))
+            count = min(options.per_slide, len(places))
             slides += [c.name] * count
             labels += [label] * count
     ids = np.array([f"{i:08d}" for i in range(len(slides))])
-    dealt = deal(ids, np.array(labels, np.uint8), np.array(slides, dtype=np.str_), seed)
+    dealt = deal(ids, np.array(labels, np.uint8), np.array(slides, dtype=np.str_), options.seed)
     return {c.name: "train" for c in found} | dict(zip(slides, dealt.tolist(), strict=True))
 
 
-def _mine(one: Draw, engine: Engine, share: float, mpp: float | None, show: bool) -> Draw:
+def _dealt_by_hand(found: Sequence[Candidates], splits: Mapping[str, str]) -> dict[str, str]:
+    unknown = [c.name for c in found if splits.get(c.name) not in SPLITS]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} slides have no split, or none of {', '.join(SPLITS)}: {', '.join(unknown[:5])}.",
+            hint="Give each slide a line in the CSV of --splits.",
+        )
+    return {c.name: splits[c.name] for c in found}
+
+
+def _mine(one: Draw, engine: Engine, options: ExtractOptions) -> Draw:
     """Replace a share of the normal patches by those of a larger pool that look most like tumour."""
-    wanted = round(share * len(one.normal))
+    wanted = round(options.hard_share * len(one.normal))
     easy, pool = np.split(one.source.normal, [len(one.normal) - wanted])
     pool = pool[: POOL * wanted]
     if not wanted or len(pool) <= wanted:
         return one
     margins = np.empty(len(pool), np.float32)
-    with open_slide(one.source.path, mpp=mpp) as slide, bar("Mining", len(pool), show=show) as shown:
+    with open_slide(one.source.path, mpp=options.mpp) as slide, bar("Mining", len(pool), show=options.show) as shown:
         for rows, patches in _read(slide, one.source, pool, shown):
             margins[rows] = engine.margins(patches)
     hard = pool[np.argsort(-margins, kind="stable")[:wanted]]
@@ -453,50 +484,53 @@ def _read(slide: Slide, source: Candidates, places: Places, shown: Bar) -> Itera
             batch = []
 
 
-def _write(
-    folder: Path,
-    split: str,
-    drawn: Sequence[Draw],
-    geometry: PatchGeometry,
-    mpp: float | None,
-    rng: np.random.Generator,
-    show: bool,
+def _write_split(
+    folder: Path, split: str, draws: Sequence[Draw], options: ExtractOptions, rng: np.random.Generator
 ) -> None:
     """The official files of a split; slides and classes are mixed, so that any stretch of rows is fair."""
-    total = sum(len(one.places) for one in drawn)
-    rows = rng.permutation(total)
-    meta: list[tuple[object, ...]] = [()] * total
-    with ExitStack() as stack:
-        x_file, y_file = (stack.enter_context(h5py.File(folder / f"{STEM}{split}_{kind}.h5", "w")) for kind in "xy")
-        shown = stack.enter_context(bar(f"Writing {split}", total, show=show))
-        x = x_file.create_dataset("x", (total, *geometry.shape), "uint8")
-        y = np.zeros((total, 1, 1, 1), np.uint8)
-        start = 0
-        for one in drawn:
-            target = rows[start : start + len(one.places)]
-            start += len(one.places)
-            y[target[: len(one.tumour)]] = 1
-            for (r, c), row in zip(one.places.tolist(), target.tolist(), strict=True):
-                left, top, _, _ = one.source.box(r, c)
-                is_tumour = bool(y[row])
-                meta[row] = (
-                    round(top),
-                    round(left),
-                    is_tumour or (r, c) in one.source.mixed,
-                    is_tumour,
-                    one.source.name,
-                )
+    ends = np.cumsum([len(one.places) for one in draws])
+    rows = np.split(rng.permutation(ends[-1]), ends[:-1])
+    _write_images(folder / f"{STEM}{split}_x.h5", split, draws, rows, options)
+    _write_labels(folder / f"{STEM}{split}_y.h5", draws, rows)
+    _write_meta(folder / f"{STEM}{split}_meta.csv", draws, rows)
+
+
+def _write_images(
+    path: Path, split: str, draws: Sequence[Draw], rows: Sequence[Places], options: ExtractOptions
+) -> None:
+    """The pixels of each slide's patches, at their rows; a slide is opened once and read in its own order."""
+    total = sum(map(len, rows))
+    with h5py.File(path, "w") as file, bar(f"Writing {split}", total, show=options.show) as shown:
+        x = file.create_dataset("x", (total, *options.geometry.shape), "uint8")
+        for one, target in zip(draws, rows, strict=True):
             if not len(target):
                 continue
-            with open_slide(one.source.path, mpp=mpp) as slide:
+            with open_slide(one.source.path, mpp=options.mpp) as slide:
                 for of_slide, patches in _read(slide, one.source, one.places, shown):
                     for row, patch in zip(target[of_slide].tolist(), patches, strict=True):
                         x[row] = patch
-        y_file["y"] = y
-    with (folder / f"{STEM}{split}_meta.csv").open("w", newline="", encoding="utf-8") as file:
+
+
+def _write_labels(path: Path, draws: Sequence[Draw], rows: Sequence[Places]) -> None:
+    y = np.zeros((sum(map(len, rows)), 1, 1, 1), np.uint8)
+    for one, target in zip(draws, rows, strict=True):
+        y[target[: len(one.tumour)]] = 1
+    with h5py.File(path, "w") as file:
+        file["y"] = y
+
+
+def _write_meta(path: Path, draws: Sequence[Draw], rows: Sequence[Places]) -> None:
+    """A line for each patch: its place, whether it and its centre hold tumour, and its slide."""
+    lines = {}
+    for one, target in zip(draws, rows, strict=True):
+        for number, ((r, c), row) in enumerate(zip(one.places.tolist(), target.tolist(), strict=True)):
+            left, top, _, _ = one.source.box(r, c)
+            centre = number < len(one.tumour)
+            lines[row] = (round(top), round(left), centre or (r, c) in one.source.mixed, centre, one.source.name)
+    with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi"])
-        table.writerows(meta)
+        table.writerows(lines[row] for row in range(len(lines)))
 
 
 def _write_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -508,3 +542,34 @@ def _write_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
             with (folder / f"{STEM}{split}_meta.csv").open(newline="", encoding="utf-8") as meta:
                 for number, row in enumerate(csv.DictReader(meta)):
                     table.writerow([f"{split}/{number:06d}", row["wsi"]])
+
+
+def _write_how(
+    folder: Path,
+    found: Sequence[Candidates],
+    dealt: Mapping[str, str],
+    truth: Matches,
+    counts: Mapping[str, Mapping[str, int]],
+    options: ExtractOptions,
+) -> None:
+    """``EXTRACTED.json``: how the patches were cut, and where each slide went."""
+    slides = {}
+    for one in found:
+        file = truth.files[one.name]
+        slides[one.name] = {
+            "split": dealt[one.name],
+            "fingerprint": one.fingerprint,
+            "annotations": None if file is None else file.name,
+        }
+    about = {
+        "seed": options.seed,
+        "per_slide": options.per_slide,
+        "spacing": options.distance,
+        "hard_share": options.hard_share if options.engine is not None else 0.0,
+        "size": options.geometry.size,
+        "mpp": options.geometry.mpp,
+        "label_region": options.geometry.label_region,
+        "counts": counts,
+        "slides": slides,
+    }
+    write_text(folder / EXTRACTED, json.dumps(about, indent=1) + "\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -78,13 +80,18 @@ def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
         np.minimum(((np.arange(n) + 0.5) * scale / map.stride).astype(np.int64), size - 1)
         for n, size in zip(picture.shape[:2], level.shape, strict=True)
     )
-    start, full = VISIBLE
     colour = COLOURS(level)
-    colour[..., 3] = OPACITY * np.clip((level - start) / (full - start), 0, 1)
+    colour[..., 3] = _opacity(level)
     over = (255 * colour).astype(np.uint8)[rows][:, columns]
     alpha = over[..., 3:].astype(np.uint16)
     mixed = (picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255
     return np.asarray(mixed, np.uint8)
+
+
+def _opacity(level: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the colour of a level on the balanced scale covers the slide, from 0 to :data:`OPACITY`."""
+    start, full = VISIBLE
+    return np.asarray(OPACITY * np.clip((level - start) / (full - start), 0, 1))
 
 
 def write_heatmap(
@@ -115,7 +122,7 @@ def write_heatmap(
         _outlines(axes, [region.shape for region in truth.tumour], scale, TRUTH_INK, "dashed", 1.8)
         _outlines(axes, [region.shape for region in truth.excluded], scale, TRUTH_INK, "dotted", 1.8)
     _scale_bar(axes, columns, rows, scale * lesions.map.slide_mpp, zoom)
-    _key(figure, lesions, truth, (width + 28) / total_width, total_width, total_height)
+    _key(_Margin(figure, width + 28, total_width, total_height), lesions, truth)
     with whole_file(path) as staged:
         figure.savefig(staged, dpi=DPI, metadata={"Software": None})
 
@@ -152,54 +159,78 @@ def _scale_bar(axes: Axes, columns: int, rows: int, mpp: float, zoom: float) -> 
     text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
 
 
-def _key(
-    figure: Figure, lesions: Lesions, truth: Annotations | None, left: float, total_width: int, total_height: int
-) -> None:
-    map = lesions.map
+@dataclass(frozen=True)
+class _Margin:
+    """The white margin beside the slide. Places in it are pixels from its left edge and from the picture's top."""
 
-    def down(pixels: float) -> float:
-        return 1 - pixels / total_height
+    figure: Figure
+    left: float
+    width: int
+    height: int
 
+    def at(self, right: float, down: float) -> tuple[float, float]:
+        """A place as shares of the picture, counted from its lower left corner."""
+        return (self.left + right) / self.width, 1 - down / self.height
+
+    def write(self, down: float, text: str, **style: Any) -> None:
+        self.figure.text(*self.at(0, down), text, **style)
+
+
+def _key(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> None:
+    """All that stands beside the slide, from top to bottom."""
+    _title(margin, lesions)
+    margin.write(128, "P(tumour)", fontsize=11)
+    _colour_bar(margin, lesions.map.threshold)
+    _legend(margin, truth)
+    _notes(margin, lesions)
+
+
+def _title(margin: _Margin, lesions: Lesions) -> None:
     score = "no tissue" if math.isnan(lesions.score) else f"score {lesions.score:.3f}"
     largest = f", the largest {lesions.found[0].diameter_um / 1000:.2f} mm" if len(lesions) else ""
     count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}{largest}"
-    name = drawable(shortened(map.slide.name, NAME_WIDTH), weight="bold")
-    figure.text(left, down(40), name, fontsize=12, weight="bold", family=list(families()))
-    figure.text(left, down(66), f"{lesions.category}, {score}", fontsize=11)
-    figure.text(left, down(88), count, fontsize=11)
+    name = drawable(shortened(lesions.map.slide.name, NAME_WIDTH), weight="bold")
+    margin.write(40, name, fontsize=12, weight="bold", family=list(families()))
+    margin.write(66, f"{lesions.category}, {score}", fontsize=11)
+    margin.write(88, count, fontsize=11)
 
-    bar = figure.add_axes((left, down(400), 24 / total_width, 260 / total_height))
+
+def _colour_bar(margin: _Margin, threshold: float) -> None:
+    """The colours as they look on white, with probabilities beside them; the threshold is in the middle."""
+    bar = margin.figure.add_axes((*margin.at(0, 400), 24 / margin.width, 260 / margin.height))
     level = np.linspace(0, 1, 256)
-    colour = COLOURS(level)
-    start, full = VISIBLE
-    alpha = OPACITY * np.clip((level - start) / (full - start), 0, 1)[:, None]
-    ramp = colour[:, :3] * alpha + (1 - alpha)
+    alpha = _opacity(level)[:, None]
+    ramp = COLOURS(level)[:, :3] * alpha + (1 - alpha)
     bar.imshow(ramp[:, None], origin="lower", aspect="auto", extent=(0, 1, 0, 1))
     bar.set_xticks([])
-    ticks = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
     bar.yaxis.tick_right()
-    labels = [f"{value:.2g}" for value in unbalanced(ticks, map.threshold)]
+    ticks = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
+    labels = [f"{value:.2g}" for value in unbalanced(ticks, threshold)]
     labels[2] += "  threshold"
     bar.set_yticks(ticks, labels)
-    figure.text(left, down(128), "P(tumour)", fontsize=11)
 
+
+def _legend(margin: _Margin, truth: Annotations | None) -> None:
     lines = {"lesion": Line2D([], [], color=LESION_INK, linewidth=1.8)}
     if truth is not None:
         lines["annotated tumour"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dashed")
         if truth.excluded:
             lines["annotated exclusion"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dotted")
-    figure.legend(
+    margin.figure.legend(
         list(lines.values()),
         list(lines),
         loc="upper left",
-        bbox_to_anchor=(left - 8 / total_width, down(420)),
+        bbox_to_anchor=margin.at(-8, 420),
         frameon=False,
         fontsize=11,
     )
+
+
+def _notes(margin: _Margin, lesions: Lesions) -> None:
     notes = [
         f"smoothed, sigma {lesions.sigma_um:g} µm",
-        f"a window each {map.stride * map.slide_mpp:.1f} µm",
-        f"prior {map.prior:g}",
+        f"a window each {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
+        f"prior {lesions.map.prior:g}",
         "For research, not for diagnosis.",
     ]
-    figure.text(left, down(590), "\n".join(notes), fontsize=10, color="#444444", va="bottom", linespacing=1.5)
+    margin.write(590, "\n".join(notes), fontsize=10, color="#444444", va="bottom", linespacing=1.5)
