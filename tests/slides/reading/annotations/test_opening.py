@@ -89,10 +89,10 @@ def test_entities_without_end_are_refused_at_once(tmp_path):
         f'<?xml version="1.0"?><!DOCTYPE l [{entities}]><ASAP_Annotations><Annotations>'
         '<Annotation Name="&j;" Type="Polygon" PartOfGroup="Tumor"/></Annotations></ASAP_Annotations>'
     )
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(AnnotationError, match="declares a document type"):
         read_annotations(tmp_path / "a.xml")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
