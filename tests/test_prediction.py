@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -21,7 +20,7 @@ from sentinode.errors import DataError, OutputError
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.patches import open_data
-from sentinode.prediction import predict, read_ahead
+from sentinode.prediction import predict
 
 
 @pytest.fixture(scope="module")
@@ -210,29 +209,3 @@ def test_many_patches_need_no_more_memory_than_few(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3000 * 96 * 96 * 3 / 2
-
-
-def test_reading_ahead_keeps_the_order_and_raises_in_its_place() -> None:
-    def items() -> Iterator[int]:
-        yield from range(20)
-        raise DataError("the twentieth is broken")
-
-    seen = []
-    with pytest.raises(DataError, match="twentieth"):
-        for item in read_ahead(items()):
-            seen.append(item)
-    assert seen == list(range(20))
-
-
-def test_a_reader_that_stops_early_stops_the_thread() -> None:
-    made = []
-
-    def items() -> Iterator[int]:
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    ahead = read_ahead(items(), depth=2)
-    assert next(ahead) == 0
-    ahead.close()  # type: ignore[attr-defined]
-    assert len(made) < 10

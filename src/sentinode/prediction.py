@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentinode.ahead import read_ahead
 from sentinode.atomic import whole_file
 from sentinode.errors import DataError, OutputError, nearest
 from sentinode.model.bundle import Bundle, images_as
@@ -24,11 +22,8 @@ from sentinode.model.engines import Engine, open_engine
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import Bar, bar, console
 
-T = TypeVar("T")
-
 FORMATS = ("csv", "kaggle", "parquet", "jsonl")
 ENDINGS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-AHEAD = 4
 """Batches that are read while the engine works on one."""
 
 NAMED = 20
@@ -118,44 +113,6 @@ def predict(
             return Predicted(tally.done, tuple(tally.failures), out=Path(out))
         _TEXTS[chosen](tally, out, name)
         return Predicted(tally.done, tuple(tally.failures))
-
-
-def read_ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-    """Yield ``items`` while a thread makes the next ones, so that reading and computing go on side by side.
-
-    An error of the thread is raised here, in its place among the items.
-    """
-    ready: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: T | None, error: BaseException | None, more: bool) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return ready.put((item, error, more), timeout=0.1)
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item, None, True)
-                if stop.is_set():
-                    return
-            put(None, None, False)
-        except BaseException as error:
-            put(None, error, False)
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error, more = ready.get()
-            if error is not None:
-                raise error
-            if not more:
-                return
-            yield item  # type: ignore[misc]  # None only where T allows it
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _predictions(engine: Engine, patches: Iterator[Patch], threshold: float) -> Iterator[Prediction]:

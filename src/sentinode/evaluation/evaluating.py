@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from sentinode.ahead import read_ahead
 from sentinode.atomic import make_folder, output_errors
 from sentinode.errors import BundleError, nearest
 from sentinode.evaluation.charts import histogram_figure, pr_figure, reliability_figure, roc_figure, standalone
@@ -26,7 +27,6 @@ from sentinode.model.bundle import Bundle, Threshold, versions
 from sentinode.model.engines import Engine, open_engine
 from sentinode.patches import ALL, PatchData, PatchSet, open_data
 from sentinode.patches.description import require_expected
-from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console
 from sentinode.scoring import Scores, calibrated, measure, pr_curve, reliability, roc_curve
 

@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
+from sentinode.ahead import read_ahead
 from sentinode.atomic import make_folder, whole_file, write_text
 from sentinode.errors import DataError
 from sentinode.evaluation.evaluating import open_for
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.patches import PatchData
-from sentinode.prediction import read_ahead
 from sentinode.progress import bar, console
 from sentinode.scoring import Scores, calibrated, measure
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sentinode.ahead import read_ahead
 from sentinode.patches import PatchSet
-
-AHEAD = 4
 
 
 def epoch_order(count: int, seed: int, stage: int, epoch: int) -> NDArray[np.int64]:
@@ -32,37 +29,13 @@ def read_batches(
     patches: PatchSet, rows: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (uint8 (B, S, S, 3), int64 (B,)) on ``device`` for each array of row numbers, in order."""
-    ready: queue.Queue[tuple[Tensor, Tensor] | BaseException | None] = queue.Queue(AHEAD)
-    stop = threading.Event()
+    for images, labels in read_ahead(_read(patches, rows, pinned=device.type == "cuda")):
+        yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-    def offer(item: tuple[Tensor, Tensor] | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
 
-    def read() -> None:
-        try:
-            for chosen in rows:
-                if stop.is_set():
-                    return
-                images = torch.from_numpy(np.ascontiguousarray(patches.images[chosen]))
-                labels = torch.from_numpy(patches.labels[chosen].astype(np.int64))
-                if device.type == "cuda":
-                    images, labels = images.pin_memory(), labels.pin_memory()
-                offer((images, labels))
-            offer(None)
-        except BaseException as error:
-            offer(error)
-
-    thread = threading.Thread(target=read, name="patches", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item[0].to(device, non_blocking=True), item[1].to(device, non_blocking=True)
-    finally:
-        stop.set()
-        thread.join()
+def _read(patches: PatchSet, rows: Sequence[NDArray[np.int64]], *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches in memory, in pages that a GPU can copy from by itself if ``pinned``."""
+    for chosen in rows:
+        images = torch.from_numpy(np.ascontiguousarray(patches.images[chosen]))
+        labels = torch.from_numpy(patches.labels[chosen].astype(np.int64))
+        yield (images.pin_memory(), labels.pin_memory()) if pinned else (images, labels)

@@ -15,7 +15,6 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from sentinode.ahead import read_ahead
 from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
 from sentinode.model.bundle import Bundle, require_mpp
@@ -145,7 +145,7 @@ def scan_slide(
         batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=len(kept.margins))
         left = len(sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
-            for batch in _made_ahead(batches):
+            for batch in read_ahead(batches):
                 scores = engine.margins(batch)
                 kept.append(scores)
                 margins.append(scores)
@@ -228,15 +228,6 @@ def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: 
         skip = 0
     if filled:
         yield batch[:filled]
-
-
-def _made_ahead(batches: Iterator[Pixels]) -> Iterator[Pixels]:
-    """The batches, each cut out in a thread while the one before it is scored."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
-            yield batch
 
 
 def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, sequence: NDArray[np.int64]) -> bytes:

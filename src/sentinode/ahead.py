@@ -1,0 +1,60 @@
+"""Make the next items in a thread while the last one is used, so that reading and computing go on side by side."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+AHEAD = 4
+"""How many items wait at most."""
+
+
+def read_ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
+    """Yield ``items`` in order while a thread makes the next ones.
+
+    An error of the thread is raised here, in its place among the items. A caller that stops early stops the thread.
+
+    Args:
+        items: what to make; it is used by the thread alone.
+        depth: how many items wait at most.
+    """
+    ready: queue.Queue[Future[T] | None] = queue.Queue(depth)
+    stop = threading.Event()
+    thread = threading.Thread(target=_make, args=(items, ready, stop), name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            yield item.result()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _make(items: Iterable[T], ready: queue.Queue[Future[T] | None], stop: threading.Event) -> None:
+    """Put each item into ``ready``, or the error in its place, and None after the last."""
+    try:
+        for item in items:
+            made: Future[T] = Future()
+            made.set_result(item)
+            if not _put(made, ready, stop):
+                return
+        _put(None, ready, stop)
+    except BaseException as error:
+        failed: Future[T] = Future()
+        failed.set_exception(error)
+        _put(failed, ready, stop)
+
+
+def _put(item: Future[T] | None, ready: queue.Queue[Future[T] | None], stop: threading.Event) -> bool:
+    """Wait for room, and say whether the item is in; it is not if nobody wants any more."""
+    while not stop.is_set():
+        with suppress(queue.Full):
+            ready.put(item, timeout=0.1)
+            return True
+    return False
