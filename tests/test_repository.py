@@ -50,7 +50,13 @@ def test_every_benchmark_that_the_pages_name_exists() -> None:
             assert (ROOT / name).is_file(), f"{page.name} names {name}"
 
 
-WITHOUT_DATA = ("efficientnet_lite_weights.py", "froc_coverage.py", "interval_coverage.py", "training_memory.py")
+WITHOUT_DATA = (
+    "efficientnet_lite_weights.py",
+    "froc_coverage.py",
+    "interval_coverage.py",
+    "outline.py",
+    "training_memory.py",
+)
 """Scripts that look at a network alone, or at made-up data whose truth is known."""
 
 
