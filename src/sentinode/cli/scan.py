@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
-from sentinode.cli.choices import Precision
+from sentinode.cli.choices import Precision, Reading
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.names import aligned, printable
@@ -55,6 +55,13 @@ def scan(
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over the eight symmetries. 8 x slower.")] = False,
+    reading: Annotated[
+        Reading,
+        typer.Option(
+            help="dense computes each region once for all windows, patch computes each window by itself. auto takes "
+            "dense if the bundle's card says that it is as good, and the batch's earlier choice."
+        ),
+    ] = "auto",
     whole_slide_coordinates: WholeSlide = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
@@ -79,6 +86,7 @@ def scan(
         device=device,
         precision=precision,
         tta=tta,
+        reading=reading,
         whole_slide_coordinates=whole_slide_coordinates,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))

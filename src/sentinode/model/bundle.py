@@ -30,6 +30,12 @@ FORMAT = 2
 """The newest format of the card. 1 is for PatchCamelyon's geometry alone, and older versions read it, too."""
 WEIGHTS, CARD, CHECKSUMS, ASSIGNMENT = "weights.safetensors", "card.json", "SHA256SUMS", "split.csv.gz"
 
+PATCH, DENSE = "patch", "dense"
+"""The two ways of reading a slide: each window as a patch of its own, or windows pooled from one feature map."""
+
+AS_GOOD = 0.003
+"""By how much of its AUC dense reading may fall short and still be the default."""
+
 PACKAGED = Path(__file__).parents[1] / "packaged"
 """The bundle that comes with Sentinode."""
 
@@ -69,6 +75,20 @@ class Threshold(Part):
     n: int
 
 
+class Reading(Part):
+    """A way of reading windows: what calibrates its margins, and how good it is on ``n`` patches of valid."""
+
+    temperature: float = Field(gt=0, description="Divides the sum of margin and offset.")
+    offset: float = 0.0
+    threshold: float = Field(ge=0, le=1)
+    prior: float = Field(0.5, description="Share of label 1 among the patches that the calibration was fitted on.")
+    halo: int = Field(0, ge=0, description="Pixels around a window that it depends on; 0 for a patch of its own.")
+    auc: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    n: int = 0
+
+
 class Card(Part):
     """All that is needed to use the model in ten years, and to judge it."""
 
@@ -90,6 +110,9 @@ class Card(Part):
     thresholds: dict[str, Threshold]
     threshold_rule: str = Field(description="The rule that the recipe chose.")
     prior: float = Field(0.5, description="Share of label 1 among the patches that the probabilities were fitted on.")
+    readings: dict[str, Reading] = Field(
+        default_factory=dict, description="Patch by patch and densely, measured on the same patches; or empty."
+    )
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -131,6 +154,23 @@ class Card(Part):
     def threshold(self) -> float:
         """The threshold that the recipe's rule chose, on calibrated probabilities."""
         return self.thresholds[self.threshold_rule].value
+
+    @property
+    def patch_reading(self) -> Reading:
+        """The calibration of patch by patch, which every bundle has."""
+        return Reading(temperature=self.temperature, threshold=self.threshold, prior=self.prior)
+
+    def reading(self, name: str) -> Reading:
+        """The calibration of ``patch`` or ``dense``; a KeyError where dense reading was not measured."""
+        return self.patch_reading if name == PATCH else self.readings[name]
+
+    @property
+    def dense_is_as_good(self) -> bool:
+        """Whether dense reading was measured and its AUC is at most ``AS_GOOD`` below that of patch by patch."""
+        if not {PATCH, DENSE} <= self.readings.keys():
+            return False
+        patch, dense = self.readings[PATCH].auc, self.readings[DENSE].auc
+        return patch is not None and dense is not None and patch - dense < AS_GOOD
 
 
 class Bundle:
@@ -251,7 +291,15 @@ def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
             where=bundle.path,
             hint="A network reads the resolution that it was trained on. Train again to read another.",
         )
-    card = bundle.card.model_copy(update={"mpp": mpp})
+    return with_card(bundle, bundle.card.model_copy(update={"mpp": mpp}))
+
+
+def with_card(bundle: Bundle, card: Card) -> Bundle:
+    """Write another card into a bundle; its weights stay.
+
+    Raises:
+        OutputError: the bundle cannot be written.
+    """
     with whole_folder(bundle.path) as staged:
         shutil.copytree(bundle.path, staged, dirs_exist_ok=True)
         _write_card(staged, card)

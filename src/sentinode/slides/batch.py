@@ -26,8 +26,9 @@ from filelock import FileLock, Timeout
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
-from sentinode.model.bundle import Bundle, require_mpp
+from sentinode.model.bundle import DENSE, Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
+from sentinode.model.readings import choose_reading
 from sentinode.names import printable
 from sentinode.progress import console
 from sentinode.slides.reading.fingerprint import fingerprint
@@ -79,6 +80,7 @@ def scan(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    reading: str = "auto",
     whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
@@ -101,6 +103,9 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
+        reading: ``dense`` convolves each region once and pools the windows from it, ``patch`` scores each window by
+            itself, and ``auto`` reads densely where the bundle's card says that it is as good; an earlier call's
+            choice stands.
         whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
             states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         make: called with each finished map before its slide counts as done; None for the map alone.
@@ -121,8 +126,9 @@ def scan(
     _require_sense(stride, prior)
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
-    card = bundle.card
-    asked = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc)
+    reading = _settle_reading(out, bundle, reading, stride)
+    how = bundle.card.reading(reading)
+    asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
     engine = _join_batch(out, asked, bundle, device, precision, tta)
     coordinates = settle_coordinates(out, whole_slide_coordinates)
     if make is write_outputs:
@@ -172,12 +178,21 @@ def _require_sense(stride: int, prior: float) -> None:
         )
 
 
+def _settle_reading(out: Path, bundle: Bundle, wanted: str, stride: int) -> str:
+    """How the windows are read: as wanted, as the batch in ``out`` was begun, or as suits the bundle and the stride."""
+    if wanted == "auto" and (out / MANIFEST).exists():
+        wanted = read_batch(out / MANIFEST)[0].reading
+    return choose_reading(bundle.card, wanted, stride)
+
+
 def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
     """Begin a batch in ``out``, or join the one that is there: the engine that its maps come from."""
     manifest = out / MANIFEST
     with _lock(out, BATCH):
         if not manifest.exists():
-            engine = open_engine(bundle, kind="fastest", device=device, precision=precision, tta=tta)
+            engine = open_engine(
+                bundle, kind="fastest", device=device, precision=precision, tta=tta, dense=asked.reading == DENSE
+            )
             write_batch(manifest, asked, EngineRecord.of(engine.name), begun=_now())
             return engine
         settings, begun = read_batch(manifest)
@@ -188,10 +203,12 @@ def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precisi
                 where=out,
                 hint="Choose another --out, or scan with the settings of this one.",
             )
-    return _open_again(out, begun, bundle, device, precision, tta)
+    return _open_again(out, begun, bundle, device, precision, tta, asked.reading == DENSE)
 
 
-def _open_again(out: Path, begun: EngineRecord, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
+def _open_again(
+    out: Path, begun: EngineRecord, bundle: Bundle, device: str, precision: str, tta: bool, dense: bool
+) -> Engine:
     """The engine that a batch was begun with; ``cuda:1`` is another place for ``cuda``, and not another engine."""
     asked = replace(
         begun,
@@ -206,7 +223,7 @@ def _open_again(out: Path, begun: EngineRecord, bundle: Bundle, device: str, pre
             hint="Leave out --device, --precision and --tta to go on as it was begun, or choose another --out.",
         )
     place = begun.device if device == "auto" else device
-    engine = open_engine(bundle, kind=begun.kind, device=place, precision=begun.precision, tta=begun.tta)
+    engine = open_engine(bundle, kind=begun.kind, device=place, precision=begun.precision, tta=begun.tta, dense=dense)
     if engine.name != begun.name:
         raise DeviceError(
             f"this batch was begun on '{begun.name}', and this machine offers '{engine.name}'.",
@@ -340,6 +357,7 @@ class _Work:
                 self._engine,
                 stride=settings.stride,
                 prior=settings.prior,
+                reading=settings.reading,
                 log=folder / LOG,
                 show=self._show,
             )

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import BundleError, OutputError, SlideError
-from sentinode.model.bundle import Bundle
-from sentinode.model.engines import open_engine
+from sentinode.model.bundle import Bundle, Reading
+from sentinode.model.engines import TorchEngine, open_engine
+from sentinode.model.readings import find_halo
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.scanning import scan as scanning
 from sentinode.slides.scanning.probability_map import ProbabilityMap
@@ -290,3 +294,75 @@ def test_a_bundle_of_unknown_resolution_scans_nothing(slide: Slide, tissue: Tiss
     bundle = own_bundle(patch_size=60, label_region=60, mpp=None)
     with pytest.raises(BundleError, match="microns per pixel that this bundle reads are unknown"):
         scan_slide(slide, tissue, bundle, StandInEngine(), show=False)  # type: ignore[arg-type]
+
+
+# Dense reading
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stride=st.integers(20, 150), block=st.integers(50, 1200))
+def test_a_dense_map_is_that_of_patch_by_patch_whatever_the_stride_and_the_size_of_regions(
+    slide: Slide, tissue: Tissue, stride: int, block: int
+) -> None:
+    dense = scan(slide, tissue, StandInEngine(block=block), reading="dense", stride=stride)
+    np.testing.assert_array_equal(dense.probability, scan(slide, tissue, stride=stride).probability)
+
+
+def test_the_map_says_how_it_was_read(slide: Slide, tissue: Tissue) -> None:
+    assert scan(slide, tissue, reading="dense").engine == "stand-in cpu float32 dense"
+    assert scan(slide, tissue).engine == "stand-in cpu float32"
+
+
+def test_a_dense_map_has_the_calibration_of_dense_reading(slide: Slide, tissue: Tissue) -> None:
+    own = Reading(temperature=3.0, offset=1.0, threshold=0.3, prior=0.4, halo=24)
+    bundle = own_bundle(readings={"dense": own})
+    map = scan_slide(slide, tissue, bundle, StandInEngine(), reading="dense", prior=0.4, show=False)  # type: ignore[arg-type]
+    plain = scan(slide, tissue, prior=0.5)
+    some = map.tissue
+    margins = 1.5 * logit(plain.probability[some].astype(float))
+    np.testing.assert_allclose(map.probability[some], expit((margins + 1) / 3), atol=1e-4)
+    assert map.threshold == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("torn", [0, 1, 7])
+def test_a_stopped_dense_scan_goes_on_region_by_region_and_ends_the_same(
+    tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
+) -> None:
+    whole, log = scan(slide, tissue, reading="dense"), tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), reading="dense", log=log)
+    log.write_bytes(log.read_bytes()[: -torn or None])
+    engine = StandInEngine()
+    resumed = scan(slide, tissue, engine, reading="dense", log=log)
+    assert resumed.probability.tobytes() == whole.probability.tobytes()
+    assert len(engine.sizes) > 0
+    first = StandInEngine()
+    scan(slide, tissue, first, reading="dense")
+    assert engine.sizes == first.sizes[5 if torn == 0 else 4 :]
+
+
+def test_the_log_of_the_other_reading_is_not_used(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    log = tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    assert np.array_equal(
+        scan(slide, tissue, reading="dense", log=log).probability, scan(slide, tissue).probability, equal_nan=True
+    )
+
+
+def test_the_map_of_a_real_network_does_not_depend_on_the_regions(slide: Slide, tissue: Tissue, bundle: Bundle) -> None:
+    """Margins within 0.02, which is what the halo is chosen for; the same regions give the same bytes."""
+    engine = TorchEngine(bundle, device="cpu", precision="float32")
+    halo = find_halo(engine, slide.region(300, 300, 96, 96, 0.972)[None])
+    readings = {"dense": Reading(temperature=1.0, threshold=0.5, halo=halo)}
+    measured = Bundle(bundle.path, bundle.card.model_copy(update={"readings": readings}))
+
+    def margins(block: int) -> np.ndarray:
+        engine.block = block
+        map = scan_slide(slide, tissue, measured, engine, reading="dense", prior=0.5, show=False)
+        return logit(map.probability[map.tissue].astype(float))
+
+    large = margins(2000)
+    np.testing.assert_array_equal(large, margins(2000))
+    for block in (300, 500):
+        np.testing.assert_allclose(margins(block), large, atol=0.03)

@@ -1,8 +1,9 @@
 """One slide through one bundle: a grid of windows, read ahead in threads, scored in batches, kept as they
 come.
 
-The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it. So a
-scan that was killed goes on with the same batches as if nothing had happened, and ends in the same bytes.
+The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it; in dense
+reading each block is a batch. So a scan that was killed goes on with the same batches as if nothing had happened, and
+ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,13 @@ from scipy.special import expit, logit
 from sentinode.ahead import read_ahead
 from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
-from sentinode.model.bundle import Bundle, require_mpp
+from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, require_mpp
 from sentinode.model.engines import Engine
 from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
+from sentinode.slides.scanning.dense import layout_for, read_regions
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
@@ -107,6 +109,7 @@ def scan_slide(
     *,
     stride: int | None = None,
     prior: float = PRIOR,
+    reading: str = PATCH,
     log: Path | None = None,
     show: bool = True,
 ) -> ProbabilityMap:
@@ -119,6 +122,7 @@ def scan_slide(
         engine: scores the windows.
         stride: pixels between windows, at the bundle's resolution; None for that of its geometry.
         prior: share of tumour among windows of tissue, to which the probabilities are corrected.
+        reading: ``patch`` or ``dense``; see :func:`sentinode.model.readings.choose_reading`.
         log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends.
         show: whether to show a progress bar.
 
@@ -137,34 +141,32 @@ def scan_slide(
             where=slide.path,
             hint="See tissue.png beside its manifest; Sentinode reads haematoxylin and eosin.",
         )
-    blocks = _blocks(cells, max(1, BLOCK // stride))
-    sequence = np.concatenate([block.places for block in blocks])
-    identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, sequence)
-    with _open_log(log, identity, engine.batch) as kept:
+    calibration = card.reading(reading)
+    plan = _plan(slide, grid, cells, card, engine, reading)
+    identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, plan)
+    with _open_log(log, identity, plan.counts) as kept:
         margins = [kept.margins]
-        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=len(kept.margins))
-        left = len(sequence) - len(kept.margins)
+        left = len(plan.sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
-            for batch in read_ahead(batches):
-                scores = engine.margins(batch)
+            for scores in plan.scores(len(kept.margins)):
                 kept.append(scores)
                 margins.append(scores)
                 shown.advance(len(scores))
-    shift = prior_shift(card.prior, prior)
+    shift = prior_shift(calibration.prior, prior)
     probability = np.full((grid.rows, grid.columns), np.nan, np.float32)
-    probability[sequence[:, 0], sequence[:, 1]] = _probabilities(np.concatenate(margins), bundle, shift)
+    probability[tuple(plan.sequence.T)] = _probabilities(np.concatenate(margins), bundle, calibration, shift)
     return ProbabilityMap(
         probability=probability,
         stride=grid.stride,
         origin=(grid.stride / 2, grid.stride / 2),
         mpp=grid.mpp,
-        threshold=float(expit(logit(card.threshold) + shift)),
+        threshold=float(expit(logit(calibration.threshold) + shift)),
         prior=prior,
         slide=SlideRecord(
             printable(slide.path.name), slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds
         ),
         bundle=bundle.fingerprint,
-        engine=engine.name,
+        engine=engine.name if reading == PATCH else f"{engine.name} {reading}",
     )
 
 
@@ -176,15 +178,18 @@ def prior_shift(trained: float, prior: float) -> float:
     return float(logit(prior) - logit(trained))
 
 
-def _probabilities(margins: NDArray[np.float32], bundle: Bundle, shift: float) -> NDArray[np.float32]:
-    """P(tumour) after temperature scaling and the correction of the prior."""
+def _probabilities(
+    margins: NDArray[np.float32], bundle: Bundle, calibration: Reading, shift: float
+) -> NDArray[np.float32]:
+    """P(tumour) after calibration and the correction of the prior."""
     if not np.isfinite(margins).all():
         raise BundleError(
             "the network returned a value that is not a number.",
             where=bundle.path,
             hint="Scan with --precision float32; if it persists, train the bundle again.",
         )
-    probabilities: NDArray[np.float64] = expit(margins.astype(np.float64) / bundle.card.temperature + shift)
+    scaled = (margins.astype(np.float64) + calibration.offset) / calibration.temperature
+    probabilities: NDArray[np.float64] = expit(scaled + shift)
     return probabilities.astype(np.float32)
 
 
@@ -210,6 +215,51 @@ def _blocks(cells: Mask, side: int) -> list[_Block]:
     return blocks
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """The fixed order in which the windows of a slide are scored.
+
+    Attributes:
+        sequence: the row and the column of each window, int64 (n, 2).
+        counts: how many windows each batch has.
+        scores: the margins of the batches after so many windows.
+        layout: what else the margins depend on, in words.
+    """
+
+    sequence: NDArray[np.int64]
+    counts: Sequence[int]
+    scores: Callable[[int], Iterator[NDArray[np.float32]]]
+    layout: str
+
+
+def _plan(slide: Slide, grid: Grid, cells: Mask, card: Card, engine: Engine, reading: str) -> _Plan:
+    """How a slide's windows are scored: in batches of patches, or region by region."""
+    if reading == DENSE:
+        return _dense_plan(slide, grid, cells, engine, card.reading(DENSE).halo)
+    blocks = _blocks(cells, max(1, BLOCK // grid.step))
+    sequence = np.concatenate([block.places for block in blocks])
+    counts = [min(engine.batch, len(sequence) - first) for first in range(0, len(sequence), engine.batch)]
+
+    def scores(skip: int) -> Iterator[NDArray[np.float32]]:
+        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=skip)
+        return (engine.margins(batch) for batch in read_ahead(batches))
+
+    return _Plan(sequence, counts, scores, f"{PATCH} {engine.batch}")
+
+
+def _dense_plan(slide: Slide, grid: Grid, cells: Mask, engine: Engine, halo: int) -> _Plan:
+    layout = layout_for(engine, grid.step, halo)
+    blocks = [block.places for block in _blocks(cells, layout.side)]
+    counts = [len(places) for places in blocks]
+
+    def scores(skip: int) -> Iterator[NDArray[np.float32]]:
+        done = int(np.searchsorted(np.cumsum(counts), skip, side="right"))
+        regions = read_regions(slide, layout, blocks[done:], mpp=grid.mpp, scale=grid.scale, threads=READERS)
+        return (region.margins(engine) for region in read_ahead(regions))
+
+    return _Plan(np.concatenate(blocks), counts, scores, f"{DENSE} {layout}")
+
+
 def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, *, skip: int) -> Iterator[Pixels]:
     """The windows from number ``skip`` on: uint8 (size, window, window, 3), in the end perhaps fewer."""
     while blocks and skip >= len(blocks[0].places):
@@ -230,17 +280,17 @@ def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: 
         yield batch[:filled]
 
 
-def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, sequence: NDArray[np.int64]) -> bytes:
+def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, plan: _Plan) -> bytes:
     """32 bytes that change with anything on which the sequence of scores depends."""
-    words = f"{slide} {bundle} {engine.name} {engine.batch} {grid}".encode()
-    return hashlib.sha256(words + np.ascontiguousarray(sequence, dtype="<i8").tobytes()).digest()
+    words = f"{slide} {bundle} {engine.name} {plan.layout} {grid}".encode()
+    return hashlib.sha256(words + np.ascontiguousarray(plan.sequence, dtype="<i8").tobytes()).digest()
 
 
 class _Log:
     """Scores on disk as they come: an identity of 32 bytes, then each batch's scores and their CRC-32."""
 
-    def __init__(self, path: Path, identity: bytes, batch: int) -> None:
-        self._path, self._record = path, 4 * batch
+    def __init__(self, path: Path, identity: bytes, counts: Sequence[int]) -> None:
+        self._path, self._counts = path, counts
         self.margins = np.zeros(0, np.float32)
         with output_errors(path):
             self._file = path.open("a+b", buffering=0)
@@ -254,12 +304,12 @@ class _Log:
         whole: list[bytes] = []
         end = len(identity)
         if data[:end] == identity:
-            while end + self._record + 4 <= len(data):
-                scores = data[end : end + self._record]
-                if data[end + self._record : end + self._record + 4] != _crc(scores):
+            for count in self._counts:
+                scores, crc = data[end : end + 4 * count], data[end + 4 * count : end + 4 * count + 4]
+                if len(crc) < 4 or crc != _crc(scores):
                     break
                 whole.append(scores)
-                end += self._record + 4
+                end += len(scores) + 4
         else:
             self._file.truncate(0)
             self._file.write(identity)
@@ -291,11 +341,11 @@ class _NoLog:
 
 
 @contextlib.contextmanager
-def _open_log(path: Path | None, identity: bytes, batch: int) -> Iterator[_Log | _NoLog]:
+def _open_log(path: Path | None, identity: bytes, counts: Sequence[int]) -> Iterator[_Log | _NoLog]:
     if path is None:
         yield _NoLog()
         return
-    log = _Log(path, identity, batch)
+    log = _Log(path, identity, counts)
     try:
         yield log
     finally:
