@@ -16,7 +16,7 @@ from sentinode.model.dense import Lattice, check_region
 
 @dataclass
 class StandInBundle:
-    """What a scan asks of a bundle."""
+    """What a scan asks of a bundle. By itself it is read patch by patch."""
 
     path: Path = Path("stand-in")
     fingerprint: str = "5" * 64
@@ -31,7 +31,7 @@ class StandInBundle:
             threshold_rule="half",
             readings={
                 PATCH: Reading(temperature=1.5, threshold=0.4, auc=0.9),
-                DENSE: Reading(temperature=1.5, threshold=0.4, auc=0.9, halo=24),
+                DENSE: Reading(temperature=1.5, threshold=0.4, auc=0.8, halo=24),
             },
         )
     )

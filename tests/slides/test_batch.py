@@ -20,6 +20,7 @@ from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.model.bundle import DENSE, PATCH
 from sentinode.slides import batch
 from sentinode.slides.batch import RESULTS
 from sentinode.slides.reading.fingerprint import fingerprint
@@ -389,6 +390,44 @@ def test_a_batch_begun_by_an_earlier_version_goes_on(slides: Path, tmp_path: Pat
     assert not engine.sizes
     with pytest.raises(DeviceError, match="begun on 'stand-in cpu float32'"):
         scan(slides, tmp_path, precision="bfloat16")
+
+
+def as_good() -> StandInBundle:
+    """A bundle whose card says that dense reading is as good."""
+    card = StandInBundle().card
+    readings = {PATCH: card.readings[PATCH], DENSE: card.readings[DENSE].model_copy(update={"auc": 0.9})}
+    return StandInBundle(card=card.model_copy(update={"readings": readings}))
+
+
+def reading_of(out: Path) -> object:
+    return json.loads((out / MANIFEST).read_text())["reading"]
+
+
+def test_a_batch_keeps_the_reading_that_it_was_begun_with(slides: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    options = {"make": None, "show": False}
+    batch.scan(as_good(), [slides], tmp_path / "dense", **options)  # type: ignore[arg-type]
+    batch.scan(as_good(), [slides], tmp_path / "patch", reading="patch", **options)  # type: ignore[arg-type]
+    assert (reading_of(tmp_path / "dense"), reading_of(tmp_path / "patch")) == (DENSE, PATCH)
+    one, other = (open_map(tmp_path / name / "slide0") for name in ("dense", "patch"))
+    assert (one.engine, other.engine) == ("stand-in cpu float32 dense", "stand-in cpu float32")
+    np.testing.assert_array_equal(one.probability, other.probability)
+    engine.sizes.clear()
+    batch.scan(as_good(), [slides], tmp_path / "patch", **options)  # type: ignore[arg-type]
+    assert not engine.sizes and reading_of(tmp_path / "patch") == PATCH
+    with pytest.raises(OutputError, match="a batch with reading dense, and you ask for patch"):
+        batch.scan(as_good(), [slides], tmp_path / "dense", reading="patch", **options)  # type: ignore[arg-type]
+
+
+def test_a_batch_of_an_older_version_was_read_patch_by_patch(
+    slides: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    scan(slides, tmp_path)
+    record = json.loads((tmp_path / MANIFEST).read_text())
+    del record["reading"]
+    (tmp_path / MANIFEST).write_text(json.dumps(record))
+    engine.sizes.clear()
+    states = batch.scan(as_good(), [slides], tmp_path, make=None, show=False)  # type: ignore[arg-type]
+    assert {state.state for state in states} == {"done"} and not engine.sizes
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 3}', '{"format": 2, "engine": {}}'])

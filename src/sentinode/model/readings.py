@@ -83,7 +83,7 @@ def check_readings(bundle: Bundle, patches: PatchSet, *, device: str = "auto", s
     """
     if len(np.unique(patches.labels)) < 2:
         raise DataError("the patches hold one class only; there is nothing to measure.", where=patches.source)
-    engine = open_engine(bundle, device=device, precision="float32", dense=True)
+    engine = open_engine(bundle, kind="fastest", device=device, precision="float32", dense=True)
     rows = np.unique(np.linspace(0, len(patches) - 1, min(len(patches), MEASURED)).astype(np.int64))
     labels = patches.labels[rows]
     halo = find_halo(engine, patches.images[rows[:: max(1, len(rows) // PROBED)][:PROBED]])
@@ -123,8 +123,7 @@ def mirrored_margins(
 ) -> NDArray[np.float32]:
     """The margin of each patch in dense reading, float32 (N,), its surroundings being its mirror image.
 
-    Patch number i lies ``i % unit`` pixels from the edges of the cells in y and ``i // unit % unit`` in x, in squares of
-    many patches, each with half of the halo to each side.
+    Many patches are read at once, each with half of the halo around it, and each at another place in the cells.
     """
     lattice, size = engine.lattice, engine.geometry.size
     margin = lattice.up(halo / 2)
@@ -187,7 +186,7 @@ def find_halo(engine: Engine, images: Images) -> int:
     low, high = 0, (reach - lattice.unit) // lattice.unit
     if not holds(high * lattice.unit):
         raise BundleError(
-            f"this network cannot read densely: what lies {high * lattice.unit} pixels from a window changes its answer.",
+            f"this network cannot read densely: pixels {high * lattice.unit} away from a window change its answer.",
             hint="Use --reading patch.",
         )
     while high - low > 1:

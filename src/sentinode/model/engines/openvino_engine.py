@@ -6,6 +6,7 @@ import contextlib
 import copy
 import importlib.util
 import logging
+import platform
 import threading
 import warnings
 from collections.abc import Iterator
@@ -13,17 +14,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from sentinode._version import __version__
 from sentinode.augmentation.transforms import SYMMETRIES, symmetry
-from sentinode.errors import BundleError, DeviceError
+from sentinode.errors import DeviceError, SentinodeError
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
 from sentinode.model.dense import Lattice, check_region, lattice_of, turned_back, window_margins
+from sentinode.model.engines import compile_cache
 from sentinode.model.engines.torch_engine import BLOCK, TorchEngine, check_size
-from sentinode.model.hardware import choose_precision
+from sentinode.model.hardware import choose_precision, processor
 
 TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
 """How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on."""
@@ -57,19 +61,28 @@ class OpenVinoEngine:
         kind = str(choose_precision(precision, reference.device)).removeprefix("torch.")
         self.name, self.batch, self.block = f"openvino cpu {kind}{' tta' if tta else ''}", reference.batch, BLOCK
         self.temperature, self.tta, self.geometry = bundle.card.temperature, False, bundle.card.geometry
-        self._network, self._kind = reference.network, kind
+        self._bundle, self._network = bundle, reference.network
         self._lock = threading.Lock()
-        self._requests: dict[tuple[int, ...], Any] = {}
+        self._requests: dict[bool, Any] = {}
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         # OpenVINO raises plain RuntimeErrors and errors of its own for what it cannot do.
         try:
-            gap = self._dense_gap(reference) if dense else self._gap(reference)
-        except BundleError:
+            if dense:
+                _ = self.lattice
+            if not self._recall(dense):
+                gap = self._dense_gap(reference) if dense else self._gap(reference)
+                if not gap <= TOLERANCE[kind]:
+                    raise DeviceError(f"OpenVINO's answers lie {gap:.3f} from PyTorch's here.", where=bundle.path)
+                self._remember(dense)
+        except SentinodeError:
             raise
         except Exception as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DeviceError(f"OpenVINO cannot run this network ({first}).", where=bundle.path) from error
-        if not gap <= TOLERANCE[kind]:
-            raise DeviceError(f"OpenVINO's answers lie {gap:.3f} from PyTorch's on this machine.", where=bundle.path)
         self.tta = tta
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -113,22 +126,55 @@ class OpenVinoEngine:
 
     def _margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._lock:
-            request = self._request(self._network, (-1, *self.geometry.shape))
-            logits = request.infer({0: np.ascontiguousarray(images)})[0]
+            logits = self._request(dense=False).infer({0: np.ascontiguousarray(images)})[0]
             return np.asarray(logits[:, 1] - logits[:, 0], np.float32)
 
     def _features(self, region: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (1, H, W, 3) to the feature map, float32 (1, C, h, w)."""
         with self._lock:
-            request = self._request(_Features(self._network), (1, -1, -1, 3))
-            return np.array(request.infer({0: region})[0], np.float32)
+            return np.array(self._request(dense=True).infer({0: region})[0], np.float32)
 
-    def _request(self, network: nn.Module, shape: tuple[int, ...]) -> Any:
-        """A request to the network compiled for inputs of a shape, of which -1 is any number; made at its first use."""
-        if shape not in self._requests:
-            example = torch.zeros(2 if shape[0] == -1 else 1, *self.geometry.shape, dtype=torch.uint8)
-            self._requests[shape] = _compiled(network, self._kind, shape, example).create_infer_request()
-        return self._requests[shape]
+    def _request(self, *, dense: bool) -> Any:
+        """A request to the network compiled for regions or for batches of patches; compiled at its first use."""
+        if dense not in self._requests:
+            self._requests[dense] = self._compile(dense).create_infer_request()
+        return self._requests[dense]
+
+    def _compile(self, dense: bool) -> Any:
+        import openvino
+
+        # The converter changes the module that it is given.
+        network = copy.deepcopy(_Features(self._network) if dense else self._network)
+        shape = (1, -1, -1, 3) if dense else (-1, *self.geometry.shape)
+        example = torch.zeros(1 if dense else 2, *self.geometry.shape, dtype=torch.uint8)
+        with _quiet():
+            model = openvino.convert_model(network, example_input=example, input=openvino.PartialShape(list(shape)))
+        return openvino.Core().compile_model(model, "CPU", self._settings)
+
+    def _recall(self, dense: bool) -> bool:
+        """Take the compiled network from the cache, where an earlier engine left it after comparing it with PyTorch."""
+        key = self._key(dense)
+        compiled = None if key is None else compile_cache.load(key, self._settings)
+        if compiled is not None:
+            self._requests[dense] = compiled.create_infer_request()
+        return compiled is not None
+
+    def _remember(self, dense: bool) -> None:
+        key = self._key(dense)
+        if key is not None:
+            compile_cache.keep(key, self._requests[dense].get_compiled_model())
+
+    def _key(self, dense: bool) -> str | None:
+        """The cache's key of a compiled network; None for a network of the user's, whose code may have changed."""
+        card = self._bundle.card
+        if card.architecture.kind == "custom":
+            return None
+        import openvino
+
+        versions = __version__, openvino.__version__, torch.__version__, timm.__version__
+        machine = processor(), platform.machine(), platform.system()
+        network = self._bundle.fingerprint, card.architecture.model_dump(), card.geometry
+        return compile_cache.key_of(versions, machine, network, dense, self._settings)
 
     def _gap(self, reference: TorchEngine) -> float:
         """How far the answers lie from PyTorch's, on noise and on flat colours."""
@@ -180,19 +226,3 @@ def _quiet() -> Iterator[None]:
         finally:
             root.setLevel(level)
             root.handlers[:], root.filters[:] = handlers, filters
-
-
-def _compiled(network: nn.Module, kind: str, shape: tuple[int, ...], example: Tensor) -> Any:
-    import openvino
-
-    with _quiet():
-        # The converter changes the module that it is given, and both readings compile the same one.
-        model = openvino.convert_model(
-            copy.deepcopy(network), example_input=example, input=openvino.PartialShape(list(shape))
-        )
-    settings = {
-        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
-    return openvino.Core().compile_model(model, "CPU", settings)
