@@ -1,6 +1,6 @@
 """Scan patch by patch and densely, in turn: the table of docs/how-to/speed.md.
 
-    python benchmarks/dense.py --data SHARED/data --weights BUNDLE [--mosaic small] [--stride 32] [--rounds 3] [--device cpu]
+    python benchmarks/dense.py --data SHARED/data --weights BUNDLE [--mosaic small] [--stride 32] [--device cpu]
 
 Builds the mosaics as benchmarks/mosaic.py does, and scans each by ``sentinode scan`` with ``--reading patch`` and with
 ``--reading dense``, from the start of the command to its last file. The bundle's dense reading must have been measured:

@@ -10,7 +10,7 @@ from torch import nn
 from sentinode.errors import BundleError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.classifier import POOLINGS, Head, Pool, build
-from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins
+from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins, with_surroundings
 
 MAP = torch.from_numpy(np.random.default_rng(0).random((2, 5, 20, 17), dtype=np.float32))
 
@@ -121,3 +121,16 @@ def test_a_head_answers_for_windows_as_for_patches() -> None:
     torch.testing.assert_close(
         head.windows(MAP, np.array([2.0]), np.array([4.0]), 8)[:, 0, 0], head(patch), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_patch_in_the_middle_of_its_surroundings_is_what_dense_reading_sees() -> None:
+    torch.manual_seed(0)
+    network = build("test_resnet", pooling="avgcentre", stride=16)[0].eval()
+    patch = torch.from_numpy(np.random.default_rng(1).integers(256, size=(2, *PCAM.shape), dtype=np.uint8))
+    larger = with_surroundings(patch, 32)
+    assert larger.shape == (2, 160, 160, 3)
+    with torch.inference_mode():
+        logits = network(larger)[0]
+        margin = window_margins(network, lattice_of(network), network.features(larger[:1]), [32], [32])
+        assert not torch.equal(logits, network(patch)[0])
+    assert margin.item() == pytest.approx((logits[1] - logits[0]).item(), abs=1e-5)

@@ -81,7 +81,7 @@ def check(
         typer.echo(json.dumps({name: reading.model_dump() for name, reading in card.readings.items()}, indent=2))
         return
     rows = [("reading", "AUC", "NLL", "ECE")]
-    rows += [(name, *(f"{each:.4f}" for each in (one.auc, one.nll, one.ece))) for name, one in card.readings.items()]
+    rows += [(name, f"{one.auc:.4f}", f"{one.nll:.4f}", f"{one.ece:.4f}") for name, one in card.readings.items()]
     typer.echo(aligned(rows))
     verdict = "reads densely" if card.dense_is_as_good else "reads patch by patch"
     console.print(f"By itself a scan {verdict}: dense reading may cost less than {AS_GOOD} of the AUC.", markup=False)

@@ -165,12 +165,15 @@ class Card(Part):
         return self.patch_reading if name == PATCH else self.readings[name]
 
     @property
+    def dense_costs(self) -> float | None:
+        """By how much the AUC of dense reading is below that of patch by patch; None where it was not measured."""
+        aucs = [self.readings[name].auc if name in self.readings else None for name in (PATCH, DENSE)]
+        return None if aucs[0] is None or aucs[1] is None else aucs[0] - aucs[1]
+
+    @property
     def dense_is_as_good(self) -> bool:
-        """Whether dense reading was measured and its AUC is at most ``AS_GOOD`` below that of patch by patch."""
-        if not {PATCH, DENSE} <= self.readings.keys():
-            return False
-        patch, dense = self.readings[PATCH].auc, self.readings[DENSE].auc
-        return patch is not None and dense is not None and patch - dense < AS_GOOD
+        """Whether dense reading was measured and costs less than ``AS_GOOD`` of the AUC."""
+        return self.dense_costs is not None and self.dense_costs < AS_GOOD
 
 
 class Bundle:

@@ -94,8 +94,15 @@ class Classifier(nn.Module):
         last.bias.add_(torch.tensor([-offset / 2, offset / 2]).to(last.bias))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (B, S, S, 3) to float32 logits (B, 2)."""
-        logits: Tensor = self.head(self.features(images))
+        """uint8 (B, S, S, 3) to float32 logits (B, 2).
+
+        Larger images are patches in the middle of their surroundings, which alone are pooled.
+        """
+        features = self.features(images)
+        if images.shape[1] != self.geometry.size:
+            around = round(features.shape[2] * (1 - self.geometry.size / images.shape[1]) / 2)
+            features = features[:, :, around:-around, around:-around]
+        logits: Tensor = self.head(features)
         return logits.float()
 
 

@@ -119,6 +119,14 @@ def window_margins(
     return logits[..., 1] - logits[..., 0]
 
 
+def with_surroundings(images: Tensor, pixels: int) -> Tensor:
+    """Patches uint8 (B, S, S, 3) in their mirror image: (B, S + 2 pixels, S + 2 pixels, 3)."""
+    size = images.shape[1]
+    inside = torch.arange(size, device=images.device)
+    places = torch.cat([inside[:pixels].flip(0), inside, inside[size - pixels :].flip(0)])
+    return images[:, places][:, :, places]
+
+
 def check_region(region: NDArray[np.uint8], lattice: Lattice) -> None:
     """
     Raises:

@@ -58,9 +58,8 @@ def choose_reading(card: Card, wanted: str, stride: int) -> str:
             f"dense reading has not been measured for '{card.name}', and needs a calibration of its own.",
             hint="Measure it once: sentinode check BUNDLE DATA. Or use --reading patch.",
         )
-    if not card.dense_is_as_good:
-        lost = card.readings[PATCH].auc - card.readings[DENSE].auc
-        console.print(f"Dense reading costs this bundle {lost:.4f} of its AUC on patches.", markup=False)
+    if not card.dense_is_as_good and card.dense_costs is not None:
+        console.print(f"Dense reading costs this bundle {card.dense_costs:.4f} of its AUC on patches.", markup=False)
     return DENSE
 
 
@@ -129,7 +128,7 @@ def mirrored_margins(
     margin = lattice.up(halo / 2)
     pitch = size + 2 * margin + lattice.unit
     side = max(1, engine.block // pitch)
-    found = []
+    found: list[NDArray[np.float32]] = []
     with bar("Dense reading", len(rows), show=show) as shown:
         for part in (rows[i : i + side * side] for i in range(0, len(rows), side * side)):
             images = patches.images[part]
