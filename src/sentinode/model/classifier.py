@@ -235,7 +235,8 @@ def _share_of_centre(cells: int, geometry: PatchGeometry, like: Tensor) -> Tenso
 def _averages(x: Tensor, tops: Floats, lefts: Floats, side: float) -> Tensor:
     """The average of a map (B, C, h, w) over windows of ``side`` x ``side`` cells: (B, R, K, C)."""
     rows, columns = (_shares(starts, side, cells, x) for starts, cells in zip((tops, lefts), x.shape[2:], strict=True))
-    return torch.einsum("bchk,rh->brkc", torch.einsum("bchw,kw->bchk", x, columns), rows)
+    # Two products of matrices; the same as one einsum takes seven times as long.
+    return torch.matmul(rows, torch.matmul(x, columns.T)).permute(0, 2, 3, 1)
 
 
 def _shares(starts: Floats, length: float, cells: int, like: Tensor) -> Tensor:

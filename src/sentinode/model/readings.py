@@ -63,12 +63,15 @@ def choose_reading(card: Card, wanted: str, stride: int) -> str:
     return DENSE
 
 
-def check_readings(bundle: Bundle, patches: PatchSet, *, device: str = "auto", show: bool = True) -> Bundle:
+def check_readings(
+    bundle: Bundle, patches: PatchSet, *, kind: str = "fastest", device: str = "auto", show: bool = True
+) -> Bundle:
     """Measure a bundle's two ways of reading on valid patches, and write them into its card.
 
     Args:
         bundle: the model.
         patches: labelled patches that it was not trained on, of its geometry.
+        kind: of the engine; see :func:`~sentinode.model.engines.open_engine`.
         device: where to compute, in float32.
         show: whether to show a progress bar.
 
@@ -82,7 +85,7 @@ def check_readings(bundle: Bundle, patches: PatchSet, *, device: str = "auto", s
     """
     if len(np.unique(patches.labels)) < 2:
         raise DataError("the patches hold one class only; there is nothing to measure.", where=patches.source)
-    engine = open_engine(bundle, kind="fastest", device=device, precision="float32", dense=True)
+    engine = open_engine(bundle, kind=kind, device=device, precision="float32", dense=True)
     rows = np.unique(np.linspace(0, len(patches) - 1, min(len(patches), MEASURED)).astype(np.int64))
     labels = patches.labels[rows]
     halo = find_halo(engine, patches.images[rows[:: max(1, len(rows) // PROBED)][:PROBED]])

@@ -48,8 +48,10 @@ def finish(run: Run) -> None:
 
 def measure_readings(run: Run, bundle: Bundle) -> None:
     """Measure dense reading on valid, where the network can read densely, and write it into the card."""
+    if run.job.module is not None:  # an engine would change the user's own network
+        return
     try:
-        check_readings(bundle, run.valid, device=str(run.fabric.device), show=run.show)
+        check_readings(bundle, run.valid, kind="torch", device=str(run.fabric.device), show=run.show)
     except (BundleError, DataError) as error:
         # The bundle is whole without it, and scans patch by patch.
         log.info("Dense reading was not measured: %s", error.what)

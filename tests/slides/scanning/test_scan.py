@@ -20,6 +20,7 @@ from sentinode.model.engines import TorchEngine, open_engine
 from sentinode.model.readings import find_halo
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.scanning import scan as scanning
+from sentinode.slides.scanning.dense import layout_for, read_regions
 from sentinode.slides.scanning.probability_map import ProbabilityMap
 from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
@@ -366,3 +367,17 @@ def test_the_map_of_a_real_network_does_not_depend_on_the_regions(slide: Slide, 
     np.testing.assert_array_equal(large, margins(2000))
     for block in (300, 500):
         np.testing.assert_allclose(margins(block), large, atol=0.03)
+
+
+def test_a_region_holds_the_pixels_of_its_windows_at_their_corners(slide: Slide, tissue: Tissue) -> None:
+    grid, layout = lay_grid(slide, 0.972, 32), layout_for(StandInEngine(block=300), 32, 24)
+    cells = tissue.cells(grid.rows, grid.columns, grid.stride)
+    blocks = [block.places for block in scanning._blocks(cells, layout.side)][:6]
+    canvas = np.pad(PICTURE, ((400, 400), (400, 400), (0, 0)), constant_values=255)
+    regions = read_regions(slide, layout, blocks, mpp=grid.mpp, scale=grid.scale, threads=1)
+    for places, region in zip(blocks, regions, strict=True):
+        assert not any(side % layout.lattice.unit for side in region.pixels.shape[:2])
+        for (row, column), (top, left) in zip(places, region.corners, strict=True):
+            y, x = (32 * number + 16 - 48 + 400 for number in (row, column))
+            window = region.pixels[top : top + 96, left : left + 96]
+            np.testing.assert_array_equal(window, canvas[y : y + 96, x : x + 96])

@@ -20,8 +20,9 @@ from sentinode.model.dense import Lattice, check_region, feature_views, lattice_
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
 
-BLOCK = 1024
-"""About how many pixels a side of a region suit a processor in dense reading: larger ones leave its caches."""
+BLOCK = 1536
+"""About how many pixels a side of a region suit a processor in dense reading: smaller ones are mostly halo, and larger
+ones take memory."""
 
 
 class TorchEngine:
@@ -78,7 +79,7 @@ class TorchEngine:
             float32 (R, K), before any calibration.
         """
         check_region(region, self.lattice)
-        network, batch = self.network, torch.from_numpy(np.ascontiguousarray(region))[None].to(self.device)
+        network, batch = self.network, torch.from_numpy(np.require(region, requirements="CW"))[None].to(self.device)
         assert isinstance(network, Classifier)
         with torch.inference_mode():
             with self._precision():

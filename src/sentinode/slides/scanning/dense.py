@@ -20,9 +20,6 @@ from sentinode.slides.reading.slide import Box, Slide
 
 Places = NDArray[np.int64]
 
-SIZES = 4
-"""Regions have about so many heights and widths."""
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -49,18 +46,12 @@ class Layout:
         most = max(1, (self.block - 2 * self.halo - self.window) // self.step + 1)
         return most // period * period or most
 
-    @property
-    def multiple(self) -> int:
-        """What heights and widths of regions are multiples of, so that few networks have to be compiled."""
-        most = (self.side - 1) * self.step + self.window + 2 * self.halo
-        return self.lattice.up(most / SIZES)
-
     def extent(self, first: int, count: int) -> tuple[int, int]:
         """Where the region of ``count`` windows from number ``first`` on begins, from the first window's edge, and its
         length."""
         start = self.lattice.down(first * self.step - self.halo)
         length = (first + count - 1) * self.step + self.window + self.halo - start
-        return start, self.multiple * math.ceil(length / self.multiple)
+        return start, self.lattice.up(length)
 
 
 @dataclass(frozen=True)
@@ -78,6 +69,11 @@ class Region:
     tops: NDArray[np.int64]
     lefts: NDArray[np.int64]
     wanted: Places
+
+    @property
+    def corners(self) -> Places:
+        """The upper edge and the left edge of each wanted window in ``pixels``, int64 (n, 2)."""
+        return np.stack([self.tops[self.wanted[:, 0]], self.lefts[self.wanted[:, 1]]], 1)
 
     def margins(self, engine: Engine) -> NDArray[np.float32]:
         """The margins of the wanted windows, float32 (n,)."""
