@@ -115,7 +115,7 @@ class OpenVinoEngine:
     def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
         """The margin of each window of a region, whose convolutions are shared; see :meth:`TorchEngine.dense`."""
         check_region(region, self.lattice)
-        network, batch = self._network, torch.from_numpy(np.require(region, requirements="CW"))[None]
+        network, batch = self._network, torch.from_numpy(np.require(region, requirements=["C", "W"]))[None]
         assert isinstance(network, Classifier)
         margins = []
         for k in range(SYMMETRIES if self.tta else 1):

@@ -79,7 +79,10 @@ class TorchEngine:
             float32 (R, K), before any calibration.
         """
         check_region(region, self.lattice)
-        network, batch = self.network, torch.from_numpy(np.require(region, requirements="CW"))[None].to(self.device)
+        network, batch = (
+            self.network,
+            torch.from_numpy(np.require(region, requirements=["C", "W"]))[None].to(self.device),
+        )
         assert isinstance(network, Classifier)
         with torch.inference_mode():
             with self._precision():
