@@ -58,8 +58,9 @@ def scan(
     reading: Annotated[
         Reading,
         typer.Option(
-            help="dense computes each region once for all windows, patch computes each window by itself. auto takes "
-            "dense if the bundle's card says that it is as good, and the batch's earlier choice."
+            help="How windows are computed: dense computes each region once for all of its windows, patch each window "
+            "by itself. auto keeps the batch's earlier choice; a new batch is dense if the bundle's card says that it "
+            "is as good."
         ),
     ] = "auto",
     whole_slide_coordinates: WholeSlide = None,

@@ -20,7 +20,7 @@ from sentinode.model.dense import Lattice, check_region, feature_views, lattice_
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
 
-BLOCK = 1536
+BLOCK = 1120
 """About how many pixels a side of a region suit a processor in dense reading: smaller ones are mostly halo, and larger
 ones take memory."""
 
