@@ -129,7 +129,7 @@ def parameters(command: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
             label = metavar + ("..." if _is_list(kind) and not metavar.endswith("...") else "")
             yield _code(label if required else f"[{label}]"), info, "required" if required else ""
             continue
-        switch = _plain(kind) is bool
+        switch = _without_none(kind) is bool
         flags = "/".join([", ".join(read[name].opts), *read[name].secondary_opts])
         label = _code(flags + ("" if switch else f" {metavar}"))
         yield (
@@ -145,7 +145,7 @@ def _annotation(hint: Any) -> tuple[Any, ParameterInfo]:
     return kind, info if info is not None else typer.Option(...)
 
 
-def _plain(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     """``X`` of ``X | None``."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return next(part for part in typing.get_args(kind) if part is not type(None))
@@ -153,11 +153,11 @@ def _plain(kind: Any) -> Any:
 
 
 def _is_list(kind: Any) -> bool:
-    return typing.get_origin(_plain(kind)) in (list, tuple)
+    return typing.get_origin(_without_none(kind)) in (list, tuple)
 
 
 def _metavar(name: str, kind: Any, argument: bool) -> str:
-    kind = _plain(kind)
+    kind = _without_none(kind)
     if typing.get_origin(kind) is typing.Literal:
         return "|".join(str(value) for value in typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -198,10 +198,10 @@ def _recipe() -> Iterator[str]:
 
 
 def _changes(recipe: Recipe) -> Iterator[str]:
-    plain = Recipe().model_dump(mode="json")
+    defaults = Recipe().model_dump(mode="json")
     for section, keys in recipe.model_dump(mode="json").items():
         for key, value in keys.items():
-            if value != plain[section][key]:
+            if value != defaults[section][key]:
                 yield _code(f"{section}.{key} = {value}")
 
 

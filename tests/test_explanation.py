@@ -46,8 +46,8 @@ class Bright(nn.Module):
             self.layer.bias.fill_(-0.5)  # type: ignore[union-attr]
 
     def forward(self, images: Tensor) -> Tensor:
-        map_ = self.layer(self.light(images.permute(0, 3, 1, 2).float() / 255))
-        margin = map_.relu().mean((1, 2, 3))
+        features = self.layer(self.light(images.permute(0, 3, 1, 2).float() / 255))
+        margin = features.relu().mean((1, 2, 3))
         return torch.stack([-margin, margin], 1)
 
 
@@ -196,8 +196,8 @@ def test_a_network_that_works_in_place_after_its_map_is_explained(tmp_path: Path
 
 
 def in_place(network: Bright, images: Tensor) -> Tensor:
-    map_ = network.layer(network.light(images.permute(0, 3, 1, 2).float() / 255))
-    margin = nn.functional.relu_(map_).mean((1, 2, 3))
+    features = network.layer(network.light(images.permute(0, 3, 1, 2).float() / 255))
+    margin = nn.functional.relu_(features).mean((1, 2, 3))
     return torch.stack([-margin, margin], 1)
 
 
@@ -228,8 +228,8 @@ def test_the_probability_beside_the_evidence_is_the_calibrated_one(bundle: Bundl
     with torch.inference_mode():
         logits = bundle.classifier()(torch.from_numpy(images))
     margins = (logits[:, 1] - logits[:, 0]) / bundle.card.temperature
-    said = [evidence.probability for evidence in explained]
-    np.testing.assert_allclose(said, torch.sigmoid(margins).numpy(), rtol=1e-4)
+    probabilities = [evidence.probability for evidence in explained]
+    np.testing.assert_allclose(probabilities, torch.sigmoid(margins).numpy(), rtol=1e-4)
     for evidence in explained:
         assert evidence.target == ("tumour" if evidence.probability >= bundle.card.threshold else "normal")
         assert evidence.cells.min() >= 0

@@ -29,8 +29,8 @@ def test_any_backbone_with_any_pooling_gives_two_logits(backbone: str, pooling: 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "test_vit"])
 def test_patches_can_be_enlarged_for_the_backbone(backbone: str) -> None:
-    plain, large = (build(backbone, pooling="avgcentre", side=side)[0].eval() for side in (96, 128))
-    small, big = (network.features(patches()).shape[2:] for network in (plain, large))
+    usual, large = (build(backbone, pooling="avgcentre", side=side)[0].eval() for side in (96, 128))
+    small, big = (network.features(patches()).shape[2:] for network in (usual, large))
     assert [round(side * 128 / 96) for side in small] == list(big)
     assert large(patches()).shape == (2, 2)
 

@@ -51,9 +51,9 @@ def test_turning_the_input_turns_each_field_and_permutes_its_orientations(
     def fields(x: torch.Tensor) -> torch.Tensor:
         return conv(x if image else first(x)).unflatten(1, (3, SYMMETRIES))
 
-    plain, moved = fields(x), fields(turned(x, k))
+    original, moved = fields(x), fields(turned(x, k))
     for field in range(3):
-        expected = turned(plain[:, field], k)
+        expected = turned(original[:, field], k)
         matches = [
             [torch.allclose(moved[:, field, g], expected[:, h], atol=1e-5) for h in range(SYMMETRIES)]
             for g in range(SYMMETRIES)

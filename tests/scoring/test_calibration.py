@@ -34,10 +34,10 @@ def test_no_other_temperature_has_a_lower_likelihood_loss() -> None:
 
 def test_calibrating_keeps_the_order_and_the_side_of_one_half() -> None:
     margins = np.linspace(-8, 8, 101)
-    said = calibrated(margins, 2.0)
-    assert said.dtype == np.float32
-    assert (np.diff(said) > 0).all()
-    assert said[50] == 0.5
+    predicted = calibrated(margins, 2.0)
+    assert predicted.dtype == np.float32
+    assert (np.diff(predicted) > 0).all()
+    assert predicted[50] == 0.5
 
 
 @pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0]])
@@ -92,17 +92,17 @@ def test_where_labels_cannot_say_there_is_no_offset(margins: list[float]) -> Non
 
 def test_bins_hold_equally_many_patches_as_split_by_numpy() -> None:
     rng = np.random.default_rng(0)
-    said, labels = rng.random(1000), rng.random(1000) < 0.4
-    order = np.argsort(said)
+    predicted, labels = rng.random(1000), rng.random(1000) < 0.4
+    order = np.argsort(predicted)
     by_numpy = np.array_split(order, 15)
-    bins = reliability(labels, said)
+    bins = reliability(labels, predicted)
 
-    np.testing.assert_allclose(bins.said, [said[rows].mean() for rows in by_numpy])
+    np.testing.assert_allclose(bins.predicted, [predicted[rows].mean() for rows in by_numpy])
     np.testing.assert_allclose(bins.true, [labels[rows].mean() for rows in by_numpy])
     assert bins.count.tolist() == [len(rows) for rows in by_numpy]
-    error = sum(len(rows) * abs(said[rows].mean() - labels[rows].mean()) for rows in by_numpy) / 1000
+    error = sum(len(rows) * abs(predicted[rows].mean() - labels[rows].mean()) for rows in by_numpy) / 1000
     assert bins.error == pytest.approx(error)
-    assert measure(labels, said, 0.5, resamples=0).ece.value == pytest.approx(error)
+    assert measure(labels, predicted, 0.5, resamples=0).ece.value == pytest.approx(error)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.4, 0.8])), min_size=1), st.randoms())
@@ -124,12 +124,12 @@ def test_fewer_patches_than_bins_are_a_bin_each() -> None:
 
 def test_a_perfectly_calibrated_model_scores_about_three_hundredths_on_a_thousand_patches() -> None:
     rng = np.random.default_rng(5)
-    said = expit(rng.normal(0, 3, 1000))
-    floor = ece_floor(said)
+    predicted = expit(rng.normal(0, 3, 1000))
+    floor = ece_floor(predicted)
     assert 0.02 < floor.value < 0.04
     assert floor.low < floor.value < floor.high
 
 
 def test_the_floor_falls_with_more_patches() -> None:
-    said = expit(np.random.default_rng(0).normal(0, 2, 20_000))
-    assert ece_floor(said, draws=20).value < ece_floor(said[:1000], draws=20).value / 3
+    predicted = expit(np.random.default_rng(0).normal(0, 2, 20_000))
+    assert ece_floor(predicted, draws=20).value < ece_floor(predicted[:1000], draws=20).value / 3

@@ -105,10 +105,10 @@ def test_splits_that_were_drawn_are_kept_for_ever(tmp_path: Path) -> None:
         for i in range(20):
             pixels = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
-    drawn = open_data(tmp_path / "data", seed=5, show=False)
-    bundle = train(drawn, tmp_path / "run", recipe=recipe("training.batch_size=8"), show=False)
+    data = open_data(tmp_path / "data", seed=5, show=False)
+    bundle = train(data, tmp_path / "run", recipe=recipe("training.batch_size=8"), show=False)
     again = open_data(tmp_path / "data", seed=99, assignment=bundle.assignment(), show=False)
-    assert again["test"].ids.tolist() == drawn["test"].ids.tolist()
+    assert again["test"].ids.tolist() == data["test"].ids.tolist()
 
 
 def test_a_full_disk_is_said_in_words_and_the_run_can_go_on(

@@ -140,10 +140,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data: PatchData, tmp_path: Path) -> 
     )
     wait_for_checkpoints(tmp_path / "run" / "checkpoint.pt", 5, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in said
-    assert "Traceback" not in said
+    assert "--resume" in printed
+    assert "Traceback" not in printed
 
 
 def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) -> None:

@@ -95,14 +95,14 @@ def test_weight_decay_is_decoupled_from_the_gradient(name: str) -> None:
     torch.manual_seed(0)
     network, twin = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     twin.load_state_dict(network.state_dict())
-    decaying, plain = (
+    decaying, undecayed = (
         make_optimizer(each, OptimizerRecipe(name=name, lr=0.1, weight_decay=decay))
         for each, decay in ((network, 0.5), (twin, 0.0))
     )
     # The same gradients throughout: a step differs by the decay of the weights before it, and by nothing else.
     for _ in range(3):
         expected = network.weight.detach() * (1 - 0.1 * 0.5) - twin.weight.detach()
-        for each, optimizer in ((network, decaying), (twin, plain)):
+        for each, optimizer in ((network, decaying), (twin, undecayed)):
             each.weight.grad, each.bias.grad = torch.full((2, 3), 0.7), torch.full((2,), 0.7)
             optimizer.step()
         torch.testing.assert_close(network.weight.detach() - twin.weight.detach(), expected)

@@ -160,10 +160,10 @@ def stress(
             for batch in read_ahead(_disturbed(images, disturbance, level, engine.batch)):
                 margins.append(engine.margins(batch))
                 shown.advance(len(batch))
-            said = calibrated(np.concatenate(margins), card.temperature)
+            probabilities = calibrated(np.concatenate(margins), card.temperature)
             return measure(
                 labels,
-                said,
+                probabilities,
                 card.threshold,
                 groups=slides,
                 resamples=resamples,

@@ -304,14 +304,14 @@ def describe_custom(network: nn.Module) -> tuple[str, str | None]:
     return f"{kind.__module__}.{kind.__qualname__}", source
 
 
-def plain(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """``value`` with numpy's scalars and arrays as Python's own, and undefined numbers as None: fit for JSON."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_ready(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        return json_ready(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
