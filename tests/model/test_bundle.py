@@ -25,7 +25,7 @@ from sentinode.model.bundle import (
     load,
     save,
 )
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 
 
 class Brightness(torch.nn.Module):
@@ -82,7 +82,7 @@ def test_who_may_read_the_card_may_read_the_weights(run: Path) -> None:
 
 
 def test_a_network_that_enlarges_its_patches_does_so_when_it_is_loaded(tmp_path: Path) -> None:
-    network = build("test_resnet", side=128, stride=16)[0].eval()
+    network = build_classifier("test_resnet", side=128, stride=16)[0].eval()
     described = Architecture(backbone="test_resnet", side=128, stride=16)
     loaded = save(tmp_path / "bundle", network, card(architecture=described)).classifier()
     images = torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import sentinode
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
@@ -166,7 +166,7 @@ def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Pat
     # Each process's batch norms see its own share of the patches, and learn statistics of their own.
     settings = (f"training.ema={ema}", "training.epochs=3", *EXACT)
     bundle = train(data, tmp_path / "run", recipe=recipe(*settings), device="cpu", devices=2, show=False)
-    network = build("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
+    network = build_classifier("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
     network.load_state_dict(load_best(tmp_path / "run"))
     valid = data["valid"]
     with torch.inference_mode():

@@ -95,7 +95,13 @@ DISTURBANCES = {
 
 @dataclass(frozen=True)
 class StressPoint:
-    """How good the bundle is at one level of one disturbance: each figure as value, low and high (None for none)."""
+    """How good the bundle is at one level of one disturbance.
+
+    Attributes:
+        disturbance: its name.
+        level: how strong it is, in its own unit.
+        figures: value, low and high of each metric; None for what is undefined.
+    """
 
     disturbance: str
     level: float

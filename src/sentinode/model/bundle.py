@@ -23,7 +23,7 @@ from sentinode._version import __version__
 from sentinode.atomic import whole_folder
 from sentinode.errors import BundleError, DataError
 from sentinode.geometry import PCAM, PatchGeometry, check_mpp
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import CLASS_NAMES, Expected
 
 FORMAT = 2
@@ -134,7 +134,12 @@ class Card(Part):
 
 
 class Bundle:
-    """A trained model on disk. Use :func:`load`."""
+    """A trained model on disk. Use :func:`load`.
+
+    Attributes:
+        path: its folder.
+        card: what it is and how to use it: geometry, class names, temperature, thresholds, metrics.
+    """
 
     def __init__(self, path: Path, card: Card, module: ModuleSource | None = None) -> None:
         self.path, self.card, self._module = path, card, module
@@ -175,7 +180,7 @@ class Bundle:
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
         options = arch.model_dump(exclude={"kind", "parameters", "class_name", "source"})
-        return build(**options, geometry=self.card.geometry)[0]
+        return build_classifier(**options, geometry=self.card.geometry)[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""
