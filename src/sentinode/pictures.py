@@ -56,7 +56,7 @@ COPY_AGAIN = "It was only partly copied, or is damaged otherwise. Copy it again.
 _OPENING = threading.Lock()
 
 # What tifffile finds odd in a file is either refused by name or does not matter; on the screen it only startles.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read(source: Path | bytes) -> Pixels:

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from own_network import Own
 from PIL import Image
 
 from sentinode.errors import OutputError
@@ -24,18 +25,6 @@ NAMES = ("normal", "tumour")
 
 def recipe(*settings: str) -> Recipe:
     return load_recipe("quick", [*SETTINGS, *settings])
-
-
-class Own(torch.nn.Module):
-    """A network without a head of ours."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(108, 2))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers(images.permute(0, 3, 1, 2).float() / 255)
-        return logits
 
 
 def test_each_rule_has_its_threshold_and_so_has_the_one_that_is_asked_for() -> None:

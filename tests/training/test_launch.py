@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from own_network import Own
 from safetensors.torch import load_file
 
 import sentinode
@@ -238,21 +239,9 @@ def test_out_of_memory_halves_what_is_computed_at_once(
 def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Path) -> None:
     bundle = train(data, tmp_path / "run", recipe=recipe("training.head_epochs=0"), module=Own, show=False)
     assert bundle.card.architecture.kind == "custom"
-    assert (bundle.card.architecture.class_name or "").endswith("test_launch.Own")
+    assert (bundle.card.architecture.class_name or "").endswith("own_network.Own")
     assert "class Own" in (bundle.card.architecture.source or "")
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
-
-
-class Own(torch.nn.Module):
-    """The smallest network that learns something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(108, 2))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers(images.permute(0, 3, 1, 2).float() / 255)
-        return logits
 
 
 def test_a_loss_that_is_no_number_stops_the_run(
