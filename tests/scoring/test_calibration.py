@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from sentinode.errors import DataError
 from sentinode.scoring import calibrated, ece_floor, fit_platt, fit_temperature, measure, reliability
@@ -80,6 +81,22 @@ def test_with_the_offset_the_mean_probability_is_the_share_of_tumour(seed: int) 
     margins = 2 * rng.standard_normal(300) + labels + rng.normal()
     temperature, offset = fit_platt(margins, labels)
     assert calibrated(margins + offset, temperature).mean() == pytest.approx(labels.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("patches", "distance"), [(300, 1.0), (3000, 3.0), (400, 8.0), (400, 9.0)], ids=["much", "some", "little", "least"]
+)
+def test_the_offset_and_temperature_are_those_of_scikit_learn(patches: int, distance: float, seed: int) -> None:
+    """However little the classes overlap."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random(patches) < 0.3
+    margins = 2 * rng.standard_normal(patches) + distance * labels - 1
+    margins[:2], labels[:2] = (2.5, 3.0), (True, False)  # so that no threshold separates them wholly
+    reference = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12).fit(margins[:, None], labels)
+    temperature, offset = fit_platt(margins, labels)
+    expected = reference.predict_proba(margins[:, None])[:, 1]
+    np.testing.assert_allclose(expit((margins + offset) / temperature), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")
