@@ -7,7 +7,7 @@ machine that is busy with other work, --cpu-time with --threads 1 counts the pro
 
 All three take and return uint8 patches, and each patch draws its own values. torchvision draws one value for a whole
 batch, so it is called for each patch, except for mixup. Neither of the two has stain jitter. Their other transforms are
-the nearest ones: kornia and torchvision pad a zoomed patch differently and take blurs of a fixed width.
+the nearest ones: torchvision fills what a zoom leaves empty, and both take blurs with a window of a fixed width.
 
 kornia is no dependency of Sentinode, and its column is left out where it is not installed. To install it:
 
