@@ -241,7 +241,9 @@ def test_a_centre_of_another_size_is_pooled_and_kept(tissue: Path, tmp_path: Pat
 def test_openvino_runs_networks_of_another_size(bundle: Bundle, tissue: Path) -> None:
     pytest.importorskip("openvino")
     images = open_data(tissue, positive=("gland", "duct"), show=False)["test"].images[:4]
-    fast, plain = (open_engine(bundle, kind=kind, device="cpu", precision="float32") for kind in ("openvino", "torch"))
-    np.testing.assert_allclose(fast.probabilities(images), plain.probabilities(images), atol=0.001)
+    fast, reference = (
+        open_engine(bundle, kind=kind, device="cpu", precision="float32") for kind in ("openvino", "torch")
+    )
+    np.testing.assert_allclose(fast.probabilities(images), reference.probabilities(images), atol=0.001)
     with pytest.raises(DataError, match="are 96 x 96 pixels, and the bundle takes 64 x 64"):
         fast.margins(np.zeros((1, 96, 96, 3), np.uint8))

@@ -57,9 +57,11 @@ def test_csv_has_a_row_for_each_image_with_the_engines_probability(
     assert [row["id"] for row in table] == [f"{images.as_posix()}/patch{number}.png" for number in range(10)]
     pixels = np.stack([np.asarray(Image.open(row["id"])) for row in table])
     expected = open_engine(bundle, device="cpu", precision="float32").probabilities(pixels)
-    said = np.array([float(row["probability"]) for row in table])
-    np.testing.assert_allclose(said, expected, rtol=1e-5)
-    assert [row["tumour"] for row in table] == ["true" if p >= bundle.card.threshold else "false" for p in said]
+    probabilities = np.array([float(row["probability"]) for row in table])
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+    assert [row["tumour"] for row in table] == [
+        "true" if p >= bundle.card.threshold else "false" for p in probabilities
+    ]
     assert (done.done, done.failures, done.out) == (10, (), tmp_path / "out.csv")
 
 

@@ -244,9 +244,9 @@ def test_what_is_transparent_in_a_palette_is_white(tmp_path: Path) -> None:
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_half_transparent_pixels_are_laid_on_white_multiplied_or_not(colour: int, alpha: int) -> None:
     on_white = colour * alpha / 255 + 255 - alpha
-    plain = np.full((4, 4, 3), colour, np.uint8)
+    opaque = np.full((4, 4, 3), colour, np.uint8)
     multiplied = np.full((4, 4, 3), round(colour * alpha / 255), np.uint8)
-    for pixels, kind in ((plain, "unassalpha"), (multiplied, "assocalpha")):
+    for pixels, kind in ((opaque, "unassalpha"), (multiplied, "assocalpha")):
         held = io.BytesIO()
         samples = with_alpha(pixels, np.full((4, 4), alpha, np.uint8))
         tifffile.imwrite(held, samples, photometric="rgb", extrasamples=[kind])

@@ -261,14 +261,14 @@ def explain(
     taken: set[str] = set()
     with bar("Explaining", unit="images", show=show) as shown:
         for patch in read_patches(paths, geometry=images_as(bundle, mpp), mpp=mpp):
-            drawn = _explained(explainer, patch, target)
-            if isinstance(drawn, str):
-                failures.append((patch.id, drawn))
-                console.print(f"{printable(patch.id)}: {drawn}", markup=False)
+            result = _explained(explainer, patch, target)
+            if isinstance(result, str):
+                failures.append((patch.id, result))
+                console.print(f"{printable(patch.id)}: {result}", markup=False)
             else:
                 picture = _free_path(Path(out), short_name(patch.id), taken)
                 with whole_file(picture) as staged:
-                    staged.write_bytes(drawn)
+                    staged.write_bytes(result)
                 pictures.append(picture)
             shown.advance()
     if failures and not pictures:

@@ -56,7 +56,7 @@ COPY_AGAIN = "It was only partly copied, or is damaged otherwise. Copy it again.
 _OPENING = threading.Lock()
 
 # What tifffile finds odd in a file is either refused by name or does not matter; on the screen it only startles.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read(source: Path | bytes) -> Pixels:
@@ -205,8 +205,8 @@ def _is_ordinary(picture: TiffImageFile) -> bool:
     """Whether a TIFF is one page of 8-bit RGB, a pixel's samples side by side, and nothing more."""
     tag = picture.tag_v2.get
     described = str(tag(270, "")).startswith(("ImageJ=", "{"))
-    plain = (picture.mode, tag(258), tag(284, 1), tag(338)) == (RGB, (8, 8, 8), 1, None)
-    return plain and not described and picture.n_frames == 1 and tag(262) in (2, 6)
+    standard = (picture.mode, tag(258), tag(284, 1), tag(338)) == (RGB, (8, 8, 8), 1, None)
+    return standard and not described and picture.n_frames == 1 and tag(262) in (2, 6)
 
 
 def _first_page(tiff: TiffFile) -> Pixels:

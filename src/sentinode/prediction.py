@@ -122,12 +122,12 @@ def _predictions(engine: Engine, patches: Iterator[Patch], threshold: float) -> 
 
     for batch in read_ahead(batches()):
         good = [patch.pixels for patch in batch if not isinstance(patch.pixels, DataError)]
-        said = iter(engine.probabilities(np.stack(good)).tolist() if good else ())
+        probabilities = iter(engine.probabilities(np.stack(good)).tolist() if good else ())
         for patch in batch:
             if isinstance(patch.pixels, DataError):
                 yield Prediction(patch.id, None, None, patch.pixels.what)
             else:
-                probability = next(said)
+                probability = next(probabilities)
                 yield Prediction(patch.id, probability, probability >= threshold)
 
 

@@ -25,8 +25,8 @@ class Sentinode:
         self._patch.setattr(sys, "argv", ["sentinode", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = self._captured.readouterr()
-        return int(ended.value.code or 0), said.out, " ".join(said.err.split())
+        printed = self._captured.readouterr()
+        return int(ended.value.code or 0), printed.out, " ".join(printed.err.split())
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_each_refusal_is_a_sentence(
     sentinode: Sentinode, bundle: Bundle, generated: Path, tmp_path: Path, words: tuple[str, ...], told: str
 ) -> None:
     meant = {"BUNDLE": bundle.path, "DATA": generated, "OUT": tmp_path / "out"}
-    code, _, said = sentinode(*(meant.get(word, word) for word in words))
+    code, _, message = sentinode(*(meant.get(word, word) for word in words))
     assert code == EXIT_REFUSED
-    assert told in said
-    assert "Traceback" not in said
+    assert told in message
+    assert "Traceback" not in message

@@ -60,11 +60,11 @@ def test_metrics_json_has_every_figure_three_times_with_its_interval(evaluation:
 def test_the_figures_follow_from_the_predictions_beside_them(evaluation: Evaluation) -> None:
     table = pq.read_table(evaluation.path / "predictions.parquet")
     assert table.column_names == ["id", "label", "probability"]
-    labels, said = table["label"].to_numpy(), table["probability"].to_numpy()
+    labels, probabilities = table["label"].to_numpy(), table["probability"].to_numpy()
     scores = evaluation.as_dict()
-    assert scores["auc"]["value"] == pytest.approx(sklearn.roc_auc_score(labels, said))
-    assert scores["nll"]["value"] == pytest.approx(sklearn.log_loss(labels, said.astype(float)), rel=1e-5)
-    called = said.astype(float) >= scores["threshold"]
+    assert scores["auc"]["value"] == pytest.approx(sklearn.roc_auc_score(labels, probabilities))
+    assert scores["nll"]["value"] == pytest.approx(sklearn.log_loss(labels, probabilities.astype(float)), rel=1e-5)
+    called = probabilities.astype(float) >= scores["threshold"]
     assert scores["f1"]["value"] == pytest.approx(sklearn.f1_score(labels, called))
 
 
@@ -103,9 +103,9 @@ def test_warnings_go_to_standard_error(
     bundle: Bundle, generated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(bundle, generated, "valid", tmp_path, resamples=2)
-    said = capsys.readouterr()
-    assert "were chosen on" in " ".join(said.err.split())
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert "were chosen on" in " ".join(printed.err.split())
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize("name", ["roc", "pr", "reliability"])

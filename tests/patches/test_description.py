@@ -59,9 +59,9 @@ def test_a_gzipped_file_says_its_size_before_it_is_unpacked(tmp_path: Path, stor
     import gzip
 
     images = official(tmp_path, 64, **storage)
-    plain = tmp_path / f"{STEM}train_x.h5"
-    plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    plain.unlink()
+    unpacked = tmp_path / f"{STEM}train_x.h5"
+    unpacked.with_name(f"{unpacked.name}.gz").write_bytes(gzip.compress(unpacked.read_bytes()))
+    unpacked.unlink()
     data = open_data(tmp_path, cache=tmp_path / "cache", show=False)
     assert data.geometry.size == 64
     np.testing.assert_array_equal(data["train"].images[:], images)

@@ -218,11 +218,11 @@ def test_a_mirror_that_exchanged_two_files_is_found_out(server, out):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("absent", "is not there .HTTP 404"), ("forbidden", "was refused .HTTP 403")]
+    ("fault", "message"), [("absent", "is not there .HTTP 404"), ("forbidden", "was refused .HTTP 403")]
 )
-def test_a_file_that_is_not_given_is_not_asked_for_again(server, out, fault, said):
+def test_a_file_that_is_not_given_is_not_asked_for_again(server, out, fault, message):
     server.faults[META] = [fault]
-    with pytest.raises(DownloadError, match=said):
+    with pytest.raises(DownloadError, match=message):
         fetch(server, out)
     assert len(server.asked) == 1
 

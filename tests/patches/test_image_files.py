@@ -133,22 +133,22 @@ def test_other_labels_in_the_table_are_refused(disk, label):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("False", "True"), "20 of 20 are not: 'False' (10), 'True' (10)"),
         (("normal", "tumor"), "20 of 20 are not: 'normal' (10), 'tumor' (10)"),
         (("0", "tumor"), "10 of 20 are not: 'tumor' (10)"),
     ],
 )
-def test_words_in_place_of_labels_are_refused_with_those_found(disk, words, said):
+def test_words_in_place_of_labels_are_refused_with_those_found(disk, words, message):
     disk.kaggle(disk.patches(20), [words[label] for label in LABELS])
     with pytest.raises(DataError) as refused:
         open_data(disk.folder)
-    assert said in refused.value.what
+    assert message in refused.value.what
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "this table is empty"),
         ("id,label\n", "a head, but no rows"),
@@ -156,10 +156,10 @@ def test_words_in_place_of_labels_are_refused_with_those_found(disk, words, said
         ("id,label\na\n", "line 2 has 1 cells"),
     ],
 )
-def test_a_table_without_rows_or_with_other_separators_is_refused(disk, content, said):
+def test_a_table_without_rows_or_with_other_separators_is_refused(disk, content, message):
     disk.kaggle(disk.patches(20), LABELS)
     (disk.folder / "train_labels.csv").write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_data(disk.folder)
 
 

@@ -38,7 +38,7 @@ def test_a_cell_may_hold_a_comma_in_quotation_marks_and_may_be_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "this table is empty"),
         ("id,slide\n", "a head, but no rows"),
@@ -57,9 +57,9 @@ def test_a_cell_may_hold_a_comma_in_quotation_marks_and_may_be_empty(tmp_path):
         ("<!DOCTYPE html><html>sign in</html>", "this is a web page"),
     ],
 )
-def test_what_could_lose_or_shift_a_cell_is_refused_by_name(tmp_path, content, said):
+def test_what_could_lose_or_shift_a_cell_is_refused_by_name(tmp_path, content, message):
     path = table(tmp_path, content)
-    with pytest.raises(DataError, match=said) as refused:
+    with pytest.raises(DataError, match=message) as refused:
         read_table(path, ("id",), SLIDE)
     assert refused.value.where == path
 

@@ -159,7 +159,7 @@ class Greenness:
 
 
 def test_hard_normal_patches_are_mined_for_train_alone(annotated, extracted, tmp_path):
-    plain, _ = extracted
+    usual, _ = extracted
     counts = cut([annotated[0]], annotated[1], tmp_path / "hard", per_slide=12, splits=SPLITS, engine=Greenness())
     assert counts["train"]["normal"] == 24
 
@@ -167,15 +167,15 @@ def test_hard_normal_patches_are_mined_for_train_alone(annotated, extracted, tmp
         data = open_data(out, show=False)[split]
         return data.images[:][data.labels == 0][..., 1].mean()
 
-    assert green(tmp_path / "hard", "train") > green(plain, "train")
-    assert green(tmp_path / "hard", "valid") == green(plain, "valid")
+    assert green(tmp_path / "hard", "train") > green(usual, "train")
+    assert green(tmp_path / "hard", "valid") == green(usual, "valid")
 
 
 def test_squares_are_tumour_from_the_first_pixel(annotated, tmp_path):
     with open_slide(annotated[0] / "s0.tif") as slide:
         grid = lay_grid(slide, 0.972, 32)
-        drawn = read_annotations(asap(tmp_path / "a.xml", [(63.4, 0), (70, 0), (70, 32.4), (63.4, 32.4)]))
-        labels = label_squares(drawn, grid)
+        annotations = read_annotations(asap(tmp_path / "a.xml", [(63.4, 0), (70, 0), (70, 32.4), (63.4, 32.4)]))
+        labels = label_squares(annotations, grid)
     assert np.argwhere(labels).tolist() == [[0, 1], [0, 2]]
 
 
@@ -260,11 +260,11 @@ def test_what_qupath_drew_is_moved_by_the_slides_bounds(annotated, tmp_path):
     cropped = read_annotations(geojson(tmp_path / "s.geojson", feature(polygon(square(*corner, 400)))))
     whole = read_annotations(annotated[1] / "s0.xml")
     found = []
-    for drawn, bounds in ((whole, None), (cropped, (160, 96, 1000, 1000))):
+    for annotations, bounds in ((whole, None), (cropped, (160, 96, 1000, 1000))):
         with open_slide(annotated[0] / "s0.tif") as slide:
             slide.bounds = bounds
             rng = np.random.default_rng(0)
-            found.append(candidates("s0", slide, drawn, spacing=96, limit=9, rng=rng))
+            found.append(candidates("s0", slide, annotations, spacing=96, limit=9, rng=rng))
     np.testing.assert_array_equal(found[0].tumour, found[1].tumour)
     assert len(found[0].tumour) > 0
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from own_network import Own
 from PIL import Image
 
 from sentinode.errors import OutputError
@@ -24,18 +25,6 @@ NAMES = ("normal", "tumour")
 
 def recipe(*settings: str) -> Recipe:
     return load_recipe("quick", [*SETTINGS, *settings])
-
-
-class Own(torch.nn.Module):
-    """A network without a head of ours."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(108, 2))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers(images.permute(0, 3, 1, 2).float() / 255)
-        return logits
 
 
 def test_each_rule_has_its_threshold_and_so_has_the_one_that_is_asked_for() -> None:
@@ -105,10 +94,10 @@ def test_splits_that_were_drawn_are_kept_for_ever(tmp_path: Path) -> None:
         for i in range(20):
             pixels = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
-    drawn = open_data(tmp_path / "data", seed=5, show=False)
-    bundle = train(drawn, tmp_path / "run", recipe=recipe("training.batch_size=8"), show=False)
+    data = open_data(tmp_path / "data", seed=5, show=False)
+    bundle = train(data, tmp_path / "run", recipe=recipe("training.batch_size=8"), show=False)
     again = open_data(tmp_path / "data", seed=99, assignment=bundle.assignment(), show=False)
-    assert again["test"].ids.tolist() == drawn["test"].ids.tolist()
+    assert again["test"].ids.tolist() == data["test"].ids.tolist()
 
 
 def test_a_full_disk_is_said_in_words_and_the_run_can_go_on(

@@ -15,11 +15,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from own_network import Own
 from safetensors.torch import load_file
 
 import sentinode
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
@@ -140,10 +141,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data: PatchData, tmp_path: Path) -> 
     )
     wait_for_checkpoints(tmp_path / "run" / "checkpoint.pt", 5, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in said
-    assert "Traceback" not in said
+    assert "--resume" in printed
+    assert "Traceback" not in printed
 
 
 def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Pat
     # Each process's batch norms see its own share of the patches, and learn statistics of their own.
     settings = (f"training.ema={ema}", "training.epochs=3", *EXACT)
     bundle = train(data, tmp_path / "run", recipe=recipe(*settings), device="cpu", devices=2, show=False)
-    network = build("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
+    network = build_classifier("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
     network.load_state_dict(load_best(tmp_path / "run"))
     valid = data["valid"]
     with torch.inference_mode():
@@ -238,21 +239,9 @@ def test_out_of_memory_halves_what_is_computed_at_once(
 def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Path) -> None:
     bundle = train(data, tmp_path / "run", recipe=recipe("training.head_epochs=0"), module=Own, show=False)
     assert bundle.card.architecture.kind == "custom"
-    assert (bundle.card.architecture.class_name or "").endswith("test_launch.Own")
+    assert (bundle.card.architecture.class_name or "").endswith("own_network.Own")
     assert "class Own" in (bundle.card.architecture.source or "")
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
-
-
-class Own(torch.nn.Module):
-    """The smallest network that learns something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(108, 2))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers(images.permute(0, 3, 1, 2).float() / 255)
-        return logits
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

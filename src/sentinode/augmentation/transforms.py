@@ -51,11 +51,6 @@ def symmetry(images: Tensor, k: int) -> Tensor:
     return mirrored.rot90(k % 4, (-3, -2)) if k % 4 else mirrored
 
 
-def inverse_symmetry(k: int) -> int:
-    """The symmetry that undoes ``k``: a mirror undoes itself, a turn needs the turn that completes it."""
-    return k if k >= 4 else -k % 4
-
-
 def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Blend each patch, and its target, with another of the batch (Zhang et al. 2018, *mixup*).
 
@@ -73,8 +68,8 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
         The blended images, uint8, and the blended targets.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))  # torch's own Beta takes no generator
-    drawn = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(images)))
-    share = torch.maximum(drawn, 1 - drawn).to(targets)
+    sampled = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(images)))
+    share = torch.maximum(sampled, 1 - sampled).to(targets)
     partner = torch.randperm(len(images), generator=generator).to(images.device)
     blended = torch.lerp(images[partner].float(), images.float(), share.float().view(-1, 1, 1, 1))
     return blended.round_().to(torch.uint8), torch.lerp(targets[partner], targets, share.view(-1, 1))
@@ -199,8 +194,8 @@ class Augment:
     def _place(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Symmetries and shifts: which pixel goes where, for bytes as they are."""
         count, size = images.shape[:2]
-        drawn = torch.randint(SYMMETRIES if self.symmetries else 1, (count,), generator=generator)
-        taken = _pixels_taken(size, images.device)[drawn.to(images.device)]
+        sampled = torch.randint(SYMMETRIES if self.symmetries else 1, (count,), generator=generator)
+        taken = _pixels_taken(size, images.device)[sampled.to(images.device)]
         if self.shift:
             for axis, shape in ((1, (count, size, 1)), (2, (count, 1, size))):
                 moved = torch.randint(-self.shift, self.shift + 1, (count, 1), generator=generator)

@@ -16,7 +16,6 @@ import typer
 
 from sentinode._version import __version__
 from sentinode.cli import data
-from sentinode.cli import train as training
 from sentinode.cli.bundle import bundle
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
@@ -24,6 +23,7 @@ from sentinode.cli.evaluate import evaluate, explain, predict, stress
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.slides import check_annotations, extract, froc, lesions
+from sentinode.cli.train import recipe, train
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
 app = typer.Typer(
@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 PATCHES, EVALUATION, SLIDES, MACHINE = "Patches", "Evaluation", "Slides", "Machine and data"
 for panel, command in (
-    (PATCHES, training.train),
-    (PATCHES, training.recipe),
+    (PATCHES, train),
+    (PATCHES, recipe),
     (PATCHES, predict),
     (PATCHES, explain),
     (PATCHES, bundle),
@@ -104,4 +104,3 @@ def _hush_libraries() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported; its logger's level is reset then
     for name in ("lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its errors are reasons of ours, in the slide's refusal

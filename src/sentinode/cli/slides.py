@@ -190,26 +190,26 @@ def check_annotations(
     if mask is not None and (slide is None or not downsample > 0):
         raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
     reading = _reading(scale, tumour_class, excluded_class, ignored_class)
-    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+    annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
     if slide is not None:
         with open_slide(slide, mpp=mpp) as opened:
-            drawn = drawn.on(opened.width, opened.height, opened.bounds)
+            annotations = annotations.on(opened.width, opened.height, opened.bounds)
             if mask is not None:
-                write_mask(mask, drawn, opened.width, opened.height, opened.mpp, downsample)
+                write_mask(mask, annotations, opened.width, opened.height, opened.mpp, downsample)
     facts = {
-        "tumour_regions": len(drawn.tumour),
-        "excluded_regions": len(drawn.excluded),
-        "tumour_pixels": round(drawn.area.area, 1),
-        "warnings": list(drawn.warnings),
+        "tumour_regions": len(annotations.tumour),
+        "excluded_regions": len(annotations.excluded),
+        "tumour_pixels": round(annotations.area.area, 1),
+        "warnings": list(annotations.warnings),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(
-        f"{len(drawn.tumour)} regions of tumour, {len(drawn.excluded)} exclusions; "
-        f"{drawn.area.area:,.0f} level-0 pixels of tumour"
+        f"{len(annotations.tumour)} regions of tumour, {len(annotations.excluded)} exclusions; "
+        f"{annotations.area.area:,.0f} level-0 pixels of tumour"
     )
-    for warning in drawn.warnings:
+    for warning in annotations.warnings:
         console.print(warning, markup=False)
 
 

@@ -178,22 +178,22 @@ def pr_figure(curve: Curve, scores: Scores, half: Scores) -> str:
 def reliability_figure(
     after: Reliability, before: Reliability, scores: Scores, raw: Scores, positive: str = "tumour"
 ) -> str:
-    """What was said against what was true, after temperature scaling and before.
+    """The predicted probability against the observed share, after temperature scaling and before.
 
     The band is where 95 % of the bins of a perfectly calibrated model would lie (binomial, as a normal).
     """
-    chart = Chart("Reliability diagram", f"P({positive}) as said", f"share of {positive} as found")
+    chart = Chart("Reliability diagram", f"predicted P({positive})", f"observed share of {positive}")
     grid = np.linspace(0, 1, 101)
     spread = 1.96 * np.sqrt(grid * (1 - grid) / np.median(after.count))
     chart.area(grid, np.maximum(grid - spread, 0), np.minimum(grid + spread, 1), "band")
     chart.line([0, 1], [0, 1], "dash")
     for bins, kind, radius in ((before, "soft", 2.5), (after, "tumour", 4.0)):
-        chart.line(bins.said, bins.true, f"line s-{kind}")
+        chart.line(bins.predicted, bins.true, f"line s-{kind}")
         tips = [
-            f"said {s:.3f}, true {t:.3f}, {n:.0f} patches"
-            for s, t, n in zip(bins.said, bins.true, bins.count, strict=True)
+            f"predicted {s:.3f}, true {t:.3f}, {n:.0f} patches"
+            for s, t, n in zip(bins.predicted, bins.true, bins.count, strict=True)
         ]
-        chart.dots(bins.said, bins.true, f"f-{kind} halo", radius, tips)
+        chart.dots(bins.predicted, bins.true, f"f-{kind} halo", radius, tips)
     chart.legend("f-tumour", f"calibrated, ECE {scores.ece.value:.3f}")
     chart.legend("f-soft", f"before, ECE {raw.ece.value:.3f}")
     if np.isfinite(scores.ece_floor.value):
@@ -233,19 +233,19 @@ def learning_figures(history: Sequence[dict[str, float]]) -> list[str]:
     figures = []
     losses = {"train_loss": ("soft", "train"), "valid_nll": ("tumour", "valid")}
     held = {key: [entry.get(key) for entry in history] for key in (*losses, "valid_auc")}
-    drawn = {key: values for key, values in held.items() if all(isinstance(v, int | float) for v in values)}
-    if any(key in drawn for key in losses):
-        top = max(max(drawn[key]) for key in losses if key in drawn)  # type: ignore[type-var]
+    plotted = {key: values for key, values in held.items() if all(isinstance(v, int | float) for v in values)}
+    if any(key in plotted for key in losses):
+        top = max(max(plotted[key]) for key in losses if key in plotted)  # type: ignore[type-var]
         chart = Chart("Loss by epoch", "epoch", "loss (nats)", across, (0, 1.1 * float(top or 1)), whole=True)
         for key, (kind, name) in losses.items():
-            if key in drawn:
-                chart.line(epochs, drawn[key], f"line s-{kind}")
-                tips = [f"epoch {e:g}: {v:.4f}" for e, v in zip(epochs, drawn[key], strict=True)]
-                chart.dots(epochs, drawn[key], f"f-{kind} halo", 3.5, tips)
+            if key in plotted:
+                chart.line(epochs, plotted[key], f"line s-{kind}")
+                tips = [f"epoch {e:g}: {v:.4f}" for e, v in zip(epochs, plotted[key], strict=True)]
+                chart.dots(epochs, plotted[key], f"f-{kind} halo", 3.5, tips)
                 chart.legend(f"f-{kind}", name)
         figures.append(chart.svg())
-    if "valid_auc" in drawn:
-        values = np.asarray(drawn["valid_auc"], float)
+    if "valid_auc" in plotted:
+        values = np.asarray(plotted["valid_auc"], float)
         span = max(float(values.max() - values.min()), 0.01)
         chart = Chart(
             "Valid AUC by epoch",

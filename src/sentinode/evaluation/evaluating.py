@@ -297,20 +297,24 @@ def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Score
 
 
 def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArray[np.float32], device: str) -> None:
-    labels, said, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
-    drawn = {
-        "roc": roc_figure(roc_curve(labels, said), scores, evaluation.at_half),
-        "pr": pr_figure(pr_curve(labels, said), scores, evaluation.at_half),
+    labels, probabilities, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
+    charts = {
+        "roc": roc_figure(roc_curve(labels, probabilities), scores, evaluation.at_half),
+        "pr": pr_figure(pr_curve(labels, probabilities), scores, evaluation.at_half),
         "reliability": reliability_figure(
-            reliability(labels, said), reliability(labels, raw), scores, evaluation.uncalibrated, patches.class_names[1]
+            reliability(labels, probabilities),
+            reliability(labels, raw),
+            scores,
+            evaluation.uncalibrated,
+            patches.class_names[1],
         ),
     }
     metrics = evaluation.as_dict()
-    table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": said})
-    texts = {f"{name}.svg": standalone(svg) for name, svg in drawn.items()}
-    drawn["histogram"] = histogram_figure(labels, said, scores.threshold, patches.class_names)
-    shown = gallery(bundle, patches, said, scores.threshold, device=device)
-    texts["report.html"] = render(Report(metrics, bundle.card, drawn, shown))
+    table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": probabilities})
+    texts = {f"{name}.svg": standalone(svg) for name, svg in charts.items()}
+    charts["histogram"] = histogram_figure(labels, probabilities, scores.threshold, patches.class_names)
+    shown = gallery(bundle, patches, probabilities, scores.threshold, device=device)
+    texts["report.html"] = render(Report(metrics, bundle.card, charts, shown))
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     # Written beside and moved in together: a full disk leaves the results of the run before as they were.
     with output_errors(evaluation.path), TemporaryDirectory(prefix=".part-", dir=evaluation.path) as staged:

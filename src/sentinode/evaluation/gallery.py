@@ -75,16 +75,16 @@ def gallery(
         threshold: the probability from which a patch is called positive.
         device: where to compute the evidence.
     """
-    said = probabilities.astype(np.float64)
-    order = np.argsort(said, kind="stable")
-    called = said >= threshold
+    predicted = probabilities.astype(np.float64)
+    order = np.argsort(predicted, kind="stable")
+    called = predicted >= threshold
     alarms = order[::-1][(called & (patches.labels == 0))[order[::-1]]][:SHOWN]
     misses = order[(~called & (patches.labels == 1))[order]][:SHOWN]
     rows = np.concatenate([alarms, misses])
     pixels = patches.images[rows]
     evidence, excuse = _evidence(bundle, pixels, device)
     mistakes = tuple(
-        Mistake(str(patches.ids[row]), float(said[row]), _png(patch), _png(_veil(seen)) if seen else None)
+        Mistake(str(patches.ids[row]), float(predicted[row]), _png(patch), _png(_veil(seen)) if seen else None)
         for row, patch, seen in zip(rows, pixels, evidence, strict=True)
     )
     cells, method = next(((seen.cells.shape, seen.method) for seen in evidence if seen), (None, None))

@@ -95,7 +95,13 @@ DISTURBANCES = {
 
 @dataclass(frozen=True)
 class StressPoint:
-    """How good the bundle is at one level of one disturbance: each figure as value, low and high (None for none)."""
+    """How good the bundle is at one level of one disturbance.
+
+    Attributes:
+        disturbance: its name.
+        level: how strong it is, in its own unit.
+        figures: value, low and high of each metric; None for what is undefined.
+    """
 
     disturbance: str
     level: float
@@ -160,10 +166,10 @@ def stress(
             for batch in read_ahead(_disturbed(images, disturbance, level, engine.batch)):
                 margins.append(engine.margins(batch))
                 shown.advance(len(batch))
-            said = calibrated(np.concatenate(margins), card.temperature)
+            probabilities = calibrated(np.concatenate(margins), card.temperature)
             return measure(
                 labels,
-                said,
+                probabilities,
                 card.threshold,
                 groups=slides,
                 resamples=resamples,

@@ -23,7 +23,7 @@ from sentinode._version import __version__
 from sentinode.atomic import whole_folder
 from sentinode.errors import BundleError, DataError
 from sentinode.geometry import PCAM, PatchGeometry, check_mpp
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import CLASS_NAMES, Expected
 
 FORMAT = 2
@@ -134,7 +134,12 @@ class Card(Part):
 
 
 class Bundle:
-    """A trained model on disk. Use :func:`load`."""
+    """A trained model on disk. Use :func:`load`.
+
+    Attributes:
+        path: its folder.
+        card: what it is and how to use it: geometry, class names, temperature, thresholds, metrics.
+    """
 
     def __init__(self, path: Path, card: Card, module: ModuleSource | None = None) -> None:
         self.path, self.card, self._module = path, card, module
@@ -175,7 +180,7 @@ class Bundle:
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
         options = arch.model_dump(exclude={"kind", "parameters", "class_name", "source"})
-        return build(**options, geometry=self.card.geometry)[0]
+        return build_classifier(**options, geometry=self.card.geometry)[0]
 
     def assignment(self) -> dict[str, str] | None:
         """The split of each patch by id, where training drew the splits itself; else None."""
@@ -304,14 +309,14 @@ def describe_custom(network: nn.Module) -> tuple[str, str | None]:
     return f"{kind.__module__}.{kind.__qualname__}", source
 
 
-def plain(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """``value`` with numpy's scalars and arrays as Python's own, and undefined numbers as None: fit for JSON."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_ready(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        return json_ready(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -180,7 +180,7 @@ def pooling_for(pooling: str, geometry: PatchGeometry) -> str:
     return "avg" if geometry.whole and pooling in CENTRED else pooling
 
 
-def build(
+def build_classifier(
     backbone: str = "resnet50",
     *,
     weights: str | Path = "none",

@@ -66,7 +66,20 @@ class Copies:
 
 @dataclass
 class Audit:
-    """What was found in labelled patches; :meth:`as_dict` for JSON, :func:`render` for reading."""
+    """What was found in labelled patches; :meth:`as_dict` for JSON, :func:`render` for reading.
+
+    Attributes:
+        path: the data.
+        kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
+        toy: whether the patches are generated.
+        geometry: of the patches.
+        class_names: what labels 0 and 1 are called.
+        splits: what was found in each split.
+        swapped: how it shows that valid and test are exchanged, or None.
+        shared_slides: the slides that lie in several splits, by the two splits.
+        copies: the groups of patches that show the same tissue.
+        warnings: what the user should know, as sentences.
+    """
 
     path: str
     kind: str

@@ -82,8 +82,8 @@ def _taken_for(
         if stated.label_region is None
         else "",
     ]
-    said = " ".join(filter(None, notes))
-    return base, f"The patches are {size} x {size} pixels. {said}" if said else None
+    message = " ".join(filter(None, notes))
+    return base, f"The patches are {size} x {size} pixels. {message}" if message else None
 
 
 SAY_OTHERWISE = "If they are not, say so with --mpp and --label-region."

@@ -87,7 +87,7 @@ class MappedImages:
 
     def __init__(self, path: Path, offset: int, count: int, size: int) -> None:
         self.path, self.offset, self.count, self.size = path, offset, count, size
-        self._map: np.memmap[Any, np.dtype[np.uint8]] | None = None
+        self._memory_map: np.memmap[Any, np.dtype[np.uint8]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,12 +97,12 @@ class MappedImages:
         return self.count
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        if self._map is None:
-            self._map = np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
-        return np.array(self._map[rows])
+        if self._memory_map is None:
+            self._memory_map = np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
+        return np.array(self._memory_map[rows])
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_map": None}
+        return {**self.__dict__, "_memory_map": None}
 
     def stream(self) -> Iterator[NDArray[np.uint8]]:
         """Each patch in turn."""

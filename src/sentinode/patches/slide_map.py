@@ -32,7 +32,7 @@ def read_slide_map(path: Path) -> SlideMap:
     """
     slides: dict[str, str] = {}
     for id, cell in read_table(path, ("id",), SLIDE_COLUMNS):
-        name, slide = _plain(id), known_slide(cell)
+        name, slide = _normalised(id), known_slide(cell)
         if not name:
             raise DataError(f"a row has no id (its slide is {cell!r}).", where=path)
         if slides.setdefault(name, slide) != slide:
@@ -141,7 +141,7 @@ def full_names(split: str, ids: Iterable[str]) -> list[str]:
         ids: of the patches of this split.
     """
     prefix = f"{split}/" if split else ""
-    return [_plain(id if id.startswith(prefix) else prefix + id) for id in ids]
+    return [_normalised(id if id.startswith(prefix) else prefix + id) for id in ids]
 
 
 def _names(full: str) -> Iterator[str]:
@@ -154,6 +154,6 @@ def _names(full: str) -> Iterator[str]:
             yield bare
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     """A path with slashes, and without what leads to the folder that it starts from."""
     return "/".join(part for part in name.strip().replace("\\", "/").split("/") if part not in ("", "."))

@@ -302,9 +302,9 @@ def _stamp(canvases: Floats, stamps: Floats, places: Floats, kept: NDArray[np.bo
     seen = ((places > MARGIN - half) & (places < MARGIN + SIZE + half)).all(axis=2) & kept
     seen &= ((corner >= 0) & (corner <= SIDE - side)).all(axis=2)
     which, k = np.nonzero(seen)
-    drawn = rng.integers(len(stamps), size=len(which))
+    sampled = rng.integers(len(stamps), size=len(which))
     # As Python's own integers, which index faster than NumPy's.
-    for i, (y, x), stamp in zip(which.tolist(), corner[which, k].tolist(), drawn.tolist(), strict=True):
+    for i, (y, x), stamp in zip(which.tolist(), corner[which, k].tolist(), sampled.tolist(), strict=True):
         under = canvases[i, y : y + side, x : x + side]
         np.maximum(under, stamps[stamp], out=under)
 

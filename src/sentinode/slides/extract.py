@@ -198,7 +198,7 @@ def extract(
             rng = np.random.default_rng([options.seed, len(named) + SPLITS.index(split)])
             _write_split(staged, split, chosen, options, rng)
             counts[split] = _count(chosen)
-        _write_map(staged, counts)
+        _write_slide_map(staged, counts)
         _write_how(staged, found, dealt, truth, counts, options)
     return counts
 
@@ -290,7 +290,7 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
 def candidates(
     name: str,
     slide: Slide,
-    drawn: Annotations,
+    annotations: Annotations,
     geometry: PatchGeometry = PCAM,
     *,
     spacing: int,
@@ -302,7 +302,7 @@ def candidates(
     Args:
         name: what the slide is called.
         slide: the slide.
-        drawn: its annotations.
+        annotations: its annotations.
         geometry: of the patches; its resolution is known.
         spacing: pixels between the centres of patches at least, in x or in y.
         limit: patches of each class that will be drawn at most; there are more normal candidates, to mine from.
@@ -312,12 +312,12 @@ def candidates(
         SlideError: the slide is too coarse or cannot be read.
         AnnotationError: the annotations lie outside the slide.
     """
-    drawn = drawn.on(slide.width, slide.height, slide.bounds)
-    for warning in drawn.warnings:
+    annotations = annotations.on(slide.width, slide.height, slide.bounds)
+    for warning in annotations.warnings:
         console.print(f"{name}: {warning}", markup=False)
     assert geometry.mpp is not None
     grid = lay_grid(slide, geometry.mpp, geometry.label_region)
-    labels = label_squares(drawn, grid)
+    labels = label_squares(annotations, grid)
     usable = find_tissue(slide).cells(grid.rows, grid.columns, grid.stride) | labels
     # Those at the border would show what lies beyond the slide.
     reach = geometry.size / 2 * grid.scale
@@ -330,9 +330,9 @@ def candidates(
     tumour = _apart(np.argwhere(usable & labels), apart, rng)[:limit]
     normal = _apart(np.argwhere(usable & ~labels), apart, rng, keep_away=tumour)[: limit * (1 + POOL)]
     found = Candidates(
-        name, slide.path, slide.fingerprint, grid, tumour, normal, frozenset(), not drawn.tumour, geometry
+        name, slide.path, slide.fingerprint, grid, tumour, normal, frozenset(), not annotations.tumour, geometry
     )
-    return replace(found, mixed=_mixed(found, drawn, labels))
+    return replace(found, mixed=_mixed(found, annotations, labels))
 
 
 def _lies_within(count: int, stride: float, reach: float, side: int) -> NDArray[np.bool_]:
@@ -341,7 +341,7 @@ def _lies_within(count: int, stride: float, reach: float, side: int) -> NDArray[
     return np.asarray((centres - reach >= -1e-6) & (centres + reach <= side + 1e-6))
 
 
-def _mixed(found: Candidates, drawn: Annotations, labels: NDArray[np.bool_]) -> frozenset[tuple[int, int]]:
+def _mixed(found: Candidates, annotations: Annotations, labels: NDArray[np.bool_]) -> frozenset[tuple[int, int]]:
     """The normal windows whose patch holds tumour outside its centre; ``labels`` says which squares hold any."""
     size, region = found.geometry.size, found.geometry.label_region
     beside = math.ceil((size - region) / 2 / region)
@@ -351,19 +351,19 @@ def _mixed(found: Candidates, drawn: Annotations, labels: NDArray[np.bool_]) -> 
         return frozenset(places)
     boxes = ((place, found.box(*place)) for place in places)
     shape, scale = (size, size), found.grid.scale
-    return frozenset(place for place, box in boxes if fill(drawn.edges, shape, scale, origin=box[:2]).any())
+    return frozenset(place for place, box in boxes if fill(annotations.edges, shape, scale, origin=box[:2]).any())
 
 
-def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
+def label_squares(annotations: Annotations, grid: Grid) -> NDArray[np.bool_]:
     """bool (rows, columns): which squares of the grid hold at least one pixel of tumour, at the grid's resolution."""
     labels = np.zeros((grid.rows, grid.columns), np.bool_)
-    if drawn.area.is_empty:
+    if annotations.area.is_empty:
         return labels
     band = max(1, BAND // grid.step)
     for first in range(0, grid.rows, band):
         rows = min(band, grid.rows - first)
         size = (rows * grid.step, grid.columns * grid.step)
-        mask = fill(drawn.edges, size, grid.scale, origin=(0.0, first * grid.stride))
+        mask = fill(annotations.edges, size, grid.scale, origin=(0.0, first * grid.stride))
         labels[first : first + rows] = mask.reshape(rows, grid.step, grid.columns, grid.step).any(axis=(1, 3))
     return labels
 
@@ -533,7 +533,7 @@ def _write_meta(path: Path, draws: Sequence[Draw], rows: Sequence[Places]) -> No
         table.writerows(lines[row] for row in range(len(lines)))
 
 
-def _write_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
+def _write_slide_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
     """``slides.csv``: the slide of every patch by its id, as ``--slides`` takes it."""
     with (folder / "slides.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sentinode.errors import DataError
-from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, plain, save, versions
+from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, json_ready, save, versions
 from sentinode.model.classifier import Classifier, pooling_for
 from sentinode.progress import console
 from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
@@ -104,13 +104,13 @@ def make_card(
         thresholds=dict(thresholds),
         threshold_rule=rule,
         prior=calibration.prior,
-        metrics={"valid": plain(scores.as_dict())},
+        metrics={"valid": json_ready(scores.as_dict())},
         data=_describe_data(run),
         recipe=run.recipe.model_dump(mode="json"),
         seed=run.recipe.training.seed,
         toy=run.train.toy,
         initial_weights=run.origin,
-        history=plain(run.progress.history),
+        history=json_ready(run.progress.history),
     )
 
 

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from sentinode.atomic import make_folder, write_text
 from sentinode.errors import DataError
 from sentinode.geometry import PCAM
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import console
 from sentinode.recipes import Recipe, check_recipe
@@ -182,9 +182,9 @@ def _network(job: Job, data: PatchData, checkpoint: Checkpoint | None) -> tuple[
         return (job.module if isinstance(job.module, nn.Module) else job.module()), "as the module came"
     options = job.recipe.model.model_dump()
     if checkpoint is None:
-        return build(**options, geometry=data.geometry)
+        return build_classifier(**options, geometry=data.geometry)
     # A run that goes on needs no initial weights; the file, or the network to fetch it, may be gone.
-    network, _ = build(**options | {"weights": "none"}, geometry=data.geometry)
+    network, _ = build_classifier(**options | {"weights": "none"}, geometry=data.geometry)
     return network, checkpoint.origin
 
 

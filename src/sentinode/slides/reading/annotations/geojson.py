@@ -216,11 +216,11 @@ def _list(value: Any, name: str) -> list[Any]:
 
 def _frame(content: Any) -> tuple[bool, Bounds | None]:
     """Where the coordinates count from: whether from the bounds' corner, and the bounds where the file states them."""
-    said = content.get("sentinode") if isinstance(content, dict) else None
-    if said is None:
+    frame = content.get("sentinode") if isinstance(content, dict) else None
+    if frame is None:
         return True, None
     coordinates, bounds = (
-        (said.get(key) for key in ("coordinates", "bounds")) if isinstance(said, dict) else (None, None)
+        (frame.get(key) for key in ("coordinates", "bounds")) if isinstance(frame, dict) else (None, None)
     )
     if coordinates not in ("bounds", "slide"):
         raise Malformed(f"counts its coordinates from '{printable(coordinates)}', which this version does not know.")

@@ -85,7 +85,7 @@ def read_annotations(
         raise AnnotationError(str(error), where=path, hint=AGAIN) from error
     tumour, excluded = (tuple(_regions(by_meaning[m], areas[m])) for m in (TUMOUR, EXCLUDED))
     _require_meaning(path, by_meaning, tumour, excluded)
-    drawn = Annotations(
+    annotations = Annotations(
         path,
         tumour,
         excluded,
@@ -93,8 +93,8 @@ def read_annotations(
         cropped=contents.cropped and (contents.bounds is not None or not whole_slide_coordinates),
         bounds=contents.bounds,
     )
-    _require_an_area(drawn)
-    return drawn
+    _require_an_area(annotations)
+    return annotations
 
 
 def _regions(drawings: Sequence[Drawing], areas: Areas) -> Iterator[Region]:
@@ -125,10 +125,10 @@ def _require_meaning(
         return
     total = sum(map(len, by_meaning.values()))
     if unknown := by_meaning[None]:
-        said = counted(Counter(drawing.classes[0] for drawing in unknown).items())
+        classes = counted(Counter(drawing.classes[0] for drawing in unknown).items())
         what = "tumour or an exclusion" if len(unknown) == total else "tumour, and some have one that is not known"
         raise AnnotationError(
-            f"none of the {total} regions has a class that means {what}: {said}.",
+            f"none of the {total} regions has a class that means {what}: {classes}.",
             where=path,
             hint=f'Name the tumour class, such as --tumour-class "{unknown[0].classes[0]}", and the classes '
             "to ignore with --ignored-class.",
@@ -143,18 +143,18 @@ def _require_meaning(
         )
 
 
-def _require_an_area(drawn: Annotations) -> None:
-    if drawn.tumour and drawn.excluded and drawn.area.is_empty:
+def _require_an_area(annotations: Annotations) -> None:
+    if annotations.tumour and annotations.excluded and annotations.area.is_empty:
         raise AnnotationError(
             "nothing with an area was left: the exclusions cover all of the tumour.",
-            where=drawn.path,
+            where=annotations.path,
             hint="Delete the tumour's regions if the slide has none.",
         )
-    shapes = [region.shape for region in (*drawn.tumour, *drawn.excluded)]
+    shapes = [region.shape for region in (*annotations.tumour, *annotations.excluded)]
     if shapes and (abs(shapely.total_bounds(shapes)) <= 1).all():
         raise AnnotationError(
             "all its regions lie within one pixel: its coordinates are fractions of a picture, not pixels.",
-            where=drawn.path,
+            where=annotations.path,
             hint="Export it in level-0 pixels, or give their --scale.",
         )
 
