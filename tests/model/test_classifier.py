@@ -9,10 +9,12 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.efficientnet import EfficientNet
 
 from sentinode.errors import RecipeError, WeightsError
 from sentinode.geometry import PatchGeometry
 from sentinode.model import classifier as classifiers
+from sentinode.model.bundle import load
 from sentinode.model.classifier import POOLINGS, Pool, build_classifier, read_tensors
 
 
@@ -45,6 +47,24 @@ def test_a_backbone_can_end_at_a_finer_feature_map(backbone: str, tmp_path: Path
     kept = ended.backbone.state_dict()
     assert 0 < len(kept) < len(whole.backbone.state_dict())
     assert all(torch.equal(value, whole.backbone.state_dict()[key]) for key, value in kept.items())
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_an_efficientnet_ends_there_with_every_version_of_timm(left: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm before 1.0.30 leaves the convolution after the last stage where later ones remove it."""
+    prune = EfficientNet.prune_intermediate_layers
+
+    def prune_as_before(net: EfficientNet, indices: list[int]) -> object:
+        last = net.conv_head, net.bn2
+        kept = prune(net, indices)
+        if left:
+            net.conv_head, net.bn2 = last
+        return kept
+
+    monkeypatch.setattr(EfficientNet, "prune_intermediate_layers", prune_as_before)
+    network = build_classifier("tf_efficientnet_lite0", side=128, stride=16)[0]
+    assert network(torch.zeros(1, 96, 96, 3, dtype=torch.uint8)).shape == (1, 2)
+    assert set(network.state_dict()) == set(load().classifier().state_dict())
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "p4m_resnet"])

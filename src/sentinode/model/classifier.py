@@ -14,6 +14,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -286,6 +287,9 @@ def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
             hint="Leave it at 32, or choose a convolutional backbone such as resnet50.",
         )
     net.prune_intermediate_layers([strides.index(stride)])  # type: ignore[operator]
+    if isinstance(net, EfficientNet):
+        # timm before 1.0.30 leaves the convolution after the last stage, which no longer fits the stages that are kept.
+        net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
     return net
 
 
