@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "bilevel": (converted("L") > 128, {"photometric": "minisblack"}, "a grey one"),
     "a palette of greys": (
         converted("L"), {"photometric": "palette", "colormap": np.tile(np.arange(256) * 257, (3, 1)).astype(np.uint16)},
-        "greys only",
+        "only greys",
     ),
     "three channels of no colour": (STAINED, {"photometric": "minisblack", "planarconfig": "contig"}, "a grey one"),
     "12 of 16 bits": (TWELVE, {}, "the upper ones are empty"),
@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "ycbcr in jpeg 2000": (
         converted("YCbCr"), {"photometric": "ycbcr", "compression": "jpeg2000"}, "JPEG 2000",
     ),
-    "logluv": (STAINED, {"photometric": "logluv"}, "no colours that are read"),
+    "logluv": (STAINED, {"photometric": "logluv"}, "colours that Sentinode does not read"),
 }  # fmt: skip
 
 

@@ -50,10 +50,10 @@ def output_error(path: Path, error: OSError) -> OutputError:
             hint="Free some space, or choose another disk, and run the same command again.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError("this place cannot be written.", where=path, hint="Choose a folder that you may write to.")
+        return OutputError("this place is not writable.", where=path, hint="Choose a folder in which you may write.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return OutputError(
-            "a file stands where a folder is needed.",
+            "there is a file where a folder is needed.",
             where=path,
             hint="Choose another place, or move the file.",
         )

@@ -188,7 +188,7 @@ class Explainer:
             (gradient,) = torch.autograd.grad(margins.sum(), features)
         except RuntimeError as error:
             raise BundleError(
-                f"the gradient cannot be followed through its network ({error}).",
+                f"the gradient of its network cannot be computed ({error}).",
                 where=self.path,
                 hint="Its forward must lead from the feature map to the logits with gradients.",
             ) from error
@@ -214,9 +214,9 @@ class Explainer:
                 hook.remove()
         if not found:
             raise BundleError(
-                "no layer of its network answers with a feature map (B, C, h, w) in which to look for evidence.",
+                "no layer of its network returns a feature map (B, C, h, w), which the evidence needs.",
                 where=self.path,
-                hint="Predicting and evaluating work all the same.",
+                hint="Predicting and evaluating still work.",
             )
         return found[-1]
 
@@ -224,7 +224,7 @@ class Explainer:
 def _check_target(target: str, card: Card) -> None:
     targets = (CALLED, *reversed(card.class_names))
     if target not in targets:
-        raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(targets)}.")
+        raise RecipeError(f"there is no target {target!r}.", hint=f"Choose one of {', '.join(targets)}.")
 
 
 def explain(
@@ -290,7 +290,7 @@ def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
         raise
     # A fault of ours on one image must not cost the others.
     except Exception as error:
-        return f"a fault of Sentinode's: {type(error).__name__}: {error}"
+        return f"a bug in Sentinode: {type(error).__name__}: {error}"
 
 
 def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:

@@ -28,7 +28,7 @@ def check_mpp(mpp: float | None) -> float | None:
     """
     if mpp is not None and not (math.isfinite(mpp) and FINEST <= mpp <= COARSEST):
         raise DataError(
-            f"{mpp:g} microns per pixel is no resolution of a microscope: {FINEST:g} to {COARSEST:g} are.",
+            f"{mpp:g} microns per pixel is outside the range of microscopes, {FINEST:g} to {COARSEST:g}.",
             hint="Give a pixel's side in microns, such as 0.25.",
         )
     return mpp
@@ -55,8 +55,8 @@ class PatchGeometry:
     def __post_init__(self) -> None:
         if not SMALLEST <= self.size <= LARGEST:
             raise DataError(
-                f"patches of {self.size} x {self.size} pixels are outside of what is read: {SMALLEST} to {LARGEST} "
-                "pixels a side."
+                f"patches of {self.size} x {self.size} pixels cannot be used: the side must be {SMALLEST} to {LARGEST} "
+                "pixels."
             )
         if not 1 <= self.label_region <= self.size:
             raise DataError(

@@ -162,7 +162,7 @@ class _Tally:
         if self._tell and len(self.failures) <= NAMED:
             console.print(f"{failed.id}: {failed.error}", markup=False)
         if self._tell and len(self.failures) == NAMED + 1:
-            console.print("More inputs fail; they are named in the output and counted at the end.")
+            console.print("More inputs failed. The output names them all.")
 
 
 def _format(out: str | Path | TextIO | None, format: str | None) -> str:
@@ -170,14 +170,14 @@ def _format(out: str | Path | TextIO | None, format: str | None) -> str:
     chosen = format or ENDINGS.get(ending)
     if chosen is None:
         raise OutputError(
-            f"the ending '{ending}' names no format.",
+            f"there is no format with the ending '{ending}'.",
             where=str(out),
             hint=f"End the name with {', '.join(ENDINGS)}, or give --format {'|'.join(FORMATS)}.",
         )
     if chosen not in FORMATS:
         guess = nearest(chosen, list(FORMATS))
         raise OutputError(
-            f"'{chosen}' is no format{f'; did you mean {guess}' if guess else ''}.",
+            f"there is no format '{chosen}'{f'; did you mean {guess}' if guess else ''}.",
             hint=f"The formats are {', '.join(FORMATS)}.",
         )
     if chosen == "parquet" and not isinstance(out, str | Path) and out is not None:
@@ -219,8 +219,8 @@ def _write_kaggle(rows: Iterable[Prediction], stream: TextIO, name: str) -> None
         id = short_name(row.id)
         if id in written:
             raise OutputError(
-                f"the id '{id}' stands for two patches, {written[id]} and {row.id}.",
-                hint="A submission has one row for each id. Predict them apart, or in another format.",
+                f"the id '{id}' means two patches, {written[id]} and {row.id}.",
+                hint="A submission has one row for each id. Predict them separately, or in another format.",
             )
         written[id] = row.id
         table.writerow((id, f"{row.probability:.7g}"))

@@ -64,7 +64,7 @@ def test_the_name_of_a_class_of_many_folders_stays_short() -> None:
     [
         (("lung_zzz",), "no class folder lung_zzz here; there are a and b"),
         (("A",), "no class folder A here"),
-        (("a", "b"), "nothing to tell apart"),
+        (("a", "b"), "there is no negative class"),
     ],
 )
 def test_a_statement_that_does_not_fit_is_refused(positive: tuple[str, ...], says: str) -> None:

@@ -225,11 +225,11 @@ class TestRows:
         "rows", [[("a", "x"), ("a", "y")], [("a/b", "x"), ("./a\\b", "y")], [("a", ""), ("a", "y")]]
     )
     def test_a_map_that_contradicts_itself_is_refused(self, tmp_path, rows):
-        with pytest.raises(DataError, match=r"stands twice, with slides (x|unknown) and y"):
+        with pytest.raises(DataError, match=r"is listed twice, with the slides (x|unknown) and y"):
             read_slide_map(written(tmp_path, rows))
 
     def test_so_is_one_that_does_so_with_and_without_an_ending(self, tmp_path):
-        with pytest.raises(DataError, match=r"a\.tif stands twice, with slides x and y"):
+        with pytest.raises(DataError, match=r"a\.tif is listed twice, with the slides x and y"):
             read_slide_map(written(tmp_path, [("a", "x"), ("a.tif", "y")]))
 
     def test_a_row_may_repeat(self, tmp_path):

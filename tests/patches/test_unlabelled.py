@@ -140,7 +140,7 @@ def test_a_parquet_file_without_paths_is_read(tmp_path: Path) -> None:
 
 def test_another_size_is_refused_and_never_squeezed(tmp_path: Path) -> None:
     path = save(tmp_path / "large.png", noise(200, 300, 3))
-    assert "300 x 200 pixels, where 96 x 96 are needed" in refusal(path)
+    assert "300 x 200 pixels; 96 x 96 are needed" in refusal(path)
     assert "--mpp" in refusal(path)
 
 

@@ -94,7 +94,7 @@ def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData,
     assert not (tmp_path / "cut" / "bundle").exists()
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert "Going on from the checkpoint" in finished.stderr
+    assert "Resuming from the checkpoint" in finished.stderr
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -280,7 +280,7 @@ def test_a_path_and_open_data_give_the_same_run(data: PatchData, tmp_path: Path)
 
 @pytest.mark.parametrize("stated", [{"slide_map": "slides.csv"}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}])
 def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path, stated: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="not with data that is open") as caught:
+    with pytest.raises(DataError, match="not for data that is open") as caught:
         train(data, tmp_path / "run", recipe=recipe(), show=False, **stated)
     assert "open_data" in (caught.value.hint or "")
     assert not (tmp_path / "run").exists()
@@ -288,7 +288,7 @@ def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path,
 
 def test_settings_beside_a_whole_recipe_are_refused(data: PatchData, tmp_path: Path) -> None:
     for more in ({"settings": ["training.epochs=1"]}, {"weights": "none"}):
-        with pytest.raises(RecipeError, match="not with a Recipe"):
+        with pytest.raises(RecipeError, match="not for a Recipe"):
             train(data, tmp_path / "run", recipe=recipe(), show=False, **more)
 
 

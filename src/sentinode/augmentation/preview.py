@@ -73,7 +73,7 @@ def preview(patches: PatchSet, augment: Augment, out: Path, *, count: int = 6, s
     """
     rows = _choose(patches.labels, count, seed)
     if not len(rows):
-        raise DataError(f"the {patches.split} split holds no patches to show.", where=patches.source)
+        raise DataError(f"the {patches.split} split contains no patches.", where=patches.source)
     images = torch.from_numpy(np.ascontiguousarray(patches.images[rows]))
     generator = torch.Generator().manual_seed(seed)
     columns = {"original": images}

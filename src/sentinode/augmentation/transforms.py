@@ -133,20 +133,20 @@ class Augment:
             raise RecipeError(
                 f"a shift of {self.shift} pixels is outside 0 to {most}.",
                 where="augment.shift",
-                hint=f"The label covers the centre {region} x {region}: beyond {most} pixels it may be wrong.",
+                hint=f"The label covers the centre {region} x {region} pixels; a larger shift can make it wrong.",
             )
         if self.crop and not self.geometry.whole:
             raise RecipeError(
-                f"a crop could leave out some of the centre {region} x {region} pixels, which the label covers.",
+                f"a crop could cut off a part of the centre {region} x {region} pixels, which the label covers.",
                 where="augment.crop",
-                hint="Set augment.crop to 0: crops are for patches whose label covers the whole patch.",
+                hint="Set augment.crop to 0. Crops are only for patches whose label covers the whole patch.",
             )
         if self.stain_space not in STAIN_SPACES:
             close = nearest(self.stain_space, list(STAIN_SPACES)) or STAIN_SPACES[0]
             raise RecipeError(
                 f"there is no stain space '{self.stain_space}'.",
                 where="augment.stain_space",
-                hint=f"Did you mean '{close}'? There are {' and '.join(STAIN_SPACES)}.",
+                hint=f"Did you mean '{close}'? The stain spaces are {' and '.join(STAIN_SPACES)}.",
             )
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

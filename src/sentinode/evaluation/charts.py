@@ -182,7 +182,7 @@ def reliability_figure(
 
     The band is where 95 % of the bins of a perfectly calibrated model would lie (binomial, as a normal).
     """
-    chart = Chart("Reliability diagram", f"P({positive}) as said", f"share of {positive} as found")
+    chart = Chart("Reliability diagram", f"predicted probability of {positive}", f"observed share of {positive}")
     grid = np.linspace(0, 1, 101)
     spread = 1.96 * np.sqrt(grid * (1 - grid) / np.median(after.count))
     chart.area(grid, np.maximum(grid - spread, 0), np.minimum(grid + spread, 1), "band")
@@ -190,12 +190,12 @@ def reliability_figure(
     for bins, kind, radius in ((before, "soft", 2.5), (after, "tumour", 4.0)):
         chart.line(bins.said, bins.true, f"line s-{kind}")
         tips = [
-            f"said {s:.3f}, true {t:.3f}, {n:.0f} patches"
+            f"predicted {s:.3f}, observed {t:.3f}, {n:.0f} patches"
             for s, t, n in zip(bins.said, bins.true, bins.count, strict=True)
         ]
         chart.dots(bins.said, bins.true, f"f-{kind} halo", radius, tips)
     chart.legend("f-tumour", f"calibrated, ECE {scores.ece.value:.3f}")
-    chart.legend("f-soft", f"before, ECE {raw.ece.value:.3f}")
+    chart.legend("f-soft", f"before calibration, ECE {raw.ece.value:.3f}")
     if np.isfinite(scores.ece_floor.value):
         chart.legend("band", f"by chance, ECE {scores.ece_floor.value:.3f}")
     return chart.svg()

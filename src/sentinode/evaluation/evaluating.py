@@ -231,7 +231,7 @@ def _threshold(bundle: Bundle, rule: str | None) -> Threshold:
     if rule not in stored:
         guess = nearest(rule, list(stored))
         raise BundleError(
-            f"this bundle stores no threshold by the rule '{rule}'.",
+            f"this bundle stores no threshold for the rule '{rule}'.",
             where=bundle.path,
             hint=(f"Did you mean '{guess}'? " if guess else "") + f"It stores {', '.join(stored)}.",
         )
@@ -265,31 +265,31 @@ def _carried(threshold: float, temperature: float) -> float:
 
 
 def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:
-    """What a reader of the figures must bear in mind."""
+    """Warnings for the reader of the metrics."""
     warnings = []
     seen = bundle.card.data.get("fingerprint", {})
     if fingerprint == seen.get("train"):
-        warnings.append("The model was trained on these very patches: the figures say nothing about others.")
+        warnings.append("The model was trained on these same patches. The metrics tell nothing about other patches.")
     elif fingerprint == seen.get("valid"):
         warnings.append(
-            "The checkpoint, the temperature and the threshold were chosen on these very patches: the "
-            "figures look better than they would on others."
+            "The checkpoint, the temperature and the threshold were chosen on these same patches. The "
+            "metrics look better than they would on other patches."
         )
     elif patches.split == ALL:
         if known := len(np.intersect1d(patches.ids, list(bundle.assignment() or ()))):
             warnings.append(
-                f"{known:,} of these patches bear the names of patches that the model was trained, chosen or tested "
-                "on: where they are the same, the figures look better than they would on others."
+                f"{known:,} of these patches have the ids of patches on which the model was trained, chosen or tested. "
+                "If they are the same patches, the metrics look better than they would on other patches."
             )
     elif patches.split != "test":
         warnings.append(
-            f"This is a {patches.split} split: where the model was trained or chosen on any of it, the "
-            "figures look better than they would on others."
+            f"This is a {patches.split} split. If the model was trained or chosen on a part of it, the "
+            "metrics look better than they would on other patches."
         )
     if patches.toy:
-        warnings.append("A toy: these patches are generated, and the figures say nothing about tissue.")
+        warnings.append("A toy: these patches are generated, so the metrics tell nothing about tissue.")
     elif bundle.card.toy:
-        warnings.append("A toy: the model was trained on generated patches and knows nothing about tissue.")
+        warnings.append("A toy: the model was trained on generated patches and has never seen tissue.")
     warnings += scores.notes
     warnings += [f"{NAMES[name][0]} is undefined: {why}." for name, why in scores.undefined.items()]
     warnings += [f"{NAMES[name][0]} has no interval: {why}." for name, why in scores.no_interval.items()]

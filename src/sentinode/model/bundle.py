@@ -79,12 +79,12 @@ class Card(Part):
     architecture: Architecture
     patch_size: int = PCAM.size
     label_region: int = PCAM.label_region
-    mpp: float | None = Field(PCAM.mpp, description="Microns per pixel; null where the training data did not say.")
+    mpp: float | None = Field(PCAM.mpp, description="Microns per pixel; null if unknown.")
     class_names: list[str] = Field(
         default_factory=lambda: list(CLASS_NAMES), min_length=2, max_length=2, description="Label 0, then label 1."
     )
     positive: list[str] = Field(
-        default_factory=list, description="The class folders that label 1 stands for, where training was told them."
+        default_factory=list, description="The class folders of label 1, if they were stated in training."
     )
     temperature: float = Field(1.0, gt=0, description="Divides the logits; fitted on valid.")
     thresholds: dict[str, Threshold]
@@ -96,7 +96,7 @@ class Card(Part):
     seed: int = 0
     toy: bool = False
     initial_weights: str = "random initialisation"
-    licence: str = "That of the initial weights and of the training data."
+    licence: str = "The licence of the initial weights and of the training data."
     intended_use: str = "Research only; not for diagnosis."
     history: list[dict[str, float]] = Field(default_factory=list)
 
@@ -170,7 +170,7 @@ class Bundle:
             return self._module if isinstance(self._module, nn.Module) else self._module()
         if arch.kind == "custom":
             raise BundleError(
-                f"its network is a class of its author's, {arch.class_name}, and loading a bundle runs no code.",
+                f"its network is the class {arch.class_name} of a user, and loading a bundle runs no code.",
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
@@ -200,7 +200,7 @@ def load(path: str | Path | None = None, *, module: ModuleSource | None = None) 
         path = PACKAGED
         if not (path / CARD).is_file():
             raise BundleError(
-                "no bundle is named, and none comes with this version.",
+                "you named no bundle, and this version contains none.",
                 hint="Make one with `sentinode train DATA --out RUN`, and name RUN/bundle first.",
             )
     path = Path(path)
@@ -208,9 +208,9 @@ def load(path: str | Path | None = None, *, module: ModuleSource | None = None) 
         path = path / "bundle"
     if not (path / CARD).is_file():
         raise BundleError(
-            "there is no bundle here: it has no card.json.",
+            "there is no bundle here: card.json is missing.",
             where=path,
-            hint="`sentinode train DATA --out RUN` leaves one at RUN/bundle.",
+            hint="`sentinode train DATA --out RUN` writes one to RUN/bundle.",
         )
     card = _read_card(path)
     _verify(path)
@@ -249,7 +249,7 @@ def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
         raise BundleError(
             f"this bundle was trained at {bundle.card.mpp:g} microns per pixel, and you state {mpp:g}.",
             where=bundle.path,
-            hint="A network reads the resolution that it was trained on. Train again to read another.",
+            hint="A network works at the resolution on which it was trained. Train another one for another resolution.",
         )
     card = bundle.card.model_copy(update={"mpp": mpp})
     with whole_folder(bundle.path) as staged:
@@ -267,7 +267,7 @@ def require_mpp(bundle: Bundle) -> float:
     """
     if bundle.card.mpp is None:
         raise BundleError(
-            "the microns per pixel that this bundle reads are unknown: its training data did not say them.",
+            "the microns per pixel of this bundle are unknown: its training data did not record them.",
             where=bundle.path,
             hint=f"State them once: sentinode bundle {bundle.path} --mpp UM",
         )

@@ -142,7 +142,7 @@ class Pool(nn.Module):
     def __init__(self, pooling: str, geometry: PatchGeometry = PCAM) -> None:
         super().__init__()
         if pooling not in POOLINGS:
-            raise RecipeError(f"'{pooling}' is no pooling.", hint=f"Choose one of {', '.join(POOLINGS)}.")
+            raise RecipeError(f"there is no pooling '{pooling}'.", hint=f"Choose one of {', '.join(POOLINGS)}.")
         self.pooling, self.geometry = pooling, geometry
         self.widening = 2 if pooling in ("avgmax", "avgcentre") else 1
         self.power = nn.Parameter(torch.tensor(3.0)) if pooling == "gem" else None
@@ -239,7 +239,7 @@ def _side(side: int, geometry: PatchGeometry) -> int:
         raise RecipeError(
             f"patches of {geometry.size} x {geometry.size} pixels would be reduced to {side} x {side}.",
             where="model.side",
-            hint=f"Set model.side to 0, which takes them as they are, or to {geometry.size} or more.",
+            hint=f"Set model.side to 0, which keeps their size, or to {geometry.size} or more.",
         )
     return side or geometry.size
 
@@ -380,20 +380,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            "this file holds more than tensors, or is no weights file at all; it was not opened, because "
+            "this file contains more than tensors, or is not a weights file. It was not opened, because "
             "unpickling it could run code.",
             where=path,
             hint="Save only the state dict, preferably as .safetensors, and give that file.",
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise WeightsError(
-            f"cannot be read as weights ({_first_line(error)}).", where=path, hint="Fetch the file again."
+            f"cannot be read as weights ({_first_line(error)}).", where=path, hint="Download the file again."
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]
     if not isinstance(held, dict) or not any(isinstance(value, Tensor) for value in held.values()):
-        raise WeightsError("holds no named tensors.", where=path, hint="Give a state dict.")
+        raise WeightsError("contains no named tensors.", where=path, hint="Give a state dict.")
     return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
 
 
@@ -407,7 +407,7 @@ def _fill(net: nn.Module, tensors: dict[str, Tensor], *, where: str | Path) -> N
     if missing:
         raise WeightsError(
             f"these weights belong to another network: {len(missing)} of {len(wanted)} tensors are missing, "
-            f"{missing[0]} first.",
+            f"such as {missing[0]}.",
             where=where,
             hint="Choose the backbone that they were trained for: --set model.backbone=NAME. For networks other than "
             "ResNets the key names must be timm's.",

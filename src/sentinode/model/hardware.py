@@ -33,12 +33,12 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"'{name}' is no device.", hint=f"Choose one of {', '.join(DEVICES)}.") from error
+        raise DeviceError(f"there is no device '{name}'.", hint=f"Choose one of {', '.join(DEVICES)}.") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
         raise DeviceError(
-            f"this machine offers PyTorch no device '{name}'.",
-            hint="Run `sentinode doctor` to see what there is, or use --device auto.",
+            f"PyTorch finds no device '{name}' on this machine.",
+            hint="Run `sentinode doctor` to list the devices, or use --device auto.",
         )
     return device
 
@@ -63,7 +63,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         DeviceError: no such precision.
     """
     if name not in PRECISIONS:
-        raise DeviceError(f"'{name}' is no precision.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
+        raise DeviceError(f"there is no precision '{name}'.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
     if name == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32

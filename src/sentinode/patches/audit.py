@@ -111,8 +111,8 @@ class Audit:
             repeated = sum(len(copies.ids) - 1 for copies in self.copies)
             found.append(
                 f"Patches that repeat others: {repeated:,}, in {len(self.copies):,} groups, such as "
-                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on "
-                "both sides: name a slide map with --slides that gives all patches of a group one slide."
+                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and splitting by patch would put copies on "
+                "both sides. Give a slide map with --slides that gives all patches of a group the same slide."
             )
         for (first, second), (exact, near) in self.across().items():
             if exact + near:
@@ -303,6 +303,6 @@ def render(found: Audit) -> RenderableType:
         for splits, numbers_ in across.items():
             between.add_row(_and(list(splits)), *(f"{n:,}" for n in numbers_))
         parts.append(between)
-    parts.append(f"Patches of {found.geometry}; label 1 is {found.class_names[1]}, label 0 {found.class_names[0]}.")
-    lines = found.findings() or ["Nothing is wrong."]
+    parts.append(f"Patches of {found.geometry}; label 1 is {found.class_names[1]}, label 0 is {found.class_names[0]}.")
+    lines = found.findings() or ["No problems were found."]
     return Group(*parts, *lines, *found.warnings)

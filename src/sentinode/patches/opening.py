@@ -75,12 +75,12 @@ class PatchData:
             DataError: there is no such split, its pixels cannot be read, or the slide map does not name every patch.
         """
         if split not in self.splits:
-            raise DataError(f"there is no split {split!r} here; there is {' and '.join(self.splits)}.", where=self.path)
+            raise DataError(f"there is no split {split!r} here, only {' and '.join(self.splits)}.", where=self.path)
         if missing := self._incomplete.get(split):
             raise DataError(
-                f"{missing:,} patches of the {split} split that was stored are not in this data any more.",
+                f"{missing:,} patches of the {split} split that was stored are no longer in this data.",
                 where=self.path,
-                hint="Figures would be of other patches than before. Restore them, or give the data that the "
+                hint="The metrics would be of other patches than before. Restore them, or give the data that the "
                 "split was made from.",
             )
         name = split if self.own_splits else ""
@@ -207,7 +207,7 @@ def _require(expected: Expected | None, source: Source, geometry: PatchGeometry,
     """Refuse what a bundle does not take, and names where there are none; a sentence on other class names, or None."""
     if stated.positive and source.kind != "folder":
         raise DataError(
-            "only class folders have names, and these patches have labels 0 and 1: label 1 is the positive class.",
+            "--positive is only for class folders. These patches have labels 0 and 1, and 1 is the positive class.",
             where=source.path,
             hint="Leave out --positive.",
         )
@@ -251,18 +251,18 @@ _LOOKED_FOR = f"""Looked for:
   kaggle    {image_files.KAGGLE_LABELS} and train/<id>.tif
   parquet   train*.parquet, valid*.parquet, test*.parquet (also in data/)
   folder    class folders such as normal/ and tumour/, perhaps below train/, valid/ and test/ (see --positive)
-'sentinode data download OUT' fetches the official files; 'sentinode data synth OUT' generates some to try."""
+'sentinode data download OUT' downloads the official files; 'sentinode data synth OUT' generates patches to try."""
 
 
 def _seen(path: Path) -> str:
     """What lies there, in a sentence."""
     if path.is_file():
-        return "This file is none of those that are read alone: *_x.h5, train_labels.csv, *.parquet."
+        return "A single file must be one of *_x.h5, train_labels.csv and *.parquet."
     inside = sorted(f for f in path.iterdir() if not f.name.startswith("."))
     if not inside:
         return "The folder is empty."
     if (path / "train").is_dir() and any((path / "train").glob("*.tif")):
-        return f"There is train/ with .tif files, as in the Kaggle set, but no {image_files.KAGGLE_LABELS}."
+        return f"The folder has train/ with .tif files, as in the Kaggle set, but no {image_files.KAGGLE_LABELS}."
     names = ", ".join(f"{f.name}/" if f.is_dir() else f.name for f in inside[:6])
     return f"There is {names}{f' and {len(inside) - 6:,} more' if len(inside) > 6 else ''}."
 
@@ -276,7 +276,7 @@ def _leakage(slides: NDArray[np.str_] | None) -> list[str]:
     if slides is None:
         return [
             "Leakage: the slides of these patches are unknown, so patches of one slide lie on both sides of "
-            "the split, and figures on valid and test will look better than they are. Name a slide map with "
+            "the split, and the metrics on valid and test will look better than they should. Give a slide map with "
             "--slides (a CSV with the columns id and slide) to split by slide."
         ]
     unknown = int((slides == "").sum())
@@ -299,12 +299,12 @@ def _stored(
     }
     if not (dealt != "").any():
         raise DataError(
-            f"none of these {len(part.ids):,} patches is in the split that was stored.",
+            f"none of these {len(part.ids):,} patches is in the stored split.",
             where=path,
-            hint="Give the data that the bundle was trained on; of data that it never saw, take --split all.",
+            hint="Give the data that the bundle was trained on. For data that it has never seen, use --split all.",
         )
     if new := int((dealt == "").sum()):
         warnings.append(f"{new:,} patches are new since the split was stored, and are left out.")
     if missing := sum(incomplete.values()):
-        warnings.append(f"{missing:,} patches of the split that was stored are not in this data.")
+        warnings.append(f"{missing:,} patches of the stored split are not in this data.")
     return dealt, incomplete

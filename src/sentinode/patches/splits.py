@@ -56,8 +56,8 @@ def _by_slide(slides: NDArray[np.str_], labels: NDArray[np.uint8], rng: np.rando
     shuffled = rng.permutation(np.flatnonzero(names != ""))
     if len(shuffled) < len(SPLITS):
         raise DataError(
-            f"{len(shuffled)} slides cannot be dealt to train, valid and test: three are needed.",
-            hint="Give data with more slides, or leave the slide map out (and mind the warning of leakage).",
+            f"{len(shuffled)} slides cannot be divided into train, valid and test: at least three are needed.",
+            hint="Give data with more slides, or leave out the slide map (Sentinode then warns of leakage).",
         )
     wanted = np.array([SHARES[split] for split in SPLITS])[:, None] * counts[shuffled].sum(axis=0)
     held = np.zeros_like(wanted)

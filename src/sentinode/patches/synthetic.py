@@ -110,13 +110,13 @@ def synthesise(
     counts = dict(zip(SPLITS, (train, valid, test), strict=True))
     for split, count in counts.items():
         if count < 1 or slides < 1:
-            raise DataError(f"{split} needs at least one patch, and a slide to lie on.", where=out)
+            raise DataError(f"{split} needs at least one patch and one slide.", where=out)
     if out.is_dir() and any(out.iterdir()) and not (out / SYNTHETIC).is_file():
         raise OutputError(
             "this folder holds other files.", where=out, hint="Name a new folder for the generated patches."
         )
     make_folder(out)
-    note = "Generated patches: a model trained on them knows nothing of tissue."
+    note = "These patches are generated: a model trained on them has never seen tissue."
     about = {"toy": True, "note": note, "seed": seed, "slides": slides, **counts}
     write_text(out / SYNTHETIC, json.dumps(about, indent=1) + "\n")
     with bar("generating", sum(counts.values()), show=show) as shown:

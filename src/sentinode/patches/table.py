@@ -52,7 +52,7 @@ def read_table(path: Path, *columns: Sequence[str]) -> list[tuple[str, ...]]:
     except csv.Error as error:
         raise DataError(f"line {rows.line_num:,} is not CSV ({error}).", where=path) from error
     if not found:
-        raise DataError("this table has a head, but no rows.", where=path)
+        raise DataError("this table has a header, but no rows.", where=path)
     return found
 
 
@@ -75,20 +75,20 @@ def _places(head: list[str], columns: Sequence[Sequence[str]], path: Path) -> li
         text = "\n".join(head)
         separator = next((word for sign, word in SEPARATORS.items() if sign in text), None)
         raise DataError(
-            f"the columns '{needed}' are needed, and {lacking} is missing; these are {', '.join(head) or 'none'}.",
+            f"the columns '{needed}' are needed, and {lacking} is missing; the table has {', '.join(head) or 'none'}.",
             where=path,
             hint=f"Its cells are separated by {separator}: save it as CSV with commas." if separator else None,
         )
     for name in found:
         if name is not None and head.count(name) > 1:
-            raise DataError(f"the column {name!r} stands twice.", where=path, hint="Remove or rename one of the two.")
+            raise DataError(f"the column {name!r} occurs twice.", where=path, hint="Remove or rename one of the two.")
     return [head.index(name) for name in found if name is not None]
 
 
 def _check_length(cells: list[str], head: list[str], line: int, path: Path) -> None:
     if len(cells) < len(head) or any(cells[len(head) :]):
         raise DataError(
-            f"line {line:,} has {len(cells)} cells, and the head has {len(head)} columns.",
+            f"line {line:,} has {len(cells)} cells, and the header has {len(head)} columns.",
             where=path,
             hint="A cell that holds a comma needs quotation marks around it.",
         )

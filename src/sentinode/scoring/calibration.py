@@ -46,11 +46,11 @@ def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
     if not np.isfinite(margin).all():
         raise DataError("the model's outputs are not finite.", hint="Training diverged: lower optimizer.lr.")
     if label.all() or not label.any():
-        log.warning("Only one class among the patches: the temperature stays 1.")
+        log.warning("All patches are of one class: the temperature stays 1.")
         return 1.0
     signed = np.where(label, margin, -margin)
     if (signed > 0).all():
-        log.warning("Every patch is on its right side, so no temperature is best: it stays 1.")
+        log.warning("All patches are classified correctly, so no temperature is best: it stays 1.")
         return 1.0
 
     def loss(log_temperature: float) -> float:
@@ -61,7 +61,7 @@ def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     best = math.exp(found.x)
     if not lowest * 1.001 < best < highest * 0.999:
-        log.warning("The temperature, %.3g, is at the end of its range: the outputs do not fit.", best)
+        log.warning("The temperature, %.3g, is at the limit of its range: the outputs do not fit.", best)
     return best
 
 

@@ -202,6 +202,6 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.in
     if not ((probability >= 0) & (probability <= 1)).all():
         raise DataError(
             "some probabilities are not numbers from 0 to 1.",
-            hint="Where they come from a model, its training diverged: train again with a lower rate.",
+            hint="If they come from a model, its training diverged: train again with a lower rate.",
         )
     return label.astype(np.int64), probability

@@ -49,7 +49,7 @@ def choose_threshold(
         return 0.5
     label, probability = _checked(labels, probabilities)
     if label.all() or not label.any():
-        log.warning("Only one class among the patches: no threshold can be chosen, 0.5 is used.")
+        log.warning("All patches are of one class, so no threshold can be chosen: 0.5 is used.")
         return 0.5
 
     # Threshold number i calls tumour all but the i lowest of the distinct probabilities.
@@ -66,9 +66,9 @@ def choose_threshold(
     if name == "specificity":
         if specificity[-1] < share:
             raise DataError(
-                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} "
+                f"no threshold up to 1 reaches a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} "
                 f"{class_names[0]} patches have a probability of exactly 1.",
-                hint="Choose another rule, or a model that is less sure of itself.",
+                hint="Choose another rule, or a model with less extreme probabilities.",
             )
         return float(thresholds[specificity >= share].min())
     merit = {
@@ -89,7 +89,7 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bo
     if outside := int((~((probability >= 0) & (probability <= 1))).sum()):
         raise DataError(
             f"{outside:,} of {len(probability):,} probabilities are not numbers from 0 to 1.",
-            hint="Where they come from a model, its training diverged: train again with a lower rate.",
+            hint="If they come from a model, its training diverged: train again with a lower rate.",
         )
     return label, probability
 

@@ -207,7 +207,7 @@ def _require_sense(options: ExtractOptions) -> None:
     if options.per_slide < 1 or options.distance < 1 or not 0 <= options.hard_share <= 1:
         raise DataError(
             f"{options.per_slide} patches a slide, {options.distance} pixels apart, {options.hard_share:g} of them "
-            "mined: that is no data.",
+            "mined: these options give no data.",
             hint="Give positive numbers, and a share from 0 to 1.",
         )
 
@@ -217,12 +217,12 @@ def _require_geometry(geometry: PatchGeometry, engine: Engine | None) -> None:
         raise DataError("patches cannot be cut at unknown microns per pixel.", hint="State them with --patch-mpp.")
     if geometry.label_region < SMALLEST_REGION:
         raise DataError(
-            f"a label of {geometry.label_region} x {geometry.label_region} pixels is too small to lay a slide out in.",
+            f"a label region of {geometry.label_region} x {geometry.label_region} pixels is too small.",
             hint=f"Give --label-region {SMALLEST_REGION} or more.",
         )
     if engine is not None and (how := difference(engine.geometry, geometry)) is not None:
         raise DataError(
-            f"the patches {how}: the bundle that is to mine hard ones takes others.",
+            f"the patches {how}: the bundle of --hard takes other patches.",
             hint=f"It takes {engine.geometry}. Cut patches like that, or leave out --hard.",
         )
 
@@ -280,7 +280,7 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
     by_absence = len(truth.absent)
     if by_file or by_absence:
         console.print(
-            f"Slides without tumour: {by_file} by their annotation file, {by_absence} by having none.",
+            f"Slides without tumour: {by_file} with an annotation file, {by_absence} without one.",
             markup=False,
         )
     if truth.said is not None:
@@ -385,7 +385,7 @@ def draw(found: Sequence[Candidates], per_slide: int, split: str) -> list[Draw]:
         lacks = "tumour" if not any(limit[0] for limit in limits) else "normal"
         raise DataError(
             f"the {split} split would have no {lacks} patch: its slides are {', '.join(c.name for c in found)}.",
-            hint="Deal the slides by hand with --splits, or give more of them.",
+            hint="Assign the slides to splits with --splits, or give more slides.",
         )
     tumour, normal = (evenly(count, [limit[k] for limit in limits]) for k in (0, 1))
     return [Draw(c, c.tumour[:t], c.normal[:n]) for c, t, n in zip(found, tumour, normal, strict=True)]

@@ -140,7 +140,7 @@ def _resolve(
     if not isinstance(recipe, Recipe):
         return load_recipe(recipe, settings)
     if settings:
-        raise RecipeError("settings go with a recipe's name or file, not with a Recipe.")
+        raise RecipeError("settings are for a recipe's name or file, not for a Recipe.")
     return recipe
 
 
@@ -148,7 +148,7 @@ def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated
     """Open data has been told already what there is to state."""
     if slide_map is not None or stated != Stated():
         raise DataError(
-            "slide_map, mpp, label_region and positive go with the path of data, not with data that is open.",
+            "slide_map, mpp, label_region and positive are for a path of data, not for data that is open.",
             where=data.path,
             hint="Give them to open_data.",
         )
@@ -176,6 +176,6 @@ def _announce(job: Job, data: PatchData, target: torch.device) -> None:
     precision = str(choose_precision(recipe.training.precision, target)).removeprefix("torch.")
     console.print(f"Training on {describe(target)} in {precision}.", markup=False)
     if job.module is None and pooling_for(recipe.model.pooling, data.geometry) != recipe.model.pooling:
-        console.print("Labels cover whole patches, which have no labelled centre: pooling is the average alone.")
+        console.print("Labels cover whole patches, not a centre: pooling uses only the average.")
     if job.module is not None and recipe.operating_point.calibration == "platt":
-        console.print("Your network has no head that could keep an offset: a temperature alone calibrates it.")
+        console.print("Your network has no head for an offset: calibration fits only a temperature.")

@@ -168,7 +168,7 @@ class Learner:
     def _halve(self, size: int, error: RuntimeError) -> None:
         if self.fabric.world_size > 1 or self.parts >= size:
             raise DeviceError(
-                f"memory runs out even with {size // self.parts} patches at a time.",
+                f"there is not enough memory even for {size // self.parts} patches at a time.",
                 where=str(self.fabric.device),
                 hint="Set training.accumulate higher, or choose a smaller backbone.",
             ) from error
@@ -176,9 +176,7 @@ class Learner:
         self.optimizer.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        console.print(
-            f"Out of memory: computing each batch of {size} in {self.parts} parts from here on.", markup=False
-        )
+        console.print(f"Out of memory: computing each batch of {size} in {self.parts} parts from now on.", markup=False)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

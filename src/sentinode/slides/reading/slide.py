@@ -87,7 +87,7 @@ class Slide:
         self._named_mpp = mpp
         if mpp is not None and not SANE_MPP[0] <= mpp <= SANE_MPP[1]:
             raise SlideError(
-                f"--mpp {mpp:g} is no resolution of a microscope slide.",
+                f"--mpp {mpp:g} is not a resolution of a microscope slide.",
                 where=path,
                 hint="Give microns per pixel: 0.25 for a 40x scan, 0.5 for 20x, 1 for 10x.",
             )

@@ -97,7 +97,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path, make):
 def test_a_missing_file_is_refused_unless_it_means_normal(tmp_path):
     folder = named(tmp_path / "truth", "tumor_001.xml")
     both = slides("tumor_001.tif", "normal_001.tif")
-    with pytest.raises(AnnotationError, match=r"no truth for 1 of 2 slides: normal_001(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 1 of 2 slides: normal_001(.|\n)*--absent-is-normal"):
         require_truth(folder, both, absent_is_normal=False)
     assert require_truth(folder, both, absent_is_normal=True).absent == ["normal_001"]
 

@@ -83,8 +83,8 @@ DOT, LINE = {"type": "Point", "coordinates": [3, 4]}, {"type": "LineString", "co
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        ([feature(DOT)], "nothing with an area was left of its 1 regions"),
-        ([feature(LINE), feature(None)], "nothing with an area was left of its 2 regions"),
+        ([feature(DOT)], "none of its 1 regions"),
+        ([feature(LINE), feature(None)], "none of its 2 regions"),
         ([feature(DOT), feature(polygon(T), "Ignore*")], "nothing with an area was left"),
         ([feature(DOT, "Ignore*")], "nothing with an area was left"),
         ([feature(polygon(T)), feature(polygon(square(0, 0, 900)), "Ignore*")], "the exclusions cover all"),

@@ -71,7 +71,7 @@ def read_annotations(
     """
     path = Path(path)
     if not (math.isfinite(scale) and scale > 0):
-        raise AnnotationError(f"a scale of {scale:g} makes no sense.", hint="Give a positive number, such as 0.03125.")
+        raise AnnotationError(f"a scale of {scale:g} is not possible.", hint="Give a positive number, such as 0.03125.")
     meanings = Meanings(tumour_classes, excluded_classes, ignored_classes)
     contents = open_contents(path)
     _require_annotations(path, contents)
@@ -136,8 +136,8 @@ def _require_meaning(
     lost = by_meaning[TUMOUR] or ([] if excluded else by_meaning[EXCLUDED])
     if lost:
         raise AnnotationError(
-            f"nothing with an area was left of its {len(lost)} regions ({listed([one.name for one in lost])}): points, "
-            "lines and empty outlines have none.",
+            f"none of its {len(lost)} regions ({listed([one.name for one in lost])}) has an area: points, "
+            "lines and empty outlines do not count.",
             where=path,
             hint="Draw the tumour as areas. For a slide without tumour, save the file without any region.",
         )
@@ -181,9 +181,9 @@ def _warnings(
     if unknown := Counter(drawing.classes[0] for drawing in by_meaning[None]):
         yield f"regions of other classes were ignored: {counted(unknown.items())}."
     if named := Counter(drawing.classes[0] for drawing in by_meaning[IGNORED]):
-        yield f"regions of classes that say nothing of tumour were ignored: {counted(named.items())}."
+        yield f"regions of classes that do not mean tumour were ignored: {counted(named.items())}."
     if contents.ignored:
-        yield f"objects that are no annotations were ignored: {counted(contents.ignored.items())}."
+        yield f"objects that are not annotations were ignored: {counted(contents.ignored.items())}."
     yield from _inherited(contents.drawings, meanings)
 
 
@@ -195,4 +195,4 @@ def _inherited(drawings: Sequence[Drawing], meanings: Meanings) -> Iterator[str]
         if found and found[1] != drawing.classes[0] and not drawing.classes[0].startswith(f"{found[1]}:"):
             taken[drawing.classes[0], found[1]] += 1
     for (group, outer), count in sorted(taken.items()):
-        yield f"the group '{group}' ({count}) lies in '{outer}' and counted as it."
+        yield f"the group '{group}' ({count}) lies in '{outer}' and counted as part of it."
