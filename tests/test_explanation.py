@@ -321,7 +321,7 @@ def test_a_fault_of_ours_on_one_image_does_not_cost_the_others(
         Image.new("RGB", (96, 96), "plum").save(tmp_path / name)
     done = explain(bundle, [tmp_path], tmp_path / "out", device="cpu", show=False)
     assert [picture.name for picture in done.pictures] == ["a.png", "c.png"]
-    assert [reason for _, reason in done.failures] == ["a fault of Sentinode's: ZeroDivisionError: by zero"]
+    assert [reason for _, reason in done.failures] == ["a bug in Sentinode: ZeroDivisionError: by zero"]
 
 
 def test_pictures_whose_names_differ_in_case_alone_stay_two(bundle: Bundle, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class TiffSamples:
         if photometric not in COLOURS:
             stated = "none" if photometric < 0 else photometric
             raise PictureError(
-                f"its samples are colours that Sentinode does not read (PhotometricInterpretation {stated}).",
+                f"its samples are colours that are not read (PhotometricInterpretation {stated}).",
                 hint=EXPORT,
             )
         colours = _colours(tag, COLOURS[photometric])
@@ -216,7 +216,7 @@ def _white(tag: Tag, significant_bits: int | None) -> int:
         raise PictureError(f"its samples are {named}.", hint=EXPORT)
     if len(bits) > 1 or not 8 <= max(bits) <= 16:
         raise PictureError(
-            f"its samples have {' and '.join(f'{b:g}' for b in sorted(bits))} bits; only 8 to 16 can be read.",
+            f"its samples have {' and '.join(f'{b:g}' for b in sorted(bits))} bits; 8 to 16 can be read.",
             hint=EXPORT,
         )
     full = (1 << int(max(bits))) - 1

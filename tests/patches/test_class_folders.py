@@ -40,7 +40,7 @@ def test_other_names_are_refused_with_the_option(folders: list[str]) -> None:
 
 
 def test_a_folder_of_an_unknown_name_beside_known_ones_is_refused() -> None:
-    with pytest.raises(DataError, match="beside normal, tumour, but its name is no class that is known"):
+    with pytest.raises(DataError, match="beside normal, tumour, but its name is not a known class"):
         tell_apart(["normal", "tumour", "stroma"], (), HERE)
 
 

@@ -130,8 +130,8 @@ def test_splits_of_two_sizes_are_refused(tmp_path: Path) -> None:
     [
         ({"label_region": 65}, "cannot cover the centre 65 x 65"),
         ({"label_region": 0}, "cannot cover"),
-        ({"mpp": 0.0}, "no resolution"),
-        ({"mpp": 500.0}, "no resolution"),
+        ({"mpp": 0.0}, "outside the range of microscopes"),
+        ({"mpp": 500.0}, "outside the range of microscopes"),
         ({"positive": ("tumour",)}, "only for class folders"),
     ],
 )
@@ -191,10 +191,10 @@ def test_patches_that_a_bundle_does_not_take_are_refused(
 def test_classes_that_a_bundle_does_not_tell_apart_are_refused_unless_stated(tmp_path: Path) -> None:
     root = folders(tmp_path / "data", 64, "normal", "tumor")
     lung = Expected(PatchGeometry(64, None, 64), ("lung_n", "lung_aca"))
-    with pytest.raises(DataError, match="classes here are normal and tumor, and the bundle tells apart lung_n and"):
+    with pytest.raises(DataError, match="classes here are normal and tumor, but the bundle was trained on lung_n and"):
         open_data(root, cache=tmp_path, whole=True, expected=lung, show=False)
     data = open_data(root, cache=tmp_path, whole=True, expected=lung, positive=("tumor",), show=False)
-    assert any("here they stand for normal and tumor" in warning for warning in data.warnings)
+    assert any("here they mean normal and tumor" in warning for warning in data.warnings)
     same = Expected(PatchGeometry(64, None, 64), ("normal", "tumour"))
     assert open_data(root, cache=tmp_path, whole=True, expected=same, show=False).class_names == ("normal", "tumor")
 
@@ -209,7 +209,7 @@ def test_a_bundle_knows_which_folders_are_positive(tmp_path: Path) -> None:
 
 def test_folders_of_other_names_without_a_statement_are_refused(tmp_path: Path) -> None:
     root = folders(tmp_path / "data", 64, "lung_aca", "lung_n", "lung_scc")
-    with pytest.raises(DataError, match="lung_aca, lung_n and lung_scc, and which of them is the positive class"):
+    with pytest.raises(DataError, match="lung_aca, lung_n and lung_scc, and their names do not tell which one is the positive class"):
         open_data(root, cache=tmp_path, whole=True, show=False)
 
 

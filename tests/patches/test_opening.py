@@ -95,7 +95,7 @@ class TestAStoredSplit:
         data = open_data(disk.folder, assignment=stored)
         assert "1 patches of the stored split are not in this data." in data.warnings
         assert len(data["valid"]) == 2
-        with pytest.raises(DataError, match="1 patches of the test split that was stored are not in this data"):
+        with pytest.raises(DataError, match="1 patches of the test split that was stored are no longer in this data"):
             data["test"]
 
     def test_refuses_other_data(self, disk):
@@ -133,5 +133,5 @@ class TestAsAWhole:
         assert set(open_data(disk.folder, slide_map=table, whole=True)["all"].slides) == {"one"}
 
     def test_data_with_splits_of_its_own_has_no_all(self, generated):
-        with pytest.raises(DataError, match="no split 'all' here; there is train and valid and test"):
+        with pytest.raises(DataError, match="no split 'all' here, only train, valid, test"):
             open_data(generated, whole=True)["all"]

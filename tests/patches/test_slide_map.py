@@ -129,7 +129,7 @@ class TestWhatItLeavesOut:
     def test_a_map_without_any_slide_is_refused(self, disk, tmp_path):
         disk.kaggle(disk.patches(20), LABELS)
         path = written(tmp_path, [(id, "") for id in kaggle_ids()])
-        with pytest.raises(DataError, match="leaves the slides of the 20 patches empty"):
+        with pytest.raises(DataError, match="leaves the slide of each of the 20 patches empty"):
             open_data(disk.folder, slide_map=path)
 
     def test_a_map_of_other_patches_is_refused_and_shows_its_ids(self, disk, tmp_path):

@@ -206,7 +206,7 @@ def test_an_image_that_covers_less_than_a_patch_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_resolution_that_is_none_is_refused(tmp_path: Path, mpp: float) -> None:
-    with pytest.raises(DataError, match="is no resolution"):
+    with pytest.raises(DataError, match="is outside the range of microscopes"):
         list(read_patches([tmp_path], mpp=mpp))
 
 

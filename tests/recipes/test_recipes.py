@@ -97,5 +97,5 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[training\nepochs = 9\n")
-    with pytest.raises(RecipeError, match="no valid TOML"):
+    with pytest.raises(RecipeError, match="not valid TOML"):
         load_recipe(tmp_path / "bad.toml")

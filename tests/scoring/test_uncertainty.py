@@ -85,7 +85,7 @@ class TestFewSlides:
     def test_twelve_slides_are_few_and_fifty_are_not(self) -> None:
         labels, said, slide = of_slides(12, 0)
         (note,) = measure(labels, said, 0.5, groups=slide).notes
-        assert note.startswith("Only 12 slides: the intervals by slide rest on few slides")
+        assert note.startswith("Only 12 slides: the intervals by slide are rough")
         labels, said, slide = of_slides(50, 0)
         assert measure(labels, said, 0.5, groups=slide).notes == ()
 

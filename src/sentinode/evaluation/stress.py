@@ -207,7 +207,7 @@ def _disturbed(
 
 
 def draw(points: list[StressPoint]) -> Figure:
-    """A panel for each disturbance: AUC and accuracy by its strength, with intervals. A line marks the unchanged patch."""
+    """A panel for each disturbance: AUC and accuracy by its strength, with intervals; a line marks no change."""
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     for axis, (name, disturbance) in zip(figure.subplots(2, 3, sharey=True).flat, DISTURBANCES.items(), strict=True):
         mine = sorted((point for point in points if point.disturbance == name), key=lambda point: point.level)

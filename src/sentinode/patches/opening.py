@@ -75,7 +75,7 @@ class PatchData:
             DataError: there is no such split, its pixels cannot be read, or the slide map does not name every patch.
         """
         if split not in self.splits:
-            raise DataError(f"there is no split {split!r} here, only {' and '.join(self.splits)}.", where=self.path)
+            raise DataError(f"there is no split {split!r} here, only {', '.join(self.splits)}.", where=self.path)
         if missing := self._incomplete.get(split):
             raise DataError(
                 f"{missing:,} patches of the {split} split that was stored are no longer in this data.",

@@ -26,7 +26,7 @@ SPLIT_NAMES = {
 """The names under which files and folders present a split."""
 
 MAY_NOT_READ = (
-    "It is not necessarily damaged. Ask its owner for permission to read it, or on Unix try 'chmod -R u+rX' on it."
+    "It is not necessarily damaged. Ask its owner for permission, or on Unix try 'chmod -R u+rX' on it."
 )
 """What to do where reading is not permitted."""
 

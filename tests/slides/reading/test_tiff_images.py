@@ -200,13 +200,13 @@ def test_two_pictures_that_may_each_be_the_slide_are_refused_by_name(tmp_path: P
     with pytest.raises(
         SlideError,
         match=rf"holds {len(others[:3]) + 1 - sum(o[1]['subfiletype'] for o in others)} "
-        r"pictures, and it is not clear which one is the slide: page \d of \d+ x \d+ pixels; page",
+        r"pictures, and it is not clear which is the slide: page \d of \d+ x \d+ pixels; page",
     ):
         opened(tmp_path, page(SLIDE, mpp=0.972), *others)
 
 
 def test_a_larger_picture_of_no_stated_size_may_be_the_slide_as_well(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match="not clear which one is the slide"):
+    with pytest.raises(SlideError, match="not clear which is the slide"):
         opened(tmp_path, page(SLIDE, tile=None), page(PHOTO, tile=None, mpp=0.972))
 
 
@@ -217,7 +217,7 @@ def test_all_that_is_left_out_is_named(tmp_path: Path) -> None:
 
 
 def test_pictures_without_any_size_of_a_pixel_are_refused_if_both_lie_in_strips(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match="not clear which one is the slide"):
+    with pytest.raises(SlideError, match="not clear which is the slide"):
         opened(tmp_path, page(SLIDE, tile=None), page(PHOTO, tile=None))
 
 
@@ -286,7 +286,7 @@ def test_a_macro_larger_than_the_slide_is_not_taken_for_it(tmp_path: Path) -> No
 
 def test_a_slide_with_a_macro_in_its_name_is_not_taken_for_one(tmp_path: Path) -> None:
     images = [([SLIDE], physical(0.972, "macro_metastasis_7.svs")), ([REGION], physical(0.972, "label-free 2"))]
-    with pytest.raises(SlideError, match="not clear which one is the slide"):
+    with pytest.raises(SlideError, match="not clear which is the slide"):
         open_slide(write_ome(tmp_path / "slide.ome.tif", images))
 
 

@@ -292,7 +292,7 @@ def _choose(path: Path, images: Sequence[TiffImage]) -> TiffImage:
             return image
     named = "; ".join(str(image) for image in images[:4]) + ("; ..." if len(images) > 4 else "")
     raise SlideError(
-        f"the file contains {len(images)} pictures, and it is not clear which one is the slide: {named}.",
+        f"the file contains {len(images)} pictures, and it is not clear which is the slide: {named}.",
         where=path,
         hint=EXPORT_ONE,
     )

@@ -60,8 +60,8 @@ def test_an_annotation_counts_as_the_nearest_group_around_it_that_is_known(tmp_p
     assert drawn.area.area == 200**2 + 100**2 - 10**2
     assert drawn.warnings == (
         "regions of other classes were ignored: 'Necrosis' (1).",
-        "the group 'ITC' (1) lies in 'Tumor' and counted as it.",
-        "the group 'deep' (1) lies in 'Tumor' and counted as it.",
+        "the group 'ITC' (1) lies in 'Tumor' and counted as part of it.",
+        "the group 'deep' (1) lies in 'Tumor' and counted as part of it.",
     )
     assert len(read_annotations(path, ignored_classes=["itc", "necrosis"]).tumour) == 0
 

@@ -107,7 +107,7 @@ def _read_xml(text: str) -> Contents:
     # Without a document type there are no entities of the file's own, which could grow without end.
     if "<!DOCTYPE" in text:
         raise Malformed(
-            "declares a document type, which annotations do not need and which could contain harmful entities."
+            "declares a document type, which could contain harmful entities; annotations need none."
         )
     try:
         root = ElementTree.fromstring(text)
