@@ -209,7 +209,7 @@ def test_a_bundle_knows_which_folders_are_positive(tmp_path: Path) -> None:
 
 def test_folders_of_other_names_without_a_statement_are_refused(tmp_path: Path) -> None:
     root = folders(tmp_path / "data", 64, "lung_aca", "lung_n", "lung_scc")
-    with pytest.raises(DataError, match="lung_aca, lung_n and lung_scc, and their names do not tell which one is the positive class"):
+    with pytest.raises(DataError, match="lung_aca, lung_n and lung_scc, and their names do not tell which is positive"):
         open_data(root, cache=tmp_path, whole=True, show=False)
 
 

@@ -99,7 +99,7 @@ def _known(found: list[str], where: Path) -> dict[str, int]:
         )
     if other:
         raise DataError(
-            f"the class folders are {_and(found)}, and their names do not tell which one is the positive class.",
+            f"the class folders are {_and(found)}, and their names do not tell which is positive.",
             where=where,
             hint="Name it with --positive (or several, separated by commas), such as --positive "
             f"{found[0]}. All others are the negative class.",

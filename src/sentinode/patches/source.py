@@ -25,9 +25,7 @@ SPLIT_NAMES = {
 }
 """The names under which files and folders present a split."""
 
-MAY_NOT_READ = (
-    "It is not necessarily damaged. Ask its owner for permission, or on Unix try 'chmod -R u+rX' on it."
-)
+MAY_NOT_READ = "It is not necessarily damaged. Ask its owner for permission, or on Unix try 'chmod -R u+rX' on it."
 """What to do where reading is not permitted."""
 
 

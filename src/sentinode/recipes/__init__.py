@@ -87,9 +87,7 @@ class OptimizerRecipe(Section):
 
     name: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum 0.9.")
     lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate of the last layers.")
-    head_lr: float = Field(
-        1e-3, gt=0, le=10, description="Learning rate of the first stage (head only)."
-    )
+    head_lr: float = Field(1e-3, gt=0, le=10, description="Learning rate of the first stage (head only).")
     weight_decay: float = Field(
         0.01,
         ge=0,
@@ -99,9 +97,7 @@ class OptimizerRecipe(Section):
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Learning rate of a layer divided by that of the next layer; 1 for none."
     )
-    schedule: Literal["onecycle", "cosine", "constant"] = Field(
-        "onecycle", description="Learning-rate schedule."
-    )
+    schedule: Literal["onecycle", "cosine", "constant"] = Field("onecycle", description="Learning-rate schedule.")
     warmup: float = Field(0.3, ge=0, le=0.9, description="Share of the steps in which the rate rises.")
     gradient_clip: float = Field(1.0, ge=0, le=1000, description="Largest norm of the gradient; 0 for no limit.")
 
@@ -113,9 +109,7 @@ class TrainingRecipe(Section):
     head_epochs: float = Field(0.0, ge=0, le=100, description="Passes before these that train only the head.")
     batch_size: int = Field(64, ge=2, le=65536, description="Patches per step of the optimiser, over all devices.")
     accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")
-    label_smoothing: float = Field(
-        0.05, ge=0, lt=1, description="Share of the target spread over both classes."
-    )
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="Share of the target spread over both classes.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay per step of the weights' moving average; 0 for none.")
     teacher: float = Field(
         0.0,

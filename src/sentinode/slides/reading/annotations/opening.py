@@ -106,9 +106,7 @@ def _read(ending: str, text: str) -> Contents:
 def _read_xml(text: str) -> Contents:
     # Without a document type there are no entities of the file's own, which could grow without end.
     if "<!DOCTYPE" in text:
-        raise Malformed(
-            "declares a document type, which could contain harmful entities; annotations need none."
-        )
+        raise Malformed("declares a document type, which could contain harmful entities; annotations need none.")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
