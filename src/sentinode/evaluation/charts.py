@@ -15,7 +15,7 @@ from sentinode.scoring import Curve, Reliability, Scores
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 360, 330
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44
 
 STYLE = """
 .chart { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; --ink: #22222a; --soft: #6c6c78;

@@ -50,7 +50,7 @@ def find(path: Path) -> Source | None:
     for file in files:
         if (match := SHARD.fullmatch(file.name)) is None:
             warnings.append(
-                f"{file.name} is left out: its name has no split. Named train-{file.name}, it is part of train."
+                f"{file.name} is left out: its name has no split. Rename it to train-{file.name} to train on it."
             )
         else:
             shards[SPLIT_NAMES[match["split"].lower()]].append(file)
