@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all.
+"""Write files and folders completely or not at all.
 
 A result is written beside its destination under a temporary name and renamed into place at the end, so that a crash,
-a full disk or Ctrl-C leaves nothing half-written under the name that people look for.
+a full disk or Ctrl-C leaves no incomplete file under the final name.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LONGEST = 200
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about writing to ``path`` into an :class:`OutputError`.
+    """Turn an error of the operating system in writing to ``path`` into an :class:`OutputError`.
 
-    An error that names a file elsewhere (an input that is missing, say) passes through as it is.
+    An error that names another file (such as a missing input) passes through unchanged.
     """
     try:
         yield
@@ -126,7 +126,7 @@ def _brief(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with Unix line ends, whole or not at all.
+    """Write a UTF-8 text file with Unix line ends, completely or not at all.
 
     Raises:
         OutputError: the place cannot be written or the disk is full.

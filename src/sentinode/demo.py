@@ -1,6 +1,6 @@
-"""The main job from beginning to end on generated patches, with no download: what ``make demo`` runs.
+"""The main steps from beginning to end on generated patches, without a download. ``make demo`` runs this.
 
-Each step is said as the command that does the same: a newcomer has seen the commands before typing one.
+Each step prints its command, so that a newcomer sees the commands first.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ EXAMPLES = 4
 def run(out: Path, *, patches: int = 2048, show: bool = True) -> Path:
     """Generate patches, train, evaluate, predict and explain.
 
-    Run again on the same folder, it goes on where it was stopped.
+    A second run on the same folder resumes where the first one stopped.
 
     Args:
-        out: the folder for all of it.
-        patches: generated for training; a quarter as many each for valid and test.
+        out: the folder for all results.
+        patches: number of training patches to generate; valid and test get a quarter of it each.
         show: whether to show steps and progress on standard error.
 
     Returns:
         The report to open.
 
     Raises:
-        OutputError: ``out`` cannot be written, or holds something else under these names.
+        OutputError: ``out`` cannot be written, or contains other files under these names.
     """
     out = make_folder(Path(out))
     data, job, test, examples = out / "data", out / "run", out / "test", out / "examples"

@@ -32,7 +32,7 @@ NAMED = 20
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one patch, or why it says nothing.
+    """The prediction for one patch, or the reason why there is none.
 
     Attributes:
         id: the path as given, or what the patch is called in its file; see :class:`sentinode.patches.unlabelled.Patch`.
@@ -50,13 +50,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What :func:`predict` has done.
+    """The result of :func:`predict`.
 
     Attributes:
-        done: how many patches have a probability.
-        failures: those that have none.
+        done: number of patches with a probability.
+        failures: the patches without a probability.
         out: the file that was written, if any.
-        rows: the predictions in order, where no file was asked for.
+        rows: the predictions in order, if no file was written.
     """
 
     done: int
@@ -77,23 +77,23 @@ def predict(
     precision: str = "auto",
     show: bool = True,
 ) -> Predicted:
-    """Predict patches, one batch at a time, so that a million of them need no more memory than a thousand.
+    """Predict patches, one batch at a time. A million patches need no more memory than a thousand.
 
     Args:
         bundle: the model.
         paths: images, folders, HDF5 or Parquet files; see :func:`sentinode.patches.unlabelled.read_patches`.
-        out: a file, which appears whole or not at all, an open text stream, or None to have the rows
-            returned.
+        out: a file, which is written completely or not at all, an open text stream, or None to return the
+            rows.
         format: ``csv``, ``kaggle`` (``id,label``, the label being the probability), ``parquet`` or
-            ``jsonl``; by default what the file's ending says, else ``csv``.
-        mpp: microns per pixel of the images, for others than patches of the bundle's size and resolution.
+            ``jsonl``; by default the format of the file's ending, else ``csv``.
+        mpp: microns per pixel of the images, if they are not patches of the bundle's size and resolution.
         tta: average the logits over the eight symmetries of the square.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         show: whether to show progress and failures on standard error.
 
     Raises:
-        DataError: not one patch could be read; nothing is written.
+        DataError: no patch could be read; nothing is written.
         OutputError: the file cannot be written, the format is unknown, or two patches of a Kaggle table have one id.
         DeviceError: no such device or precision.
         BundleError: ``mpp`` is given, and the bundle's own is unknown.

@@ -230,7 +230,7 @@ def test_a_file_that_is_not_given_is_not_asked_for_again(server, out, fault, sai
 def test_without_a_network_it_says_how_to_go_on(server, out):
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(DownloadError, match="could not be fetched") as refused:
+    with pytest.raises(DownloadError, match="could not be downloaded") as refused:
         fetch(server, out)
     assert "--url" in refused.value.hint
 

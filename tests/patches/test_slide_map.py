@@ -240,7 +240,7 @@ class TestRows:
             read_slide_map(written(tmp_path, [("a", "x"), ("", "y")]))
 
     def test_a_map_with_other_columns_is_refused(self, tmp_path):
-        with pytest.raises(DataError, match="these are patch, case"):
+        with pytest.raises(DataError, match="the table has patch, case"):
             read_slide_map(written(tmp_path, [("a", "b")], "patch,case"))
 
 

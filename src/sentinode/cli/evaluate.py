@@ -110,7 +110,8 @@ def predict(
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
-    """Predict the probability of tumour for patches without labels: one row each, with the reason where there is none.
+    """Predict the probability of tumour for patches without labels. Write one row for each, with the reason if it
+    fails.
 
     The exit code is 3 if some patches cannot be read. The others are predicted.
 
@@ -147,7 +148,7 @@ def explain(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the pictures and the failures as JSON.")] = False,
 ) -> None:
-    """Draw each patch and, beside it, where the model finds its evidence.
+    """Draw each patch and, beside it, a map of the model's evidence.
 
     The exit code is 3 if some images cannot be read. The others are explained.
 
@@ -182,7 +183,7 @@ def stress(
     seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print stress.json instead of the picture's path.")] = False,
 ) -> None:
-    """Score a bundle on patches whose focus, compression, stain, light or magnification is changed.
+    """Score a bundle on patches with changed focus, compression, stain, brightness or magnification.
 
     Writes stress.json and stress.png to DIR.
 

@@ -60,7 +60,7 @@ def scan(
 ) -> None:
     """Scan whole slides: write probability maps, heatmaps, lesions and pages.
 
-    Run the same command again to resume. Several computers may share one DIR.
+    Run the same command again to resume. Several computers can share one DIR.
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """

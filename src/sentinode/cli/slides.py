@@ -253,7 +253,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="Random seed for the splits and the choice of patches.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Cut patches out of annotated slides, in the format of PatchCamelyon, with no slide in two splits.
+    """Cut patches from annotated slides, in PatchCamelyon's format. Each slide goes to one split.
 
     Example: sentinode extract slides --annotations annotations --out data
     """

@@ -1,4 +1,4 @@
-"""One evaluation: a bundle's probabilities on labelled patches, scored, drawn and written down."""
+"""One evaluation: score a bundle on labelled patches, draw the curves, and write the results."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Evaluation:
         labels: uint8 (N,).
         probabilities: float32 (N,), of the positive class, calibrated.
         ids: str (N,).
-        about: what was evaluated on what, with what: the rest of ``metrics.json``.
-        warnings: what to bear in mind when reading the figures, as sentences.
+        about: the bundle, the data and the settings: the rest of ``metrics.json``.
+        warnings: warnings for the reader of the metrics, as sentences.
         path: the folder that was written.
     """
 
@@ -63,7 +63,7 @@ class Evaluation:
         return self.path / "report.html"
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds."""
+        """The content of ``metrics.json``."""
         return {
             **self.scores.as_dict(),
             "at_half": self.at_half.as_dict(),
@@ -91,31 +91,31 @@ def evaluate(
     seed: int = 0,
     show: bool = True,
 ) -> Evaluation:
-    """Score a bundle on one split, and write the figures, the predictions, the curves and a report.
+    """Score a bundle on one split, and write the metrics, the predictions, the curves and a report.
 
     Args:
         bundle: the model.
-        data: labelled patches. Where they name no splits themselves, those that training dealt are used.
-        split: ``train``, ``valid`` or ``test``; or ``all``, every patch of data without splits, for patches that
-            training never saw.
+        data: labelled patches. If they have no splits, the splits that training made are used.
+        split: ``train``, ``valid`` or ``test``; or ``all`` for every patch of data without splits that
+            training has never seen.
         out: the folder to write to.
-        rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
-        slide_map: a CSV that names the slide of each patch of the split, for intervals by slide, where ``data`` is a
+        rule: the rule of the stored threshold to use; by default that of the training recipe.
+        slide_map: a CSV that names the slide of each patch of the split, for intervals by slide, if ``data`` is a
             path.
-        mpp: microns per pixel of the patches, where ``data`` is a path that does not record them.
-        label_region: side in pixels of the centre square that labels cover, likewise.
-        positive: names of the class folders of label 1, where they differ from those that the bundle was trained on.
+        mpp: microns per pixel of the patches, if ``data`` is a path that does not record them.
+        label_region: side in pixels of the centre square that labels cover, in the same case.
+        positive: names of the class folders of label 1, if they differ from those of the bundle's training data.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        resamples: of the bootstrap behind intervals by patch; those by slide need none.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples for intervals by patch; intervals by slide need none.
+        seed: random seed for the bootstrap.
         show: whether to show progress and warnings on standard error.
 
     Raises:
         DataError: the data or the split cannot be read, the slide map does not name all its patches, or the patches or
-            their classes are others than the bundle was trained on.
-        BundleError: the bundle stores no threshold by this rule.
+            their classes differ from those that the bundle was trained on.
+        BundleError: the bundle stores no threshold for this rule.
         OutputError: the folder cannot be written.
         DeviceError: no such device or precision.
     """
@@ -188,10 +188,10 @@ def open_for(
     positive: Sequence[str] = (),
     show: bool = True,
 ) -> PatchData:
-    """Open labelled patches as a bundle takes them; patches that were opened already are checked.
+    """Open labelled patches for a bundle, or check patches that are already open.
 
     Raises:
-        DataError: they cannot be read, or are others than the bundle was trained on.
+        DataError: they cannot be read, or differ from those that the bundle was trained on.
     """
     expected = bundle.card.expected
     if isinstance(data, PatchData):
@@ -247,7 +247,7 @@ def _command(
     tta: bool,
     seed: int,
 ) -> str:
-    """The command that makes this evaluation again."""
+    """The command that repeats this evaluation."""
     words: list[str | Path] = ["sentinode", "evaluate", bundle.path, data.path, "--split", split, "--out", out]
     words += ["--rule", rule] if rule else []
     words += ["--slides", data.slide_map] if data.slide_map else []

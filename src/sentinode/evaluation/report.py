@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, for people."""
+"""The report: one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Report:
     """Everything that the report shows.
 
     Attributes:
-        metrics: what ``metrics.json`` holds.
-        card: of the bundle.
+        metrics: the content of ``metrics.json``.
+        card: the bundle's card.
         figures: SVGs by name: ``roc``, ``pr``, ``reliability``, ``histogram``.
         gallery: the most confident errors.
     """

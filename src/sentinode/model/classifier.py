@@ -1,4 +1,4 @@
-"""The patch classifier: a timm backbone and a head of one's own. uint8 in, logits out."""
+"""The patch classifier: a timm backbone and our own head, from uint8 to logits."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ CENTRED = ("centre", "avgcentre")
 class Classifier(nn.Module):
     """A backbone without its own head, and a head.
 
-    ``forward`` takes uint8 (B, S, S, 3) RGB and returns logits (B, 2), the negative class before the positive. Scaling
-    and normalisation happen inside, so that no caller can get them wrong.
+    ``forward`` takes uint8 (B, S, S, 3) RGB and returns logits (B, 2), the negative class before the positive. The
+    network itself scales and normalises its input, so that a caller cannot do it wrongly.
 
     Args:
         backbone: maps normalised (B, 3, side, side) to a feature map (B, C, h, w), or to tokens.
@@ -191,21 +191,21 @@ def build(
     stride: int = STRIDE,
     geometry: PatchGeometry = PCAM,
 ) -> tuple[Classifier, str]:
-    """A classifier, and a sentence on where its weights come from and under which licence.
+    """Build a classifier; also return a sentence on the source and the licence of its weights.
 
     Args:
         backbone: name of a timm model.
-        weights: ``imagenet``, ``none``, or a file (safetensors or .pth) under timm's or torchvision's key names.
-        pooling: of the head; see ``POOLINGS`` and :func:`pooling_for`.
+        weights: ``imagenet``, ``none``, or a file (safetensors or .pth) with timm's or torchvision's key names.
+        pooling: the pooling of the head; see ``POOLINGS`` and :func:`pooling_for`.
         hidden: widths of the head's hidden layers.
-        dropout: of the head.
-        side: pixels to which patches are enlarged for the backbone; 0 leaves them as they are.
-        stride: pixels of the image to a cell of the last feature map; below 32, the layers after that are left out.
+        dropout: share of the head's inputs that training drops.
+        side: side in pixels to which patches are enlarged for the backbone; 0 for no enlargement.
+        stride: image pixels per cell of the last feature map; below 32, the later layers are left out.
         geometry: of the patches.
 
     Raises:
         RecipeError: timm has no such backbone, or it cannot end at that stride, or it cannot take patches of this size.
-        WeightsError: the weights cannot be had, are unsafe to load, or belong to another network.
+        WeightsError: the weights cannot be found or downloaded, are unsafe to load, or belong to another network.
     """
     if not timm.is_model(backbone.partition(".")[0]):
         guess = nearest(backbone, timm.list_models())
@@ -346,7 +346,7 @@ def _first_line(error: Exception) -> str:
 
 
 def load_backbone(net: nn.Module, path: Path) -> str:
-    """Fill a backbone from a file without running any code that the file may hold.
+    """Load a backbone's weights from a file without running code that the file may contain.
 
     Args:
         net: a timm backbone without its head.

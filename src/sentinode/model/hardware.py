@@ -1,4 +1,4 @@
-"""What this machine computes with: the device, and the precision that it gains from."""
+"""The device and the precision to compute with on this machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def native_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies in bfloat16 faster than in float32.
+    """Whether ``device`` computes faster in bfloat16 than in float32.
 
     A processor without AVX512-BF16 or AMX emulates bfloat16 and is slower with it.
     """
@@ -57,7 +57,7 @@ def native_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision to compute in; ``auto`` takes bfloat16 where the device gains from it.
+    """The precision to compute in; ``auto`` chooses bfloat16 where it is faster on the device.
 
     Raises:
         DeviceError: no such precision.

@@ -1,4 +1,4 @@
-"""Looking through labelled patches for what makes figures wrong: leakage, exchanged splits, unusable patches."""
+"""Search labelled patches for faults that make metrics wrong: leakage, exchanged splits, unusable patches."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Copies:
 
 @dataclass
 class Audit:
-    """What was found in labelled patches; :meth:`as_dict` for JSON, :func:`render` for reading."""
+    """The findings in labelled patches. :meth:`as_dict` is for JSON, :func:`render` for the screen."""
 
     path: str
     kind: str
@@ -100,7 +100,7 @@ class Audit:
         return {**asdict(self), "across": across, "findings": self.findings()}
 
     def findings(self) -> list[str]:
-        """What is wrong, a sentence each, the worst first."""
+        """The problems, one sentence each, the worst first."""
         found = []
         if self.swapped:
             found.append(f"Valid and test are exchanged: {self.swapped}.")
@@ -146,10 +146,10 @@ def audit(
     cache: Path | None = None,
     show: bool = True,
 ) -> Audit:
-    """Look through all patches at a path; the kind is found by looking.
+    """Check all patches at a path. The format is detected from the files.
 
-    Unlike :func:`~sentinode.patches.open_data` it goes on past patches that cannot be read, and reports exchanged
-    splits in place of refusing them. Memory stays below a gigabyte on full PatchCamelyon.
+    Unlike :func:`~sentinode.patches.open_data`, it continues after patches that cannot be read, and reports exchanged
+    splits instead of refusing them. It needs less than a gigabyte of memory on all of PatchCamelyon.
 
     Args:
         path: as for :func:`~sentinode.patches.open_data`; so are ``mpp``, ``label_region`` and ``positive``.
@@ -157,7 +157,7 @@ def audit(
         show: whether to draw a progress bar.
 
     Raises:
-        DataError: no data is there, or a file that holds many patches is damaged.
+        DataError: there is no data, or a file with many patches is damaged.
     """
     source = find_source(Path(path), cache_folder(cache), positive)
     geometry, note = geometry_of(source, Stated(mpp, label_region, tuple(positive)), None)

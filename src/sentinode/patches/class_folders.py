@@ -1,4 +1,4 @@
-"""Which class folders stand for which label, and what the two classes are called."""
+"""The label of each class folder, and the names of the two classes."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def known_label(folder: str) -> int | None:
 
 
 def tell_apart(folders: Iterable[str], positive: Sequence[str], where: Path) -> Classes:
-    """Say which class folders are of label 1.
+    """Find out which class folders have label 1.
 
     Args:
         folders: the names of all class folders.
-        positive: those of label 1, as the user stated them; empty where their names are to say it.
+        positive: those of label 1 that the user stated; empty if their names tell it.
         where: the folder that they lie in, for messages.
 
     Raises:

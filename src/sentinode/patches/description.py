@@ -1,4 +1,4 @@
-"""What is said of labelled patches: by themselves, by the user, and by the bundle that is to take them."""
+"""What is known about labelled patches: from the data, from the user, and from the bundle that will read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sentinode.patches.source import Source
 
 @dataclass(frozen=True)
 class Stated:
-    """What the user states of patches.
+    """What the user states about patches.
 
     Attributes:
         mpp: microns per pixel.
@@ -29,12 +29,12 @@ class Stated:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a bundle takes.
+    """The patches that a bundle takes.
 
     Attributes:
         geometry: of the patches that it was trained on.
         class_names: of label 0 and label 1.
-        positive: the class folders that label 1 stands for, where training was told them.
+        positive: the class folders of label 1, if they were stated in training.
     """
 
     geometry: PatchGeometry = PCAM
@@ -43,7 +43,7 @@ class Expected:
 
 
 def geometry_of(source: Source, stated: Stated, expected: Expected | None) -> tuple[PatchGeometry, str | None]:
-    """The geometry of patches, and a sentence on what was taken for granted, if anything was.
+    """The geometry of patches, and a sentence on what was assumed, if anything was.
 
     What the data records comes first, then what the user states. For the rest, patches of 96 pixels are taken for
     PatchCamelyon's, folders of images for what the bundle was trained on, and any others for wholly labelled.

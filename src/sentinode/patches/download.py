@@ -1,7 +1,7 @@
-"""Fetching the official files of PatchCamelyon from Zenodo (record 2546921), or from a mirror of it.
+"""Download the official files of PatchCamelyon from Zenodo (record 2546921), or from a mirror of it.
 
-Each file is fetched into a hidden ``.part`` beside its place, resumed where the line was cut, checked against its
-published checksum, unpacked, and checked again. Nothing unchecked ever gets a name that a reader would open.
+Each file is downloaded into a hidden ``.part`` file, resumed after an interruption, checked against its
+published checksum, unpacked, and checked again. No unchecked file ever gets its final name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 
 class _TryAgain(Exception):
-    """The line was cut or the server is busy; what has arrived is kept."""
+    """The connection was lost or the server is busy; the received part is kept."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def download(
     show: bool = True,
     pause: float = 2.0,
 ) -> list[Path]:
-    """Fetch the official files of some splits: images, labels and the slide of each patch.
+    """Download the official files of some splits: images, labels and the slide of each patch.
 
     Args:
-        out: the folder to put them in. Files that are there already are checked, not fetched again.
-        splits: which of ``train``, ``valid`` and ``test``.
-        url: where the files lie: the address of a folder, to which their names are added.
+        out: the folder to write to. Existing files are checked and not downloaded again.
+        splits: the splits to download, of ``train``, ``valid`` and ``test``.
+        url: the address of the folder that contains the files; their names are appended.
         keep_gz: keep the compressed files beside the unpacked ones.
         show: whether to draw progress bars.
         pause: seconds before the second try; doubled before each one after it.
@@ -82,8 +82,8 @@ def download(
         The files, unpacked.
 
     Raises:
-        DownloadError: a file cannot be fetched, or is not the published one.
-        OutputError: ``out`` cannot be written, or the disk has too little room.
+        DownloadError: a file cannot be downloaded, or is not the published one.
+        OutputError: ``out`` cannot be written, or the disk has too little space.
     """
     out, chosen = Path(out), list(splits)
     if wrong := [split for split in chosen if split not in SPLITS]:

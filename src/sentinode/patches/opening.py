@@ -1,4 +1,4 @@
-"""Opening labelled patches at a path, whatever their kind."""
+"""Open labelled patches of any format at a path."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ NOTHING = Stated()
 class PatchData:
     """Labelled patches and their splits; index it by ``train``, ``valid``, ``test`` or ``all``.
 
-    Labels and ids are read when it is opened. When a split is first asked for, its pixels are unpacked, where they
-    must be, and the slide map must name each of its patches: evaluating on test does not depend on train.
+    Labels and ids are read when it is opened. When a split is first used, its pixels are unpacked if necessary, and the
+    slide map must name each of its patches. So an evaluation on test does not depend on train.
 
     Attributes:
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
         path: the path that the user gave.
         splits: the names of the splits that are present, in the order train, valid, test; ``all`` alone where data
             without splits was opened as a whole.
-        own_splits: whether the data itself names its splits; if not, they were dealt here.
-        slide_map: the CSV that names the slide of each patch, where one was given.
+        own_splits: whether the data has its own splits; if not, they were made here.
+        slide_map: the CSV that names the slide of each patch, if one was given.
         warnings: what the user should know, as sentences.
         toy: whether the patches are generated.
-        geometry: of the patches of all splits.
-        class_names: what labels 0 and 1 are called, in the data's own words.
-        stated: what the user has stated of the patches.
+        geometry: the geometry of the patches of all splits.
+        class_names: the names of labels 0 and 1, as in the data.
+        stated: what the user has stated about the patches.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class PatchData:
         return _all_names(self._source)
 
     def assignment(self) -> dict[str, str]:
-        """The split of each patch by its id, where the splits were dealt here; else empty.
+        """The split of each patch by its id, if the splits were made here; else empty.
 
-        Given to :func:`open_data` again, it makes the same splits for ever.
+        If you give it to :func:`open_data`, you get the same splits again.
         """
         if self._dealt is None:
             return {}
@@ -145,29 +145,29 @@ def open_data(
     cache: Path | None = None,
     show: bool = True,
 ) -> PatchData:
-    """Open labelled patches; their kind is found by looking.
+    """Open labelled patches. The format is detected from the files.
 
     Args:
         path: a folder with the official HDF5 files (or ``.h5.gz``), with Kaggle's ``train_labels.csv`` and
             ``train/``, with class folders of images (perhaps below split folders), or with Parquet shards; or
             one such file.
-        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``). Dealing needs it
-            whole; else it must name all patches of the splits that are asked for.
-        seed: how data without splits is dealt 80/10/10.
-        assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, in place of
-            dealing. Patches that it does not name are left out. Data that names its own splits keeps them.
-        whole: take data without splits as one, under the name ``all``, in place of dealing: patches that training
-            never saw. Data that names its own splits keeps them.
-        mpp: microns per pixel, where the data does not record them.
-        label_region: side in pixels of the centre square that labels cover, likewise.
-        positive: names of the class folders of label 1, where their names do not say it.
-        expected: what the bundle takes that is to look at the patches; others are refused.
+        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``). To make splits,
+            it must name all patches; else it must name all patches of the splits that are used.
+        seed: random seed for the 80/10/10 split of data without splits.
+        assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, instead of
+            a random split. Patches that it does not name are left out. Data with its own splits keeps them.
+        whole: take data without splits as one split with the name ``all``, for patches that training
+            has never seen. Data with its own splits keeps them.
+        mpp: microns per pixel, if the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, in the same case.
+        positive: names of the class folders of label 1, if their names do not tell it.
+        expected: the patches that the bundle takes; others are refused.
         cache: where patches are unpacked; else ``SENTINODE_CACHE``, else the user's cache folder.
         show: whether to draw a progress bar while unpacking.
 
     Raises:
-        DataError: nothing fits, files are damaged or do not belong together, valid and test are exchanged, what is
-            stated contradicts the data, or the patches are not such as the bundle takes.
+        DataError: no format fits, files are damaged or do not belong together, valid and test are exchanged, a
+            statement contradicts the data, or the bundle does not take such patches.
     """
     stated = Stated(mpp, label_region, tuple(positive))
     told = stated.positive or (expected.positive if expected else ())
@@ -218,7 +218,7 @@ def _require(expected: Expected | None, source: Source, geometry: PatchGeometry,
 
 
 def find_source(path: Path, cache: Path, positive: Sequence[str] = ()) -> Source:
-    """Look what kind of data lies at a path; ``positive`` names the class folders of label 1.
+    """Detect the format of the data at a path; ``positive`` names the class folders of label 1.
 
     Raises:
         DataError: nothing is there, or nothing of a known kind (it says what was looked for and what was seen), or it
@@ -255,7 +255,7 @@ _LOOKED_FOR = f"""Looked for:
 
 
 def _seen(path: Path) -> str:
-    """What lies there, in a sentence."""
+    """A sentence on the files that are there."""
     if path.is_file():
         return "A single file must be one of *_x.h5, train_labels.csv and *.parquet."
     inside = sorted(f for f in path.iterdir() if not f.name.startswith("."))
@@ -272,7 +272,7 @@ def _all_names(source: Source) -> list[str]:
 
 
 def _leakage(slides: NDArray[np.str_] | None) -> list[str]:
-    """What to fear where patches are dealt: ``slides`` is the slide of each, or None where no slides are known."""
+    """Warnings of leakage for a random split: ``slides`` is the slide of each patch, or None if no slides are known."""
     if slides is None:
         return [
             "Leakage: the slides of these patches are unknown, so patches of one slide lie on both sides of "

@@ -1,4 +1,4 @@
-"""The slide of each patch, from a CSV of the user's."""
+"""The slide of each patch, from the user's CSV."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Every hyperparameter, named, with its unit and range.
 
 A recipe is a TOML file. The shipped ones lie beside this module; ``load_recipe`` reads one by name or path, applies
-overrides such as ``optimizer.lr=3e-4`` and checks all of it. Unknown keys are refused with the nearest right one.
+overrides such as ``optimizer.lr=3e-4`` and checks all of it. Unknown keys are refused, and the message names the
+nearest valid key.
 """
 
 from __future__ import annotations
@@ -198,11 +199,11 @@ def load_recipe(source: str | Path = "resnet50", overrides: Iterable[str] = ()) 
     """Read a recipe and check it.
 
     Args:
-        source: the name of a shipped recipe, or a path to a TOML file; keys that it leaves out have their defaults.
-        overrides: texts such as ``optimizer.lr=3e-4``; the last one wins.
+        source: the name of a shipped recipe, or the path of a TOML file; missing keys get their defaults.
+        overrides: strings such as ``optimizer.lr=3e-4``; the last one wins.
 
     Raises:
-        RecipeError: no such recipe, no valid TOML, an unknown key, a wrong type or a value out of range.
+        RecipeError: no such recipe, invalid TOML, an unknown key, a wrong type or a value out of range.
     """
     tables = _read(source)
     for text in overrides:

@@ -21,10 +21,10 @@ RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity
 def choose_threshold(
     labels: ArrayLike, probabilities: ArrayLike, rule: str, class_names: Sequence[str] = CLASS_NAMES
 ) -> float:
-    """The threshold on P(tumour) that serves ``rule`` best on these patches.
+    """The best threshold on P(tumour) by ``rule`` on these patches.
 
     Thresholds lie half-way between neighbouring probabilities, so that rounding moves no patch across, or at the upper
-    one where float32 has no number between them. Of several that serve equally well the one nearest to 0.5 is taken. No
+    one where float32 has no number between them. Of several equally good thresholds, the one nearest to 0.5 is used. No
     threshold is above 1, so a patch with a probability of exactly 1 is always called tumour.
 
     Args:
@@ -33,11 +33,11 @@ def choose_threshold(
         rule: ``accuracy``, ``balanced_accuracy`` (Youden's J), ``f1``, ``half`` (0.5 whatever the data),
             ``sensitivity@S`` (the highest threshold that keeps sensitivity at S or above) or
             ``specificity@S`` (the lowest that keeps specificity at S or above).
-        class_names: what labels 0 and 1 are called in messages.
+        class_names: the names of labels 0 and 1 in messages.
 
     Returns:
-        The threshold, from 0 to 1; a patch whose probability is equal or above is called tumour. 0.5, with a warning,
-        where there is one class only.
+        The threshold, from 0 to 1; a patch whose probability is equal or above is called tumour. It is 0.5, with a
+        warning, if there is one class only.
 
     Raises:
         RecipeError: the rule is unknown.

@@ -123,10 +123,10 @@ class Learner:
         set_learning_rate(self.optimizer, self.rate)
 
     def _targets(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """What the network shall answer, (B, 2): the labels, and a share of what its moving average answers.
+        """The targets, (B, 2): the labels, and a share of the moving average's predictions.
 
-        Wrong labels are learnt late, and by heart. The average has not learnt them yet, and speaks against them (mean
-        teacher, Tarvainen and Valpola 2017; for wrong labels, Liu et al. 2020). It sees the patches as they are.
+        A network memorises wrong labels late. The average has not learnt them yet, and so corrects them (mean teacher,
+        Tarvainen and Valpola 2017; for wrong labels, Liu et al. 2020). It sees the patches without augmentation.
         """
         targets = functional.one_hot(labels, 2).float()
         if self.average is None or not self.recipe.training.teacher:

@@ -115,7 +115,7 @@ def test_without_any_order_the_files_counts(tmp_path):
 def test_an_order_that_is_missing_or_no_number_is_refused(tmp_path, wrong):
     path = asap(tmp_path / "a.xml", square(0, 0, 10))
     path.write_text(path.read_text().replace('Order="2" ', wrong))
-    with pytest.raises(AnnotationError, match=r"'Annotation 0' has a broken coordinate \((one|its order)"):
+    with pytest.raises(AnnotationError, match=r"'Annotation 0' has a broken coordinate \((some points|its order)"):
         read_annotations(path)
 
 

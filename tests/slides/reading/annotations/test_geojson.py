@@ -131,7 +131,7 @@ def test_a_geometry_without_area_is_left_out_and_said_and_alone_it_is_refused(tm
     drawn = read_annotations(geojson(tmp_path / "a.geojson", feature(empty, name="dot"), feature(polygon(T))))
     assert drawn.area.area == 40_000
     assert drawn.warnings == ("region 'dot' has no area and was left out.",)
-    with pytest.raises(AnnotationError, match="none of its 1 regions \\('dot'\\)"):
+    with pytest.raises(AnnotationError, match="nothing with an area was left of its 1 regions \\('dot'\\)"):
         read_annotations(geojson(tmp_path / "b.geojson", feature(empty, name="dot")))
 
 

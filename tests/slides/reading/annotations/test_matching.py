@@ -90,7 +90,7 @@ def test_slides_that_differ_by_case_alone_keep_their_own_files(tmp_path):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("")])
 def test_a_folder_that_is_none_is_refused(tmp_path, make):
     make(tmp_path / "truth")
-    with pytest.raises(AnnotationError, match=r"does not exist|is no folder"):
+    with pytest.raises(AnnotationError, match=r"does not exist|is not a folder"):
         require_truth(tmp_path / "truth", slides("s.svs"), absent_is_normal=True)
 
 

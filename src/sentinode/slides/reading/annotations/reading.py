@@ -47,7 +47,7 @@ def read_annotations(
     ignored_classes: Collection[str] = (),
     whole_slide_coordinates: bool = False,
 ) -> Annotations:
-    """Read what was drawn on a slide.
+    """Read the annotations of a slide.
 
     A region counts by the first of its names that is known: its ASAP group and the groups around it, or its QuPath
     class and those that it derives from. A polygon that crosses itself is repaired (overlapping loops stay filled),
@@ -56,9 +56,9 @@ def read_annotations(
     Args:
         path: an ASAP ``.xml``, a QuPath ``.geojson`` or an NCRF ``.json``.
         scale: factor from the file's coordinates to the slide's level-0 pixels.
-        tumour_classes: what means tumour, in place of the usual names. All names go without regard to case.
-        excluded_classes: what is cut out of it, in place of the usual names.
-        ignored_classes: what says nothing of tumour, such as an outline of the tissue.
+        tumour_classes: the classes that mean tumour; overrides the usual names. Case does not matter.
+        excluded_classes: the classes that are cut out of the tumour; overrides the usual names.
+        ignored_classes: the classes to ignore, such as an outline of the tissue.
         whole_slide_coordinates: GeoJSON counts from the slide's corner, and not from that of its bounds.
 
     Returns:
@@ -136,8 +136,8 @@ def _require_meaning(
     lost = by_meaning[TUMOUR] or ([] if excluded else by_meaning[EXCLUDED])
     if lost:
         raise AnnotationError(
-            f"none of its {len(lost)} regions ({listed([one.name for one in lost])}) has an area: points, "
-            "lines and empty outlines do not count.",
+            f"nothing with an area was left of its {len(lost)} regions ({listed([one.name for one in lost])}): points, "
+            "lines and empty outlines have none.",
             where=path,
             hint="Draw the tumour as areas. For a slide without tumour, save the file without any region.",
         )
