@@ -395,7 +395,7 @@ def test_several_pictures_in_a_file_are_not_taken_for_one(tmp_path: Path, kind: 
     one.save(path, save_all=True, append_images=[other, one])
     with pytest.raises(DataError, match="it contains 3 pictures"):
         as_patch(path)
-    with pytest.raises(SlideError, match="holds 3 pictures"):
+    with pytest.raises(SlideError, match="contains 3 pictures"):
         as_slide(path)
 
 

@@ -199,7 +199,7 @@ def test_where_no_size_of_a_pixel_is_stated_tiles_tell_the_slide_from_a_photo(tm
 def test_two_pictures_that_may_each_be_the_slide_are_refused_by_name(tmp_path: Path, others: list[Page]) -> None:
     with pytest.raises(
         SlideError,
-        match=rf"holds {len(others[:3]) + 1 - sum(o[1]['subfiletype'] for o in others)} "
+        match=rf"contains {len(others[:3]) + 1 - sum(o[1]['subfiletype'] for o in others)} "
         r"pictures, and it is not clear which is the slide: page \d of \d+ x \d+ pixels; page",
     ):
         opened(tmp_path, page(SLIDE, mpp=0.972), *others)
