@@ -266,7 +266,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData) -> None:
-    with pytest.raises(OutputError, match="holds a run already") as caught:
+    with pytest.raises(OutputError, match="already contains a run") as caught:
         train(data, run, recipe=recipe(), show=False)
     assert "--resume" in (caught.value.hint or "")
 
@@ -366,5 +366,5 @@ def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp
     assert json.loads(done.stdout)["toy"] is True
     again = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (2, "")
-    assert "holds a run already" in again.stderr
+    assert "already contains a run" in again.stderr
     assert "Traceback" not in again.stderr

@@ -324,7 +324,7 @@ def _froc_table(result: Froc) -> str:
     free = result.without_tumour
     if any(free.values()):
         lines.append(
-            f"slides without tumour: {free['by_file']} by their annotation file, {free['by_absence']} by having none"
+            f"slides without tumour: {free['by_file']} with an annotation file, {free['by_absence']} without one"
         )
     if result.left_out:
         lines.append(f"left out: {', '.join(result.left_out)}")
