@@ -96,7 +96,7 @@ def test_evidence_is_for_a_class_by_its_name(bundle: Bundle, tissue: Path, tmp_p
     assert found[0].pixels.shape == (64, 64)
     done = explain(bundle, [tissue / "test" / "gland" / "0.png"], tmp_path, device="cpu", show=False)
     assert len(done.pictures) == 1
-    with pytest.raises(RecipeError, match="'tumour' is no target") as caught:
+    with pytest.raises(RecipeError, match="there is no target 'tumour'") as caught:
         explain(bundle, [tissue], tmp_path, target="tumour", device="cpu", show=False)
     assert caught.value.hint == "Choose one of called, duct+gland, stroma."
 
@@ -173,7 +173,7 @@ def test_a_card_whose_geometry_cannot_be_is_refused(bundle: Bundle, tmp_path: Pa
 
 
 def test_a_run_goes_on_only_with_the_geometry_that_it_was_begun_with(bundle: Bundle, tissue: Path) -> None:
-    with pytest.raises(DataError, match="begun with other sizes, resolutions or labelled regions of patches"):
+    with pytest.raises(DataError, match="started with other sizes, resolutions or labelled regions of patches"):
         sentinode.train(
             tissue, bundle.path.parent, positive=("gland", "duct"), mpp=0.5, resume=True, device="cpu", show=False
         )

@@ -56,7 +56,7 @@ def test_a_rule_that_no_threshold_keeps_is_left_out_and_a_warning_names_what_sta
     thresholds = choose_thresholds(labels, certain, "specificity@0.9", NAMES)
     assert set(RULES) - set(thresholds) == {"specificity@0.95"}
     printed = capsys.readouterr().err.replace("\n", " ")
-    assert "no threshold by specificity@0.9:" in printed
+    assert "no threshold for the rule specificity@0.9:" in printed
     assert f"uses the threshold of the rule {SUBSTITUTE_RULE}" in printed
 
 
@@ -134,5 +134,5 @@ def test_a_rule_that_saturated_probabilities_cannot_keep_costs_its_threshold_and
     assert all(0 <= threshold.value <= 1 for threshold in card.thresholds.values())
     assert card.threshold_rule == "accuracy"
     printed = capsys.readouterr().err.replace("\n", " ")
-    assert "no threshold by specificity@0.9" in printed
+    assert "no threshold for the rule specificity@0.9" in printed
     assert "uses the threshold of the rule accuracy" in printed
