@@ -110,10 +110,10 @@ def predict(
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
-    """Predict the probability of tumour for patches without labels. Write one row for each, with the reason if it
-    fails.
+    """Predict the probability of tumour for patches without labels.
 
-    The exit code is 3 if some patches cannot be read. The others are predicted.
+    Writes one row for each patch, with the reason if it cannot be read. The exit code is
+    then 3, and the other patches are predicted.
 
     Example: sentinode predict runs/first/bundle patches/ --out predictions.csv
     """
