@@ -329,7 +329,7 @@ def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -
     synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
     with h5py.File(tmp_path / "data" / "camelyonpatch_level_2_split_train_y.h5", "r+") as file:
         file["y"][:] = 0
-    with pytest.raises(DataError, match="normal patches only"):
+    with pytest.raises(DataError, match="split are normal;"):
         train(open_data(tmp_path / "data", show=False), tmp_path / "run", recipe=recipe(), show=False)
     assert not (tmp_path / "run").exists()
 

@@ -70,7 +70,7 @@ def check(recipe: Recipe, data: PatchData, devices: int) -> None:
         )
     if training.teacher and not training.ema:
         raise RecipeError(
-            "training.teacher needs a moving average, and training.ema is 0.",
+            "the teacher is a moving average, and there is none.",
             where="training.teacher",
             hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
         )
