@@ -211,7 +211,7 @@ class Blind(Bright):
 
 def test_a_network_without_gradients_is_refused_in_words(tmp_path: Path) -> None:
     bundle = bundled(Blind(), tmp_path / "bundle", kind="custom", class_name="Blind")
-    with pytest.raises(BundleError, match="gradient cannot be followed"):
+    with pytest.raises(BundleError, match="gradient of its network cannot be computed"):
         Explainer(bundle, device="cpu").evidence(np.zeros((1, 96, 96, 3), np.uint8))
 
 
@@ -289,7 +289,7 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(
     Image.fromarray(patches.images[:1][0]).save(tmp_path / "b.png")
     done = explain(bundle, [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out", device="cpu")
     assert [picture.name for picture in done.pictures] == ["b.png"]
-    assert done.failures == (((tmp_path / "a.tif").as_posix(), "this is not an image, whatever its name says."),)
+    assert done.failures == (((tmp_path / "a.tif").as_posix(), "this is not an image, although its name says so."),)
     assert "not an image" in " ".join(capsys.readouterr().err.split())
 
 
@@ -321,7 +321,7 @@ def test_a_fault_of_ours_on_one_image_does_not_cost_the_others(
         Image.new("RGB", (96, 96), "plum").save(tmp_path / name)
     done = explain(bundle, [tmp_path], tmp_path / "out", device="cpu", show=False)
     assert [picture.name for picture in done.pictures] == ["a.png", "c.png"]
-    assert [reason for _, reason in done.failures] == ["a fault of Sentinode's: ZeroDivisionError: by zero"]
+    assert [reason for _, reason in done.failures] == ["a bug in Sentinode: ZeroDivisionError: by zero"]
 
 
 def test_pictures_whose_names_differ_in_case_alone_stay_two(bundle: Bundle, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_kaggles_ids_are_those_of_the_images_in_parquet(bundle: Bundle, images: 
 def test_a_submission_with_an_id_twice_is_refused(bundle: Bundle, images: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "patch0.png").write_bytes((images / "patch0.png").read_bytes())
-    with pytest.raises(OutputError, match="the id 'patch0' stands for two patches") as refused:
+    with pytest.raises(OutputError, match="the id 'patch0' means two patches") as refused:
         predict(bundle, [images, tmp_path / "other"], out=tmp_path / "out.csv", format="kaggle", show=False)
     assert "other/patch0.png" in refused.value.what
     assert not (tmp_path / "out.csv").exists()

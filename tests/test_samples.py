@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "bilevel": (converted("L") > 128, {"photometric": "minisblack"}, "a grey one"),
     "a palette of greys": (
         converted("L"), {"photometric": "palette", "colormap": np.tile(np.arange(256) * 257, (3, 1)).astype(np.uint16)},
-        "greys only",
+        "only greys",
     ),
     "three channels of no colour": (STAINED, {"photometric": "minisblack", "planarconfig": "contig"}, "a grey one"),
     "12 of 16 bits": (TWELVE, {}, "the upper ones are empty"),
@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "ycbcr in jpeg 2000": (
         converted("YCbCr"), {"photometric": "ycbcr", "compression": "jpeg2000"}, "JPEG 2000",
     ),
-    "logluv": (STAINED, {"photometric": "logluv"}, "no colours that are read"),
+    "logluv": (STAINED, {"photometric": "logluv"}, "colours that are not read"),
 }  # fmt: skip
 
 
@@ -393,9 +393,9 @@ def test_several_pictures_in_a_file_are_not_taken_for_one(tmp_path: Path, kind: 
     path = tmp_path / f"several.{kind.removeprefix('a')}"
     one, other = Image.fromarray(STAINED), Image.fromarray(STAINED[::-1].copy())
     one.save(path, save_all=True, append_images=[other, one])
-    with pytest.raises(DataError, match="it holds 3 pictures"):
+    with pytest.raises(DataError, match="it contains 3 pictures"):
         as_patch(path)
-    with pytest.raises(SlideError, match="holds 3 pictures"):
+    with pytest.raises(SlideError, match="contains 3 pictures"):
         as_slide(path)
 
 

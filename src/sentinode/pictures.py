@@ -51,7 +51,7 @@ MAX_PIXELS = 400_000_000
 """Pixels that a picture without tiles may have, since it can only be decoded as a whole."""
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-COPY_AGAIN = "It was only partly copied, or is damaged otherwise. Copy it again."
+COPY_AGAIN = "It was only partly copied, or it is damaged. Copy it again."
 
 _OPENING = threading.Lock()
 
@@ -170,7 +170,7 @@ def _jpeg_2000_bits(picture: ImageFile) -> int:
 def _require_one(pictures: int) -> None:
     if pictures > 1:
         raise PictureError(
-            f"it holds {pictures} pictures, and cannot be taken for one.", hint="Save each as a file of its own."
+            f"it contains {pictures} pictures, and only one is allowed.", hint="Save each as a file of its own."
         )
 
 
@@ -188,7 +188,7 @@ def _read_tiff(source: Path | bytes) -> Pixels:
         import tifffile
     except ImportError as error:
         raise PictureError(
-            "this TIFF is not of the ordinary kind, 8-bit RGB, and reading it needs tifffile, which is not installed.",
+            "this TIFF is not plain 8-bit RGB, and reading it needs tifffile, which is not installed.",
             hint="Install it with: pip install 'sentinode[slides]'",
         ) from error
     try:

@@ -140,7 +140,7 @@ def test_what_is_refused_ends_with_two_and_leaves_nothing(
         (("evaluate", "BUNDLE", "/nowhere", "--out", "OUT"), "there is nothing here"),
         (("evaluate", "BUNDLE", "DATA", "--split", "exam", "--out", "OUT"), "'exam' is not one of"),
         (("evaluate", "BUNDLE", "DATA", "--split", "all", "--out", "OUT"), "no split 'all'"),
-        (("evaluate", "BUNDLE", "DATA", "--rule", "f2", "--out", "OUT"), "no threshold by the rule 'f2'"),
+        (("evaluate", "BUNDLE", "DATA", "--rule", "f2", "--out", "OUT"), "no threshold for the rule 'f2'"),
         (("evaluate", "BUNDLE", "DATA", "--device", "tpu9", "--out", "OUT"), "tpu9"),
         (("predict", "BUNDLE", "/nowhere.png"), "no such file"),
         (("predict", "BUNDLE", "DATA", "--format", "xls", "--out", "OUT"), "'xls' is not one of"),

@@ -333,7 +333,7 @@ def test_the_two_slides_of_camelyon16_that_do_not_count_are_left_out(tmp_path):
 def test_a_missing_truth_is_refused_unless_it_means_normal(tmp_path):
     maps, truth = a_batch(tmp_path, "a", "b")
     asap(truth / "a.xml", square(320, 320, 640))
-    with pytest.raises(AnnotationError, match=r"no truth for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
         evaluate_froc(maps, truth, show=False)
 
 

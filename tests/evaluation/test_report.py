@@ -25,7 +25,7 @@ def test_the_verdict_is_one_plain_sentence_with_both_intervals() -> None:
 
 
 def test_the_verdict_on_one_class_says_so() -> None:
-    assert "one class only" in verdict(metrics([1, 1, 1, 1]))
+    assert "are of one class" in verdict(metrics([1, 1, 1, 1]))
 
 
 def test_the_verdict_on_generated_patches_calls_them_generated() -> None:

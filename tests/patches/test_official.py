@@ -43,7 +43,7 @@ def test_one_split_alone_is_enough_and_another_is_named_as_missing(disk):
     disk.official("test", disk.patches(6), LABELS)
     data = open_data(disk.folder)
     assert data.splits == ("test",)
-    with pytest.raises(DataError, match=r"no split 'train' here; there is test"):
+    with pytest.raises(DataError, match=r"no split 'train' here, only test"):
         data["train"]
 
 

@@ -41,15 +41,15 @@ def test_a_cell_may_hold_a_comma_in_quotation_marks_and_may_be_empty(tmp_path):
     ("content", "message"),
     [
         ("", "this table is empty"),
-        ("id,slide\n", "a head, but no rows"),
-        ("id,slide\n,\n \n", "a head, but no rows"),
-        ("name,class\na,1\n", "the columns 'id,slide' are needed, and 'id' is missing; these are name, class"),
-        ("id,class\na,1\n", "'slide' or 'wsi' is missing; these are id, class"),
-        ("a,x\nb,y\n", "'id' is missing; these are a, x"),  # no head at all
+        ("id,slide\n", "a header, but no rows"),
+        ("id,slide\n,\n \n", "a header, but no rows"),
+        ("name,class\na,1\n", "the columns 'id,slide' are needed, and 'id' is missing; the table has name, class"),
+        ("id,class\na,1\n", "'slide' or 'wsi' is missing; the table has id, class"),
+        ("a,x\nb,y\n", "'id' is missing; the table has a, x"),  # no head at all
         ("id;slide\na;x\n", "separated by semicolons"),
         ("id\tslide\na\tx\n", "separated by tabs"),
-        ("id,slide,slide\na,x,y\n", "the column 'slide' stands twice"),
-        ("id,slide\na,x\nb\n", "line 3 has 1 cells, and the head has 2 columns"),
+        ("id,slide,slide\na,x,y\n", "the column 'slide' occurs twice"),
+        ("id,slide\na,x\nb\n", "line 3 has 1 cells, and the header has 2 columns"),
         ("id,slide\na,x,y\n", "line 2 has 3 cells"),
         ('id,slide\na,"x\n', "line 2 is not CSV"),
         ("id,slide\na,\xe9\n".encode("latin-1"), "not a table in UTF-8"),

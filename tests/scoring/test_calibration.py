@@ -52,12 +52,12 @@ def test_margins_without_an_error_leave_the_temperature_at_one_and_warn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert fit_temperature([2.0, -1.0], [1, 0]) == 1.0
-    assert "right side" in caplog.text
+    assert "classified correctly" in caplog.text
 
 
 def test_margins_that_are_all_wrong_end_at_the_end_of_the_range(caplog: pytest.LogCaptureFixture) -> None:
     assert fit_temperature([-2.0, 1.0], [1, 0]) == pytest.approx(20, rel=0.01)
-    assert "end of its range" in caplog.text
+    assert "limit of its range" in caplog.text
 
 
 @pytest.mark.parametrize(("margins", "labels"), [([], []), ([1.0], [1, 0]), ([np.nan, 1.0], [1, 0])])

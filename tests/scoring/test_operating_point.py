@@ -39,7 +39,7 @@ def test_a_promised_sensitivity_or_specificity_is_kept(some: list[tuple[bool, fl
     sensitive = choose_threshold(labels, probabilities, f"sensitivity@{share}")
     assert measure(labels, probabilities, sensitive, resamples=0).recall.value >= share
     if (probabilities[~labels] < 1).mean() < share:  # those of exactly 1 are called tumour by every threshold
-        with pytest.raises(DataError, match="keeps a specificity"):
+        with pytest.raises(DataError, match="reaches a specificity"):
             choose_threshold(labels, probabilities, f"specificity@{share}")
         return
     specific = choose_threshold(labels, probabilities, f"specificity@{share}")
@@ -118,7 +118,7 @@ def test_saturated_probabilities_that_are_right_are_cut_in_the_middle() -> None:
 
 
 def test_a_specificity_that_no_threshold_keeps_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match=r"keeps a specificity of 0\.95: 2 of 3 normal patches") as refused:
+    with pytest.raises(DataError, match=r"reaches a specificity of 0\.95: 2 of 3 normal patches") as refused:
         choose_threshold([0, 0, 0, 1], [1, 1, 0, 1], "specificity@0.95")
     assert "another rule" in (refused.value.hint or "")
 

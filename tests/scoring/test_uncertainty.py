@@ -85,7 +85,7 @@ class TestFewSlides:
     def test_twelve_slides_are_few_and_fifty_are_not(self) -> None:
         labels, probabilities, slide = of_slides(12, 0)
         (note,) = measure(labels, probabilities, 0.5, groups=slide).notes
-        assert note.startswith("Only 12 slides: the intervals by slide rest on few slides")
+        assert note.startswith("Only 12 slides: the intervals by slide are rough")
         labels, probabilities, slide = of_slides(50, 0)
         assert measure(labels, probabilities, 0.5, groups=slide).notes == ()
 
@@ -109,7 +109,7 @@ class TestFewSlides:
             figure = getattr(scores, name)
             assert math.isfinite(figure.value)
             assert math.isnan(figure.low)
-            assert "it rests on one slide" in scores.no_interval[name]
+            assert "it depends on one slide" in scores.no_interval[name]
         assert set(scores.no_interval) == {"auc", "recall", "average_precision"}
         assert math.isfinite(scores.specificity.low)
 
@@ -143,7 +143,7 @@ class TestUnknownSlides:
         groups = [f"s{name}" if row < 100 else unknown for row, name in enumerate(slide)]
         scores = measure(labels, probabilities, 0.5, groups=np.array(groups, dtype=object))
         assert (scores.resampled, scores.slides, scores.without_slide) == ("slide", 5, 900)
-        assert scores.interval.startswith("95 % by slide for 100 of 1,000 patches, the rest one by one (too narrow)")
+        assert scores.interval.startswith("95 % by slide for 100 of 1,000 patches, the others by patch (too narrow)")
         assert scores.notes[0].startswith("900 of 1,000 patches have no known slide; the others are of 5 slides.")
 
     def test_no_known_slide_at_all_is_by_patch(self) -> None:

@@ -215,7 +215,7 @@ def test_a_slide_without_a_split_is_refused(annotated, tmp_path):
 
 
 def test_missing_annotations_are_refused(annotated, tmp_path):
-    with pytest.raises(AnnotationError, match=r"no truth for 7 of 7 slides(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 7 of 7 slides(.|\n)*--absent-is-normal"):
         cut([annotated[0]], tmp_path, tmp_path / "data")
 
 
@@ -229,7 +229,7 @@ def test_annotations_of_another_spelling_are_found_and_never_taken_for_normal(an
     cut([annotated[0]], tmp_path, out, per_slide=4, splits=SPLITS, absent_is_normal=True)
     slides = json.loads((out / EXTRACTED).read_text())["slides"]
     assert (slides["s0"]["annotations"], slides["clean"]["annotations"]) == (name, None)
-    assert "Slides without tumour: 0 by their annotation file, 1 by having none." in capsys.readouterr().err
+    assert "Slides without tumour: 0 with an annotation file, 1 without one." in capsys.readouterr().err
 
 
 def test_a_similar_file_or_one_of_which_nothing_is_left_is_refused(annotated, tmp_path):
@@ -290,7 +290,7 @@ def test_a_folder_with_other_files_is_left_alone(annotated, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"per_slide": 0}, {"spacing": 0}, {"hard_share": 1.5}])
 def test_arguments_that_make_no_sense_are_refused(annotated, tmp_path, wrong):
-    with pytest.raises(DataError, match="that is no data"):
+    with pytest.raises(DataError, match="these options give no data"):
         cut([annotated[0]], annotated[1], tmp_path / "data", **wrong)
 
 
@@ -349,7 +349,7 @@ def test_patches_lie_wholly_on_the_slide_and_apart(annotated, tmp_path):
     ("geometry", "says"),
     [
         (PatchGeometry(96, None, 32), "unknown microns per pixel"),
-        (PatchGeometry(96, 0.972, 4), "too small to lay a slide out in"),
+        (PatchGeometry(96, 0.972, 4), "is too small"),
     ],
 )
 def test_a_geometry_that_cannot_be_cut_is_refused(annotated, tmp_path, geometry, says):

@@ -45,8 +45,8 @@ def test_a_rule_that_no_threshold_keeps_is_left_out_and_a_warning_names_what_sta
     thresholds = choose_thresholds(labels, certain, "specificity@0.9", NAMES)
     assert set(RULES) - set(thresholds) == {"specificity@0.95"}
     printed = capsys.readouterr().err.replace("\n", " ")
-    assert "no threshold by specificity@0.9:" in printed
-    assert f"that of the rule {SUBSTITUTE_RULE}" in printed
+    assert "no threshold for the rule specificity@0.9:" in printed
+    assert f"uses the threshold of the rule {SUBSTITUTE_RULE}" in printed
 
 
 def test_an_offset_is_kept_in_the_head_and_makes_the_probabilities_right_on_average(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_network_of_ones_own_is_calibrated_by_a_temperature_alone_and_told_so(
     data: PatchData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = train(data, tmp_path / "run", recipe=recipe("operating_point.calibration=platt"), module=Own)
-    assert "a temperature alone" in " ".join(capsys.readouterr().err.split())
+    assert "only a temperature" in " ".join(capsys.readouterr().err.split())
     assert bundle.card.prior == data["train"].labels.mean()
 
 
@@ -123,5 +123,5 @@ def test_a_rule_that_saturated_probabilities_cannot_keep_costs_its_threshold_and
     assert all(0 <= threshold.value <= 1 for threshold in card.thresholds.values())
     assert card.threshold_rule == "accuracy"
     printed = capsys.readouterr().err.replace("\n", " ")
-    assert "no threshold by specificity@0.9" in printed
-    assert "that of the rule accuracy" in printed
+    assert "no threshold for the rule specificity@0.9" in printed
+    assert "uses the threshold of the rule accuracy" in printed

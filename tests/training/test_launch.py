@@ -95,7 +95,7 @@ def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData,
     assert not (tmp_path / "cut" / "bundle").exists()
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert "Going on from the checkpoint" in finished.stderr
+    assert "Resuming from the checkpoint" in finished.stderr
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -255,7 +255,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData) -> None:
-    with pytest.raises(OutputError, match="holds a run already") as caught:
+    with pytest.raises(OutputError, match="already contains a run") as caught:
         train(data, run, recipe=recipe(), show=False)
     assert "--resume" in (caught.value.hint or "")
 
@@ -269,7 +269,7 @@ def test_a_path_and_open_data_give_the_same_run(data: PatchData, tmp_path: Path)
 
 @pytest.mark.parametrize("stated", [{"slide_map": "slides.csv"}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}])
 def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path, stated: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="not with data that is open") as caught:
+    with pytest.raises(DataError, match="not for data that is open") as caught:
         train(data, tmp_path / "run", recipe=recipe(), show=False, **stated)
     assert "open_data" in (caught.value.hint or "")
     assert not (tmp_path / "run").exists()
@@ -277,7 +277,7 @@ def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path,
 
 def test_settings_beside_a_whole_recipe_are_refused(data: PatchData, tmp_path: Path) -> None:
     for more in ({"settings": ["training.epochs=1"]}, {"weights": "none"}):
-        with pytest.raises(RecipeError, match="not with a Recipe"):
+        with pytest.raises(RecipeError, match="not for a Recipe"):
             train(data, tmp_path / "run", recipe=recipe(), show=False, **more)
 
 
@@ -318,7 +318,7 @@ def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -
     synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
     with h5py.File(tmp_path / "data" / "camelyonpatch_level_2_split_train_y.h5", "r+") as file:
         file["y"][:] = 0
-    with pytest.raises(DataError, match="normal patches only"):
+    with pytest.raises(DataError, match="split are normal;"):
         train(open_data(tmp_path / "data", show=False), tmp_path / "run", recipe=recipe(), show=False)
     assert not (tmp_path / "run").exists()
 
@@ -355,5 +355,5 @@ def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp
     assert json.loads(done.stdout)["toy"] is True
     again = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (2, "")
-    assert "holds a run already" in again.stderr
+    assert "already contains a run" in again.stderr
     assert "Traceback" not in again.stderr

@@ -33,12 +33,12 @@ def train(
     settings: Settings = None,
     slides: Annotated[
         Path | None,
-        typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Prevents leakage."),
+        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Prevents leakage."),
     ] = None,
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices that train together (DDP).")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's card as JSON.")] = False,
@@ -76,7 +76,7 @@ def _summary(bundle: Bundle, data: Path, out: Path, slides: Path | None) -> str:
     valid = card.metrics["valid"]
     auc = valid["auc"]
     interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
-    toy = " A toy: it was trained on generated patches." if card.toy else ""
+    toy = " This model is a toy: it was trained on generated patches." if card.toy else ""
     slide_map = f" --slides {slides}" if slides else ""
     lines = [
         f"Valid AUC {auc['value']:.4f} ({interval}), threshold {card.threshold:.3f} by {card.threshold_rule}.{toy}",

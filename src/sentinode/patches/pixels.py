@@ -116,7 +116,7 @@ def decode(data: bytes | Path, name: Path | str, size: int) -> Decoded:
     if isinstance(pixels, DataError) or pixels.shape == (size, size, 3):
         return pixels
     height, width = pixels.shape[:2]
-    what = f"{width} x {height} pixels, where {size} x {size} are needed."
+    what = f"{width} x {height} pixels; {size} x {size} are needed."
     return OtherSizeError(what, where=name, size=(width, height))
 
 
@@ -135,7 +135,7 @@ def size_of_most(images: Iterable[bytes | Path], where: Path) -> int:
         raise DataError(
             f"the images are {width} x {height} pixels; patches must be square.",
             where=where,
-            hint="Cut squares out of them, of one size.",
+            hint="Cut squares of one size from them.",
         )
     return width
 
@@ -162,7 +162,7 @@ def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
     except PictureError as error:
         return DataError(error.what, where=name, hint=error.hint)
     except UnidentifiedImageError:
-        return DataError("this is not an image, whatever its name says.", where=name)
+        return DataError("this is not an image, although its name says so.", where=name)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return DataError(f"this image cannot be decoded ({error}).", where=name)
 
@@ -222,6 +222,6 @@ def _unreadable(failed: list[DataError]) -> DataError:
     return DataError(
         f"{many} cannot be used. {named}{more}.",
         where=failed[0].where,
-        hint="'sentinode data audit DATA' lists them all. Mend them, or remove them with their labels, and "
+        hint="'sentinode data audit DATA' lists them all. Repair them, or remove them with their labels, and "
         "run the same command again.",
     )

@@ -1,14 +1,14 @@
-"""From annotated slides to a patch set like PatchCamelyon's.
+"""Cut a patch set like PatchCamelyon's from annotated slides.
 
 Unless told otherwise, a patch is 96 x 96 pixels of 0.972 um, and its label covers only the centre: tumour if at least
-one pixel of the centre 32 x 32 lies in annotated tumour. Patches are drawn from the tissue so that
+one pixel of the centre 32 x 32 lies in annotated tumour. Patches are chosen from the tissue so that
 
-- each slide goes to one split as a whole, and the slide of every patch is written down, so no split can leak;
+- each slide goes to one split, and the slide of every patch is recorded, so no split can leak;
 - each split has as many patches of tumour as of the other class;
-- within a class, slides give evenly, as far as they can;
-- patches of a slide lie apart, so that no two show the same tissue.
+- within a class, slides give equal numbers, as far as they can;
+- patches of a slide keep a distance, so that no two show the same tissue.
 
-On request a part of the training split's normal patches are those that a bundle is most sure are tumour.
+On request, a part of the training split's normal patches are those that a bundle most confidently takes for tumour.
 """
 
 from __future__ import annotations
@@ -121,17 +121,17 @@ class ExtractOptions:
     """How patches are cut.
 
     Attributes:
-        per_slide: patches of each class that a slide gives at most.
-        geometry: of the patches.
-        spacing: pixels between the centres of a slide's patches at least, in x or in y; None for the size of a patch.
-        splits: the split of each slide; where None, whole slides are dealt 80/10/10.
-        absent_is_normal: take a slide without annotations for one without tumour.
+        per_slide: largest number of patches of each class from one slide.
+        geometry: the geometry of the patches.
+        spacing: least distance in pixels of the centres of a slide's patches, in x or in y; None for the patch size.
+        splits: the split of each slide; None for a random split of the slides, 80/10/10.
+        absent_is_normal: a slide without annotations has no tumour.
         whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
-        reading: how annotations are read, see :func:`read_annotations`.
-        mpp: microns per level-0 pixel, in place of what the slides state.
-        engine: of the bundle that mines hard normal patches for the training split, or None for none.
-        hard_share: share of them that are mined.
-        seed: of the draw and of the deal.
+        reading: options for reading annotations, see :func:`read_annotations`.
+        mpp: microns per level-0 pixel; overrides the values of the slides.
+        engine: the engine of the bundle that selects hard normal patches for the training split, or None.
+        hard_share: share of the normal patches that are selected in this way.
+        seed: random seed for the choice of patches and for the splits.
         show: whether to show progress.
     """
 
@@ -162,13 +162,13 @@ def extract(
 ) -> dict[str, dict[str, int]]:
     """Write a patch set in PatchCamelyon's official format, with the slide of each patch.
 
-    ``slides.csv`` maps patches to slides, the meta CSVs give places in level-0 pixels, and ``EXTRACTED.json`` says
-    how all was made. The same slides, annotations and seed give the same patches.
+    ``slides.csv`` maps patches to slides, the meta CSVs give places in level-0 pixels, and ``EXTRACTED.json`` records
+    how the patches were made. The same slides, annotations and seed give the same patches.
 
     Args:
-        slides: files, and folders that are searched.
+        slides: files, and folders to search.
         annotations: a folder of annotations named like the slides.
-        out: a folder that is new, empty, or holds an earlier extraction (which is replaced).
+        out: a folder that is new, is empty, or contains an earlier extraction (which is replaced).
         options: how patches are cut.
 
     Returns:
@@ -177,8 +177,8 @@ def extract(
     Raises:
         SlideError: a slide cannot be read, or is too coarse.
         AnnotationError: annotations are missing, unreadable or of another slide.
-        DataError: a slide is there twice, or a split lacks a class, or an option makes no sense.
-        OutputError: ``out`` holds other files, or cannot be written.
+        DataError: a slide occurs twice, a split lacks a class, or an option is not valid.
+        OutputError: ``out`` contains other files, or cannot be written.
     """
     _require_sense(options)
     _require_geometry(options.geometry, options.engine)
@@ -207,7 +207,7 @@ def _require_sense(options: ExtractOptions) -> None:
     if options.per_slide < 1 or options.distance < 1 or not 0 <= options.hard_share <= 1:
         raise DataError(
             f"{options.per_slide} patches a slide, {options.distance} pixels apart, {options.hard_share:g} of them "
-            "mined: that is no data.",
+            "mined: these options give no data.",
             hint="Give positive numbers, and a share from 0 to 1.",
         )
 
@@ -217,12 +217,12 @@ def _require_geometry(geometry: PatchGeometry, engine: Engine | None) -> None:
         raise DataError("patches cannot be cut at unknown microns per pixel.", hint="State them with --patch-mpp.")
     if geometry.label_region < SMALLEST_REGION:
         raise DataError(
-            f"a label of {geometry.label_region} x {geometry.label_region} pixels is too small to lay a slide out in.",
+            f"a label region of {geometry.label_region} x {geometry.label_region} pixels is too small.",
             hint=f"Give --label-region {SMALLEST_REGION} or more.",
         )
     if engine is not None and (how := difference(engine.geometry, geometry)) is not None:
         raise DataError(
-            f"the patches {how}: the bundle that is to mine hard ones takes others.",
+            f"the patches {how}: the bundle of --hard takes other patches.",
             hint=f"It takes {engine.geometry}. Cut patches like that, or leave out --hard.",
         )
 
@@ -280,7 +280,7 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
     by_absence = len(truth.absent)
     if by_file or by_absence:
         console.print(
-            f"Slides without tumour: {by_file} by their annotation file, {by_absence} by having none.",
+            f"Slides without tumour: {by_file} with an annotation file, {by_absence} without one.",
             markup=False,
         )
     if truth.said is not None:
@@ -385,7 +385,7 @@ def draw(found: Sequence[Candidates], per_slide: int, split: str) -> list[Draw]:
         lacks = "tumour" if not any(limit[0] for limit in limits) else "normal"
         raise DataError(
             f"the {split} split would have no {lacks} patch: its slides are {', '.join(c.name for c in found)}.",
-            hint="Deal the slides by hand with --splits, or give more of them.",
+            hint="Assign the slides to splits with --splits, or give more slides.",
         )
     tumour, normal = (evenly(count, [limit[k] for limit in limits]) for k in (0, 1))
     return [Draw(c, c.tumour[:t], c.normal[:n]) for c, t, n in zip(found, tumour, normal, strict=True)]

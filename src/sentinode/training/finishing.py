@@ -78,8 +78,8 @@ def choose_thresholds(
         try:
             value = choose_threshold(labels, probabilities, name, class_names)
         except DataError as error:  # the bundle of a run of hours must not be lost to it
-            instead = f" The bundle's threshold is that of the rule {SUBSTITUTE_RULE}." if name == rule else ""
-            console.print(f"The bundle stores no threshold by {name}: {error.what}{instead}", markup=False)
+            instead = f" It uses the threshold of the rule {SUBSTITUTE_RULE} instead." if name == rule else ""
+            console.print(f"The bundle stores no threshold for the rule {name}: {error.what}{instead}", markup=False)
             continue
         thresholds[name] = Threshold(value=value, rule=name, chosen_on="valid", n=len(labels))
     return thresholds

@@ -70,7 +70,7 @@ def check(recipe: Recipe, data: PatchData, devices: int) -> None:
         )
     if training.teacher and not training.ema:
         raise RecipeError(
-            "the moving average is to teach, but there is none.",
+            "the teacher is a moving average, and there is none.",
             where="training.teacher",
             hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
         )
@@ -84,7 +84,7 @@ def _check_data(data: PatchData, devices: int) -> None:
         if len(np.unique(labels)) < 2:
             only = data.class_names[int(len(labels) > 0 and labels[0])]
             raise DataError(
-                f"the {split} split holds {only} patches only; there is nothing to tell apart.",
+                f"all patches of the {split} split are {only}; two classes are needed.",
                 where=data.path,
                 hint="Training and choosing the threshold need both classes in train and in valid.",
             )
@@ -100,7 +100,7 @@ def refuse_to_overwrite(out: Path, resume: bool) -> None:
     """
     if not resume and ((out / CHECKPOINT).exists() or (out / BUNDLE).exists()):
         raise OutputError(
-            "this folder holds a run already.",
+            "this folder already contains a run.",
             where=out,
-            hint="Go on with --resume, or choose another folder with --out.",
+            hint="Continue it with --resume, or choose another folder with --out.",
         )

@@ -1,4 +1,4 @@
-"""The way into training: read what is asked, check it, and start as many processes as are wanted."""
+"""The entry point of training: read and check the arguments, and start the processes."""
 
 from __future__ import annotations
 
@@ -47,39 +47,39 @@ def train(
     devices: int = 1,
     show: bool = True,
 ) -> Bundle:
-    """Train a patch classifier and return the bundle that it leaves at ``out/bundle``.
+    """Train a patch classifier, write it to ``out/bundle``, and return this bundle.
 
-    The run's folder also holds ``recipe.toml`` (all of it, resolved), ``log.csv``, ``learning_curve.png``, TensorBoard
-    events, and ``checkpoint.pt`` to go on from.
+    The run's folder also contains ``recipe.toml`` (with all keys), ``log.csv``, ``learning_curve.png``, TensorBoard
+    events, and ``checkpoint.pt`` for resuming.
 
     Args:
         data: labelled patches with a train and a valid split, of any kind that :func:`sentinode.patches.open_data`
             reads, or what it returned.
         out: the run's folder.
-        recipe: the name of a shipped recipe, a TOML file, or a :class:`Recipe`; ``resnet50`` by default, and on
-            resuming the run's own.
+        recipe: the name of a shipped recipe, a TOML file, or a :class:`Recipe`; by default ``resnet50``, or
+            the run's own recipe if it resumes.
         weights: ``imagenet``, ``none`` or a file; overrides the recipe's.
         settings: overrides such as ``optimizer.lr=3e-4``.
-        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, S, S, 3) to logits
-            (B, 2).
-        slide_map: a CSV that names the slide of each patch, where the data does not.
-        mpp: microns per pixel of the patches, where the data does not record them.
-        label_region: side in pixels of the centre square that labels cover, likewise.
-        positive: names of the class folders of label 1, where their names do not say it.
-        resume: go on from the last checkpoint in ``out``; begin where there is none.
+        module: your own network, or a function that makes it, instead of the recipe's: from uint8 (B, S, S, 3) to
+            logits (B, 2).
+        slide_map: a CSV that names the slide of each patch, if the data does not.
+        mpp: microns per pixel of the patches, if the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, in the same case.
+        positive: names of the class folders of label 1, if their names do not tell it.
+        resume: resume from the last checkpoint in ``out``; start anew if there is none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        devices: processes that train together (DDP), one for each GPU, or so many on the CPU.
+        devices: number of processes that train together (DDP), one for each GPU, or all on the CPU.
         show: whether to show progress on standard error.
 
     Returns:
         The bundle, with temperature, offset and thresholds chosen on valid.
 
     Raises:
-        DataError: a split is missing or holds one class only, or ``out`` holds a run on other data.
+        DataError: a split is missing or has one class only, or ``out`` contains a run on other data.
         RecipeError: the recipe does not suit the data or the devices, or is not the one of the run to resume.
-        DeviceError: there are not so many devices.
-        OutputError: ``out`` cannot be written, or holds a run already and ``resume`` is False.
-        Interrupted: Ctrl-C; the work so far is saved.
+        DeviceError: there are fewer devices.
+        OutputError: ``out`` cannot be written, or contains a run and ``resume`` is False.
+        Interrupted: Ctrl-C was pressed; the work so far is saved.
     """
     out = Path(out)
     recipe = _resolve(recipe, weights, settings, out, resume)
@@ -140,7 +140,7 @@ def _resolve(
     if not isinstance(recipe, Recipe):
         return load_recipe(recipe, settings)
     if settings:
-        raise RecipeError("settings go with a recipe's name or file, not with a Recipe.")
+        raise RecipeError("settings are for a recipe's name or file, not for a Recipe.")
     return recipe
 
 
@@ -148,7 +148,7 @@ def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated
     """Open data has been told already what there is to state."""
     if slide_map is not None or stated != Stated():
         raise DataError(
-            "slide_map, mpp, label_region and positive go with the path of data, not with data that is open.",
+            "slide_map, mpp, label_region and positive are for a path of data, not for data that is open.",
             where=data.path,
             hint="Give them to open_data.",
         )
@@ -176,6 +176,6 @@ def _announce(job: Job, data: PatchData, target: torch.device) -> None:
     precision = str(choose_precision(recipe.training.precision, target)).removeprefix("torch.")
     console.print(f"Training on {describe(target)} in {precision}.", markup=False)
     if job.module is None and pooling_for(recipe.model.pooling, data.geometry) != recipe.model.pooling:
-        console.print("Labels cover whole patches, which have no labelled centre: pooling is the average alone.")
+        console.print("Labels cover whole patches, not a centre: pooling uses only the average.")
     if job.module is not None and recipe.operating_point.calibration == "platt":
-        console.print("Your network has no head that could keep an offset: a temperature alone calibrates it.")
+        console.print("Your network has no head for an offset: calibration fits only a temperature.")

@@ -179,7 +179,7 @@ def begin(fabric: Fabric, job: Job, data: PatchData) -> Run:
 def _network(job: Job, data: PatchData, checkpoint: Checkpoint | None) -> tuple[nn.Module, str]:
     """The network to train, and where its initial weights come from."""
     if job.module is not None:
-        return (job.module if isinstance(job.module, nn.Module) else job.module()), "as the module came"
+        return (job.module if isinstance(job.module, nn.Module) else job.module()), "as in the given module"
     options = job.recipe.model.model_dump()
     if checkpoint is None:
         return build_classifier(**options, geometry=data.geometry)
@@ -196,9 +196,9 @@ def _restore(run: Run, checkpoint: Checkpoint) -> None:
     for key, value in run.identity.items():
         if begun.get(key) != value:
             raise DataError(
-                f"the run in this folder was begun with other {IDENTITY[key]}; going on would mix the two.",
+                f"the run in this folder was started with other {IDENTITY[key]}; resuming it would mix the two.",
                 where=run.job.out,
-                hint="Resume with what it was begun with, or train into another folder.",
+                hint="Resume with the same ones, or train into another folder.",
             )
     run.progress = checkpoint.progress
     run.optimizer_state = checkpoint.optimizer
@@ -208,4 +208,4 @@ def _restore(run: Run, checkpoint: Checkpoint) -> None:
     if run.show:
         at = run.progress
         where = "at its end" if at.finished else f"at step {at.step:,} of stage {at.stage + 1}"
-        console.print(f"Going on from the checkpoint in {run.job.out}, {where}.", markup=False)
+        console.print(f"Resuming from the checkpoint in {run.job.out}, {where}.", markup=False)

@@ -58,7 +58,7 @@ def test_where_there_is_nothing_else_the_refusal_names_them(tmp_path: Path) -> N
     (tmp_path / "a.zvi").unlink()
     with pytest.raises(SlideError, match=r"but 1 flat picture: photo\.png") as error:
         find_slides([tmp_path])
-    assert "name it by itself" in str(error.value.hint)
+    assert "Give its path" in str(error.value.hint)
 
 
 def test_a_folder_that_is_a_slide_is_not_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,8 +60,8 @@ def test_an_annotation_counts_as_the_nearest_group_around_it_that_is_known(tmp_p
     assert annotations.area.area == 200**2 + 100**2 - 10**2
     assert annotations.warnings == (
         "regions of other classes were ignored: 'Necrosis' (1).",
-        "the group 'ITC' (1) lies in 'Tumor' and counted as it.",
-        "the group 'deep' (1) lies in 'Tumor' and counted as it.",
+        "the group 'ITC' (1) lies in 'Tumor' and counted as part of it.",
+        "the group 'deep' (1) lies in 'Tumor' and counted as part of it.",
     )
     assert len(read_annotations(path, ignored_classes=["itc", "necrosis"]).tumour) == 0
 
@@ -115,7 +115,7 @@ def test_without_any_order_the_files_counts(tmp_path):
 def test_an_order_that_is_missing_or_no_number_is_refused(tmp_path, wrong):
     path = asap(tmp_path / "a.xml", square(0, 0, 10))
     path.write_text(path.read_text().replace('Order="2" ', wrong))
-    with pytest.raises(AnnotationError, match=r"'Annotation 0' has a broken coordinate \((one|its order)"):
+    with pytest.raises(AnnotationError, match=r"'Annotation 0' has a broken coordinate \((some points|its order)"):
         read_annotations(path)
 
 

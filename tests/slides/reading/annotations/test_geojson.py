@@ -34,7 +34,7 @@ def test_only_annotations_count(tmp_path, kind, key, named):
     other["properties"] = {key: kind, "classification": {"name": named}}
     annotations = read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), other))
     assert annotations.area.area == 40_000
-    assert annotations.warnings == (f"objects that are no annotations were ignored: '{kind}' (1).",)
+    assert annotations.warnings == (f"objects that are not annotations were ignored: '{kind}' (1).",)
 
 
 def test_qupath_02_said_the_type_in_the_id(tmp_path):

@@ -30,7 +30,7 @@ def test_ncrfs_negatives_are_cut_out(tmp_path):
     ("content", "message"),
     [
         ({"positive": [{"name": "_0"}]}, "number 0 of 'positive' has no list of vertices"),
-        ({"positive": None}, "'positive' is no list"),
+        ({"positive": None}, "'positive' is not a list"),
         ({"positive": [[1, 2]]}, "number 0 of 'positive' has no list"),
         ({"positive": [{"vertices": [[0, 0], [1, math.nan], [2, 0]]}]}, "not a number"),
         ({"positive": [{"vertices": [[0, 0], ["1", 1], [2, 0]]}]}, "broken coordinate"),
@@ -49,7 +49,7 @@ def test_a_scale_takes_level_0_to_another_level(tmp_path):
 
 @pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf])
 def test_a_scale_that_makes_no_sense_is_refused(tmp_path, scale):
-    with pytest.raises(AnnotationError, match="makes no sense"):
+    with pytest.raises(AnnotationError, match="is not possible"):
         read_annotations(asap(tmp_path / "a.xml", T), scale=scale)
 
 
@@ -122,7 +122,7 @@ def test_a_class_that_is_not_known_can_be_named_as_the_message_prints_it(tmp_pat
         assert read_annotations(path, excluded_classes=[named]).tumour == ()
         annotations = read_annotations(path, ignored_classes=[named])
         assert (annotations.tumour, annotations.excluded) == ((), ())
-        assert f"say nothing of tumour were ignored: '{named}' (1)" in annotations.warnings[0]
+        assert f"do not mean tumour were ignored: '{named}' (1)" in annotations.warnings[0]
 
 
 def test_names_on_purpose_replace_the_usual_ones(tmp_path):
@@ -168,7 +168,7 @@ def test_accents_are_compared_whatever_their_form():
         ("xml_declared_encoding/latin1.xml", 40_000),
         ("annotation_all_left_out_is_normal/geometrycollection.geojson", 50_000),
         ("annotation_all_left_out_is_normal/dot_only.xml", "nothing with an area was left"),
-        ("geojson_null_or_empty_geometry/bare_geometry.geojson", "bare Polygon"),
+        ("geojson_null_or_empty_geometry/bare_geometry.geojson", "is a Polygon without a feature"),
         ("tumour_class_dead_end/carcinoma.geojson", '--tumour-class "Carcinoma"'),
         ("tumour_class_dead_end/unclassified.geojson", '--tumour-class "unclassified"'),
     ],

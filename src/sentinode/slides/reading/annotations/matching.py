@@ -70,7 +70,7 @@ def match_annotations(folder: Path, slides: Mapping[str, str]) -> Matches:
     """
     if not folder.is_dir():
         raise AnnotationError(
-            "is no folder." if folder.exists() else "does not exist.",
+            "is not a folder." if folder.exists() else "does not exist.",
             where=folder,
             hint="Name the folder that holds the slides' annotations.",
         )
@@ -124,14 +124,14 @@ def require_truth(
     looks = "; ".join(f"'{file}' looks like that of '{slide}'" for file, slide in alike[:5])
     if not absent_is_normal:
         raise AnnotationError(
-            f"there is no truth for {len(absent)} of {needed} slides: {', '.join(absent[:5])}"
+            f"there are no annotations for {len(absent)} of {needed} slides: {', '.join(absent[:5])}"
             f"{', ...' if len(absent) > 5 else ''}.{looks and f' But {looks}.'}",
             where=folder,
-            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
+            hint="If slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
         )
     if alike:
         raise AnnotationError(
-            f"there is no truth for {len(absent)} of {needed} slides, but {looks}"
+            f"there are no annotations for {len(absent)} of {needed} slides, but {looks}"
             f"{f'; and {len(alike) - 5} more' if len(alike) > 5 else ''}.",
             where=folder,
             hint=f"Files are found as <slide>{' or <slide>'.join(FORMATS)}: rename them. For a slide without tumour "
