@@ -31,6 +31,15 @@ def train(
         typer.Option(metavar="imagenet|none|FILE", help="Initial weights. Overrides the recipe."),
     ] = None,
     settings: Settings = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="BUNDLE|packaged",
+            help="Go on from a bundle: its network and weights; by default its recipe, with one pass at a tenth of its "
+            "learning rate. 'packaged' is the bundled model.",
+        ),
+    ] = None,
     slides: Annotated[
         Path | None,
         typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Prevents leakage."),
@@ -55,6 +64,7 @@ def train(
         recipe=recipe,
         weights=weights,
         settings=settings or (),
+        start_from=start_from,
         slide_map=slides,
         mpp=mpp,
         label_region=label_region,

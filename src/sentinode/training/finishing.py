@@ -30,7 +30,7 @@ def finish(run: Run) -> None:
     run.network.load_state_dict(load_best(run.job.out))
     margins = logit_margins(run.fabric, run.network, run.valid, "Operating point", alone=True, show=run.show)
     calibration = calibrate(run, margins)
-    labels, names, wanted = run.valid.labels, run.data.class_names, run.recipe.operating_point.rule
+    labels, names, wanted = run.valid.labels, class_names(run), run.recipe.operating_point.rule
     thresholds = choose_thresholds(labels, calibration.probabilities, wanted, names)
     rule = wanted if wanted in thresholds else SUBSTITUTE_RULE
     scores = measure(
@@ -89,7 +89,9 @@ def make_card(
     run: Run, calibration: Calibration, thresholds: Mapping[str, Threshold], rule: str, scores: Scores
 ) -> Card:
     """All that the bundle says of itself."""
-    geometry = run.data.geometry
+    parent = run.job.parent
+    geometry = run.data.geometry if parent is None else parent.geometry(run.data.geometry)
+    lineage = {} if parent is None else {"made_from": parent.made_from, "licence": parent.licence}
     return Card(
         name=run.job.out.resolve().name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -98,8 +100,8 @@ def make_card(
         patch_size=geometry.size,
         label_region=geometry.label_region,
         mpp=geometry.mpp,
-        class_names=list(run.data.class_names),
-        positive=list(run.data.stated.positive),
+        class_names=list(class_names(run)),
+        positive=list(run.data.stated.positive if parent is None else parent.card.positive),
         temperature=calibration.temperature,
         thresholds=dict(thresholds),
         threshold_rule=rule,
@@ -108,10 +110,16 @@ def make_card(
         data=_describe_data(run),
         recipe=run.recipe.model_dump(mode="json"),
         seed=run.recipe.training.seed,
-        toy=run.train.toy,
+        toy=run.train.toy or (parent is not None and parent.card.toy),
         initial_weights=run.origin,
         history=plain(run.progress.history),
+        **lineage,
     )
+
+
+def class_names(run: Run) -> Sequence[str]:
+    """What labels 0 and 1 are called: as the bundle that the run goes on from has it, else as the data has it."""
+    return run.data.class_names if run.job.parent is None else run.job.parent.card.class_names
 
 
 def _architecture(run: Run) -> Architecture:
