@@ -31,6 +31,12 @@ def train(
         typer.Option(metavar="imagenet|none|FILE", help="Initial weights. Overrides the recipe."),
     ] = None,
     settings: Settings = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA", help="Further labelled patches for the training split, such as mined ones. Repeatable."
+        ),
+    ] = None,
     start_from: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +71,7 @@ def train(
         weights=weights,
         settings=settings or (),
         start_from=start_from,
+        also=also or (),
         slide_map=slides,
         mpp=mpp,
         label_region=label_region,

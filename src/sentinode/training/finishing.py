@@ -14,6 +14,7 @@ from torch import nn
 from sentinode.errors import DataError
 from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, plain, save, versions
 from sentinode.model.classifier import Classifier, pooling_for
+from sentinode.patches import PatchSet
 from sentinode.progress import console
 from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import load_best
@@ -135,6 +136,16 @@ def _architecture(run: Run) -> Architecture:
     return Architecture(parameters=count, **options)
 
 
+def _describe_further(patches: PatchSet, names: Sequence[str]) -> dict[str, Any]:
+    """Further training patches, as the card has them."""
+    return {
+        "kind": patches.kind,
+        "name": patches.source.resolve().name,
+        "fingerprint": patches.fingerprint(),
+        "counts": {name: int((patches.labels == label).sum()) for label, name in enumerate(names)},
+    }
+
+
 def _describe_data(run: Run) -> dict[str, Any]:
     sets, names = {"train": run.train, "valid": run.valid}, run.data.class_names
     return {
@@ -143,6 +154,7 @@ def _describe_data(run: Run) -> dict[str, Any]:
         "own_splits": run.data.own_splits,
         "toy": run.train.toy,
         "warnings": list(run.data.warnings),
+        "also": [_describe_further(more.training, names) for more in run.data.also],
         "fingerprint": {split: run.identity[split] for split in sets},
         "counts": {
             split: {name: int((part.labels == label).sum()) for label, name in enumerate(names)}

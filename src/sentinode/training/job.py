@@ -30,6 +30,7 @@ class Job:
         out: the run's folder.
         data: the path of the labelled patches.
         stated: what the user has stated of the patches.
+        also: the paths of further training patches.
         slide_map: a CSV that names the slide of each patch, or None.
         assignment: the split of each patch by its id, where the data names no splits.
         module: a network of one's own, or what makes it; None for the recipe's.
@@ -42,6 +43,7 @@ class Job:
     out: Path
     data: Path
     stated: Stated
+    also: tuple[Path, ...] = ()
     slide_map: Path | None = None
     assignment: Mapping[str, str] | None = None
     module: ModuleSource | None = None
@@ -56,6 +58,7 @@ class Job:
             slide_map=self.slide_map,
             assignment=self.assignment,
             expected=self.parent.card.expected if self.parent else None,
+            also=self.also,
             **asdict(self.stated),
             show=False,
         )

@@ -49,6 +49,7 @@ def train(
     settings: Iterable[str] = (),
     start_from: str | Path | Bundle | None = None,
     module: ModuleSource | None = None,
+    also: Sequence[str | Path] = (),
     slide_map: str | Path | None = None,
     mpp: float | None = None,
     label_region: int | None = None,
@@ -75,6 +76,8 @@ def train(
             one that comes with Sentinode.
         module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, S, S, 3) to logits
             (B, 2).
+        also: further labelled patches, of the same geometry and classes, that join the training split: their train
+            split, or all of them where they have no splits.
         slide_map: a CSV that names the slide of each patch, where the data does not.
         mpp: microns per pixel of the patches, where the data does not record them.
         label_region: side in pixels of the centre square that labels cover, likewise.
@@ -104,11 +107,13 @@ def train(
     recipe = _resolve(recipe, weights, settings, out, resume, parent)
     stated = Stated(mpp, label_region, tuple(positive))
     if isinstance(data, PatchData):
-        _refuse_stated(data, slide_map, stated)
+        _refuse_stated(data, slide_map, stated, also)
     else:
         slides = None if slide_map is None else Path(slide_map)
         expected = parent.card.expected if parent else None
-        data = open_data(data, slide_map=slides, seed=recipe.split.seed, expected=expected, **asdict(stated), show=show)
+        data = open_data(
+            data, slide_map=slides, seed=recipe.split.seed, expected=expected, also=also, **asdict(stated), show=show
+        )
     if parent is not None:
         require_same_patches(parent, data)
     check(recipe, data, devices)
@@ -118,6 +123,7 @@ def train(
         out=out,
         data=data.path,
         stated=data.stated,
+        also=tuple(more.path for more in data.also),
         slide_map=data.slide_map,
         assignment=None if data.own_splits else data.assignment(),
         module=module,
@@ -190,11 +196,11 @@ def _resolve_alone(
     return recipe
 
 
-def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated) -> None:
+def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated, also: Sequence[str | Path]) -> None:
     """Open data has been told already what there is to state."""
-    if slide_map is not None or stated != Stated():
+    if slide_map is not None or also or stated != Stated():
         raise DataError(
-            "slide_map, mpp, label_region and positive go with the path of data, not with data that is open.",
+            "slide_map, also, mpp, label_region and positive go with the path of data, not with data that is open.",
             where=data.path,
             hint="Give them to open_data.",
         )
