@@ -379,7 +379,7 @@ def test_what_was_mined_joins_a_training_as_it_is(annotated, generated, tmp_path
 
 
 def test_mined_patches_of_another_geometry_do_not_join(annotated, generated, tmp_path):
-    geometry = PatchGeometry(128, 0.5, 128)
+    geometry = PatchGeometry(64, 0.972, 64)
     cut([annotated[0]], annotated[1], tmp_path / "other", per_slide=6, splits=SPLITS, geometry=geometry)
-    with pytest.raises(DataError, match="128 x 128 pixels, not 96 x 96"):
+    with pytest.raises(DataError, match="64 x 64 pixels, not 96 x 96"):
         open_data(generated, also=[tmp_path / "other"], show=False)
