@@ -2,8 +2,8 @@
 
 The script is Evaluation_FROC.py of Camelyon16 (Ehteshami Bejnordi et al. 2017, JAMA 318, 2199-2210), and so:
 
-- the truth is a mask of 7.776 um per pixel (level 5); every tumour is grown by 75 / 2 um, holes are filled,
-  and what then touches is one region (8-connected);
+- the truth is a mask of 7.776 um per pixel (level 5), each pixel the first of the level-0 pixels under it; every
+  tumour is grown by 75 / 2 um, holes are filled, and what then touches is one region (8-connected);
 - a region whose longest axis is under 275 um is ignored: neither a target, nor is a detection in it false;
 - a detection in a region counts as found with the highest probability there, any outside is a false positive,
   and on a slide without tumour every detection is;
@@ -388,7 +388,11 @@ def tumours_within(
     bounds = np.asarray(truth.area.bounds) / downsample
     left, top = (max(0, math.floor(v) - margin) for v in bounds[:2])
     right, bottom = (min(n, math.ceil(v) + margin) for v, n in zip(bounds[2:], (columns, rows), strict=True))
-    mask = rasterise(truth.area, (bottom - top, right - left), downsample, origin=(left * downsample, top * downsample))
+    # A pixel of the challenge's masks is the first level-0 pixel of those that it stands for, not the middle one: ASAP,
+    # which wrote them, halves a mask by leaving out every second row and column. It decides on lesions of about 275 um.
+    before = max(0.0, (downsample - 1) / 2)
+    origin = (left * downsample - before, top * downsample - before)
+    mask = rasterise(truth.area, (bottom - top, right - left), downsample, origin=origin)
     if not mask.any():
         _mark_points(mask, truth, (width, height), downsample, (left, top))
     labels, ignored = grown(mask, mask_mpp)
