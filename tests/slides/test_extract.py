@@ -367,3 +367,19 @@ def test_hard_patches_are_mined_by_a_bundle_of_the_same_geometry_alone(annotated
             geometry=PatchGeometry(64, 0.972, 64),
             engine=Greenness(),
         )
+
+
+def test_what_was_mined_joins_a_training_as_it_is(annotated, generated, tmp_path):
+    splits = dict.fromkeys(SPLITS, "train")
+    cut([annotated[0]], annotated[1], tmp_path / "hard", per_slide=6, splits=splits, engine=Greenness())
+    alone, mixed = (open_data(generated, also=also, show=False) for also in ((), (tmp_path / "hard",)))
+    mined = mixed["train"].subset(range(len(alone["train"]), len(mixed["train"])))
+    assert (mined.labels == 0).sum() == (mined.labels == 1).sum() > 0
+    assert set(mined.slides) <= set(SPLITS)
+
+
+def test_mined_patches_of_another_geometry_do_not_join(annotated, generated, tmp_path):
+    geometry = PatchGeometry(64, 0.972, 64)
+    cut([annotated[0]], annotated[1], tmp_path / "other", per_slide=6, splits=SPLITS, geometry=geometry)
+    with pytest.raises(DataError, match="64 x 64 pixels, not 96 x 96"):
+        open_data(generated, also=[tmp_path / "other"], show=False)

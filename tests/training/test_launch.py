@@ -267,7 +267,9 @@ def test_a_path_and_open_data_give_the_same_run(data: PatchData, tmp_path: Path)
     assert_same(tmp_path / "open", tmp_path / "path")
 
 
-@pytest.mark.parametrize("stated", [{"slide_map": "slides.csv"}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}])
+@pytest.mark.parametrize(
+    "stated", [{"slide_map": "slides.csv"}, {"also": ["more"]}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}]
+)
 def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path, stated: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="not for data that is open") as caught:
         train(data, tmp_path / "run", recipe=recipe(), show=False, **stated)
@@ -357,3 +359,22 @@ def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp
     assert (again.returncode, again.stdout) == (2, "")
     assert "already contains a run" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_further_patches_join_the_training_split(data: PatchData, tmp_path: Path) -> None:
+    synthesise(tmp_path / "more", train=40, valid=20, test=20, slides=4, seed=3, show=False)
+    short = [*SETTINGS, "training.epochs=1"]
+    for devices in (1, 2):
+        bundle = train(
+            data.path, tmp_path / f"run{devices}", recipe="quick", settings=short, also=[tmp_path / "more"],
+            device="cpu", devices=devices, show=False,
+        )  # fmt: skip
+        assert sum(bundle.card.data["counts"]["train"].values()) == 120
+        assert sum(bundle.card.data["counts"]["valid"].values()) == 32
+        (further,) = bundle.card.data["also"]
+        assert further["name"] == "more"
+        assert sum(further["counts"].values()) == 40
+    again = {"recipe": "quick", "settings": short, "resume": True, "show": False}
+    with pytest.raises(DataError, match="other training patches"):
+        train(data.path, tmp_path / "run1", **again)
+    train(data.path, tmp_path / "run1", also=[tmp_path / "more"], **again)

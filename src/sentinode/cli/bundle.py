@@ -35,10 +35,13 @@ def bundle(
         "class_names": card.class_names,
         "threshold": card.threshold,
         "fingerprint": opened.fingerprint,
+        "made_from": card.made_from.model_dump() if card.made_from else None,
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     negative, positive = card.class_names
     typer.echo(f"{card.name} takes patches of {card.geometry}.")
+    if card.made_from is not None:
+        typer.echo(f"It was trained on from the bundle {card.made_from.name} ({card.made_from.fingerprint[:12]}).")
     typer.echo(f"It predicts the probability of {positive}, not {negative}. Its threshold is {card.threshold:.3f}.")

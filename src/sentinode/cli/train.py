@@ -31,6 +31,21 @@ def train(
         typer.Option(metavar="imagenet|none|FILE", help="Initial weights. Overrides the recipe."),
     ] = None,
     settings: Settings = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA", help="Further labelled patches for the training split, such as mined ones. Repeatable."
+        ),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="BUNDLE|packaged",
+            help="Continue from a bundle: its network and weights. Default recipe: its own, one pass at a tenth of its "
+            "learning rate. 'packaged' is the bundled model.",
+        ),
+    ] = None,
     slides: Annotated[
         Path | None,
         typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Prevents leakage."),
@@ -55,6 +70,8 @@ def train(
         recipe=recipe,
         weights=weights,
         settings=settings or (),
+        start_from=start_from,
+        also=also or (),
         slide_map=slides,
         mpp=mpp,
         label_region=label_region,

@@ -69,6 +69,18 @@ class Threshold(Part):
     n: int
 
 
+class MadeFrom(Part):
+    """The bundle that a training went on from.
+
+    Attributes:
+        name: of the bundle.
+        fingerprint: SHA-256 of its weights.
+    """
+
+    name: str
+    fingerprint: str
+
+
 class Card(Part):
     """Everything that is needed to use and to judge the model in ten years."""
 
@@ -96,6 +108,7 @@ class Card(Part):
     seed: int = 0
     toy: bool = False
     initial_weights: str = "random initialisation"
+    made_from: MadeFrom | None = Field(None, description="The bundle whose training this one continued.")
     licence: str = "The licence of the initial weights and of the training data."
     intended_use: str = "Research only; not for diagnosis."
     history: list[dict[str, float]] = Field(default_factory=list)

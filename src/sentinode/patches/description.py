@@ -29,17 +29,24 @@ class Stated:
 
 @dataclass(frozen=True)
 class Expected:
-    """The patches that a bundle takes.
+    """The patches that a bundle takes, or that data takes which further patches are to join.
 
     Attributes:
-        geometry: of the patches that it was trained on.
+        geometry: of the patches that the bundle was trained on, or of the data.
         class_names: of label 0 and label 1.
         positive: the class folders of label 1, if they were stated in training.
+        of_data: whether data expects them, not a bundle.
     """
 
     geometry: PatchGeometry = PCAM
     class_names: tuple[str, str] = CLASS_NAMES
     positive: tuple[str, ...] = ()
+    of_data: bool = False
+
+    @property
+    def taker(self) -> str:
+        """Who expects it, as the beginning of a sentence."""
+        return "The data that these patches are to join" if self.of_data else "The bundle"
 
 
 def geometry_of(source: Source, stated: Stated, expected: Expected | None) -> tuple[PatchGeometry, str | None]:
@@ -68,7 +75,8 @@ def _taken_for(
     complete = stated.mpp is not None and stated.label_region is not None
     nameless = source.kind == "folder" or size != PCAM.size
     if expected is not None and nameless and size == expected.geometry.size:
-        note = f"The patches are assumed to be like those of the bundle's training: {expected.geometry}."
+        whose = "the patches that they join" if expected.of_data else "those of the bundle's training"
+        note = f"The patches are assumed to be like {whose}: {expected.geometry}."
         return expected.geometry, None if complete else f"{note} {SAY_OTHERWISE}"
     if size == PCAM.size and not _contradicts(PCAM, stated):
         note = f"The images are assumed to be patches like PatchCamelyon's: {PCAM}. {SAY_OTHERWISE}"
@@ -129,18 +137,22 @@ def require_expected(
         DataError: the geometry or the classes differ.
     """
     if (how := difference(expected.geometry, geometry)) is not None:
+        whose = "the data that they join has others" if expected.of_data else "the bundle was trained on other patches"
+        other = "" if expected.of_data else ", or train a bundle on patches like these"
         raise DataError(
-            f"these patches {how}; the bundle was trained on other patches.",
+            f"these patches {how}; {whose}.",
             where=str(where),
-            hint=f"The bundle takes {expected.geometry}. Give such patches, or train a bundle on patches like these.",
+            hint=f"{expected.taker} takes {expected.geometry}. Give such patches{other}.",
         )
     if same_meaning(expected.class_names, class_names):
         return None
     ours, theirs = (f"{names[0]} and {names[1]}" for names in (expected.class_names, class_names))
     if named and not stated.positive:
         raise DataError(
-            f"the classes here are {theirs}, but the bundle was trained on {ours}.",
+            f"the classes here are {theirs}, but {expected.taker[0].lower()}{expected.taker[1:]} "
+            f"{'has' if expected.of_data else 'was trained on'} {ours}.",
             where=str(where),
             hint=f"If they mean the same, name the folders that stand for {expected.class_names[1]} with --positive.",
         )
-    return f"The bundle's classes are {ours}; here they mean {theirs}."
+    classes = f"{expected.taker} has the classes" if expected.of_data else "The bundle's classes are"
+    return f"{classes} {ours}; here they mean {theirs}."

@@ -15,6 +15,7 @@ from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import image_files, official, parquet
 from sentinode.patches.cache import cache_folder, unpacked
 from sentinode.patches.description import Expected, Stated, geometry_of, require_expected
+from sentinode.patches.joining import join
 from sentinode.patches.patch_set import ALL, SPLITS, PatchSet
 from sentinode.patches.pixels import MappedImages
 from sentinode.patches.slide_map import SlideMap, full_names, read_slide_map
@@ -42,6 +43,7 @@ class PatchData:
         geometry: the geometry of the patches of all splits.
         class_names: the names of labels 0 and 1, as in the data.
         stated: what the user has stated about the patches.
+        also: further data whose patches join the train split.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class PatchData:
         warnings: tuple[str, ...] = (),
         geometry: PatchGeometry = PCAM,
         stated: Stated = NOTHING,
+        also: Sequence[PatchData] = (),
         cache: Path,
         show: bool = True,
     ) -> None:
@@ -63,6 +66,7 @@ class PatchData:
         self.slide_map, self.warnings = slides.path if slides else None, warnings
         present = dealt if dealt is not None else source.parts if source.own_splits else (ALL,)
         self.splits = tuple(split for split in (*SPLITS, ALL) if split in present)
+        self.also = tuple(also)
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
         self._slides = slides
         self._cache, self._show = cache, show
@@ -99,7 +103,24 @@ class PatchData:
             class_names=self.class_names,
             warnings=self.warnings,
         )
-        return replace(whole if rows is None else whole.subset(rows), slides=slides)
+        patches = replace(whole if rows is None else whole.subset(rows), slides=slides)
+        return join(patches, [more.training for more in self.also]) if split == "train" else patches
+
+    @property
+    def training(self) -> PatchSet:
+        """The patches that further data adds to a train split: its own train split, or all where it has no splits."""
+        return self[ALL if ALL in self.splits else "train"]
+
+    def slides(self, split: str) -> set[str]:
+        """The names of the slides of a split, as far as they are known; empty where there is no such split."""
+        if split not in self.splits:
+            return set()
+        rows = None if self._dealt is None else np.flatnonzero(self._dealt == split)
+        try:
+            slides = self._slides_of(split if self.own_splits else "", split, rows)
+        except DataError:  # a map need not name the patches of a split that nobody asks for
+            return set()
+        return set() if slides is None else set(slides.tolist()) - {""}
 
     def _slides_of(self, name: str, split: str, rows: NDArray[np.int64] | None) -> NDArray[np.str_] | None:
         """The slides of a split, which is these rows of a part, or all of it."""
@@ -142,6 +163,7 @@ def open_data(
     label_region: int | None = None,
     positive: Sequence[str] = (),
     expected: Expected | None = None,
+    also: Sequence[str | Path] = (),
     cache: Path | None = None,
     show: bool = True,
 ) -> PatchData:
@@ -162,12 +184,15 @@ def open_data(
         label_region: side in pixels of the centre square that labels cover, in the same case.
         positive: names of the class folders of label 1, if their names do not tell it.
         expected: the patches that the bundle takes; others are refused.
+        also: further labelled patches of any format, with the same geometry and classes, that join the train split:
+            their train split, or all of them if they have no splits.
         cache: where patches are unpacked; else ``SENTINODE_CACHE``, else the user's cache folder.
         show: whether to draw a progress bar while unpacking.
 
     Raises:
         DataError: no format fits, files are damaged or do not belong together, valid and test are exchanged, a
-            statement contradicts the data, or the bundle does not take such patches.
+            statement contradicts the data, the bundle does not take such patches, or further patches are of another
+            kind than the first.
     """
     stated = Stated(mpp, label_region, tuple(positive))
     told = stated.positive or (expected.positive if expected else ())
@@ -190,7 +215,9 @@ def open_data(
             of_patch = slides.of(names, names, f"the {len(names):,} patches") if slides else None
             dealt = deal(part.ids, part.labels, of_patch, seed)
             warnings += _leakage(of_patch)
-    return PatchData(
+    joined = Expected(geometry, source.class_names, tuple(told), of_data=True)
+    further = [_open_further(Path(more), joined, cache=cache, show=show) for more in also]
+    data = PatchData(
         source,
         dealt,
         incomplete=incomplete,
@@ -198,9 +225,43 @@ def open_data(
         warnings=tuple(warnings),
         geometry=geometry,
         stated=stated,
+        also=further,
         cache=cache_folder(cache),
         show=show,
     )
+    data.warnings += tuple(warning for more in further for warning in _of_further(more, data))
+    return data
+
+
+def _open_further(path: Path, expected: Expected, *, cache: Path | None, show: bool) -> PatchData:
+    """Further data for the train split.
+
+    Raises:
+        DataError: it cannot be opened, has other patches or classes, or has splits but none for training.
+    """
+    data = open_data(path, whole=True, expected=expected, cache=cache, show=show)
+    if not {ALL, "train"} & set(data.splits):
+        raise DataError(
+            f"there is no train split here, only {' and '.join(data.splits)}; further patches are for training alone.",
+            where=path,
+            hint="Give data with a train split, or without splits.",
+        )
+    return data
+
+
+def _of_further(more: PatchData, data: PatchData) -> list[str]:
+    """What the user should know of further data."""
+    warnings = [f"{more.path.name}: {warning}" for warning in more.warnings]
+    if left := [split for split in more.splits if split not in ("train", ALL)]:
+        warnings.append(f"{more.path.name}: only the train split is used; {' and '.join(left)} are left out.")
+    added = more.slides("train") | more.slides(ALL)
+    for split in ("valid", "test"):
+        if same := sorted(added & data.slides(split)):
+            warnings.append(
+                f"Leakage: {len(same):,} slides of {more.path.name}, such as {same[0]}, are named like slides of "
+                f"{split}. If they are the same slides, figures on {split} will look better than they are."
+            )
+    return warnings
 
 
 def _require(expected: Expected | None, source: Source, geometry: PatchGeometry, stated: Stated) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -195,20 +196,21 @@ def recipe_names() -> list[str]:
     return sorted([*(Path(file.name).stem for file in files if file.name.endswith(".toml")), *OTHER_NAMES])
 
 
-def load_recipe(source: str | Path = "resnet50", overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(source: str | Path | Mapping[str, Any] = "resnet50", overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and check it.
 
     Args:
-        source: the name of a shipped recipe, or the path of a TOML file; missing keys get their defaults.
+        source: the name of a shipped recipe, the path of a TOML file, or the tables of one, as in a bundle's card;
+            missing keys get their defaults.
         overrides: strings such as ``optimizer.lr=3e-4``; the last one wins.
 
     Raises:
         RecipeError: no such recipe, invalid TOML, an unknown key, a wrong type or a value out of range.
     """
-    tables = _read(source)
+    tables, where = (deepcopy(dict(source)), None) if isinstance(source, Mapping) else (_read(source), str(source))
     for text in overrides:
         _override(tables, text)
-    return check_recipe(tables, where=str(source))
+    return check_recipe(tables, where=where)
 
 
 def check_recipe(tables: Mapping[str, Any], *, where: str | None = None) -> Recipe:

@@ -115,7 +115,8 @@ def save_or_stop(run: Run, learner: Learner) -> None:
         raise Interrupted(
             "stopped; the work so far is saved.",
             where=run.job.out,
-            hint="Run the same command with --resume to continue.",
+            hint="Run the same command with --resume"
+            f"{'' if run.job.parent is None else ' in place of --from, and without --recipe,'} to continue.",
         )
 
 

@@ -30,6 +30,7 @@ from sentinode.training.job import Job
 from sentinode.training.learner import Learner, Stage
 from sentinode.training.logbook import Logbook
 from sentinode.training.optimisation import moving_average
+from sentinode.training.parent import write_parent
 
 RECIPE = "recipe.toml"
 IDENTITY = {
@@ -172,6 +173,7 @@ def begin(fabric: Fabric, job: Job, data: PatchData) -> Run:
     if fabric.is_global_zero:
         make_folder(job.out)
         write_text(job.out / RECIPE, job.recipe.to_toml())
+        write_parent(job.out, job.parent)
         run.logbook = Logbook(job.out, run.progress.history)
     return run
 
@@ -181,6 +183,8 @@ def _network(job: Job, data: PatchData, checkpoint: Checkpoint | None) -> tuple[
     if job.module is not None:
         return (job.module if isinstance(job.module, nn.Module) else job.module()), "as in the given module"
     options = job.recipe.model.model_dump()
+    if checkpoint is None and job.parent is not None:
+        return job.parent.network(job.recipe, data.geometry), job.parent.origin
     if checkpoint is None:
         return build_classifier(**options, geometry=data.geometry)
     # A run that goes on needs no initial weights; the file, or the network to fetch it, may be gone.
