@@ -113,7 +113,7 @@ def test_slides_of_valid_among_further_patches_are_said(first: Path, tmp_path: P
 def test_other_patches_are_refused(first: Path, tmp_path: Path) -> None:
     path = folders(tmp_path / "large", ("normal", "tumour"), size=128)
     with pytest.raises(
-        DataError, match="128 x 128 pixels, not 96 x 96: the data that they are to join has others"
+        DataError, match="128 x 128 pixels, not 96 x 96; the data that they join has others"
     ) as no:
         open_data(first, also=[path], show=False)
     assert "bundle" not in str(no.value)
@@ -124,7 +124,7 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class folder aca"):
         open_data(lung, positive=["aca"], also=[folders(tmp_path / "node", ("normal", "tumour"))], show=False)
     node = folders(tmp_path / "other", ("normal", "tumour"), each=20)
-    with pytest.raises(DataError, match="positive class is not known"):
+    with pytest.raises(DataError, match="their names do not tell which is positive"):
         open_data(node, also=[lung], show=False)
     colon = folders(tmp_path / "colon", ("aca", "benign"))
     with pytest.raises(DataError, match="benign and aca, but the data that these patches are to join has n and"):
