@@ -198,7 +198,7 @@ class Stops(StandInEngine):
         return super().margins(images)
 
 
-@pytest.mark.parametrize("torn", [0, 1, 35, 68])
+@pytest.mark.parametrize("torn", [0, 1, 35, 84])
 def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
     tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
 ) -> None:
@@ -206,7 +206,7 @@ def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log)
     data = log.read_bytes()
-    log.write_bytes(data[: len(data) - torn])  # a record of 16 scores is 68 bytes
+    log.write_bytes(data[: len(data) - torn])  # a record of 16 scores and qualities is 84 bytes
     engine = StandInEngine()
     resumed = scan(slide, tissue, engine, log=log)
     np.testing.assert_array_equal(resumed.probability, whole.probability)
@@ -229,7 +229,7 @@ def test_a_flipped_bit_in_the_log_is_scored_again(tmp_path: Path, slide: Slide, 
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log)
     data = bytearray(log.read_bytes())
-    data[32 + 68 + 10] ^= 4  # in the second record
+    data[32 + 84 + 10] ^= 4  # in the second record
     log.write_bytes(data)
     engine = StandInEngine()
     resumed = scan(slide, tissue, engine, log=log)
@@ -244,11 +244,11 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
     log, written = tmp_path / "scores.part", []
 
     class Full(scanning._Log):
-        def append(self, scores: np.ndarray) -> None:
+        def append(self, scores: np.ndarray, quality: np.ndarray) -> None:
             if len(written) == 3:
                 monkeypatch.setattr(self, "_file", FullDisk())
             written.append(len(scores))
-            super().append(scores)
+            super().append(scores, quality)
 
     class FullDisk:
         def write(self, data: bytes) -> int:
