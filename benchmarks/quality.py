@@ -1,9 +1,10 @@
 """What is called not assessable, and where blur begins to cost: for docs/how-to/scan.md.
 
-    python benchmarks/quality.py --data SHARED/data --weights BUNDLE [--patches 500] [--cohort DIR ...] [--mosaic FILE ...]
+    python benchmarks/quality.py --data SHARED/data --weights BUNDLE [--patches 500]
+        [--cohort DIR ...] [--mosaic FILE ...]
 
-Prints Markdown tables: the bundle's AUC and the share of patches out of focus by blur; patches of valid as they are, in JPEG
-of several qualities, under strokes of ink, and folded; lymph nodes of five hospitals in 0.972 um per pixel; and with --cohort
+Prints Markdown tables: the bundle's AUC and the share of patches out of focus by blur; patches of valid as they are, in
+JPEG of several qualities, under ink, and folded; lymph nodes of five hospitals in 0.972 um per pixel; and with --cohort
 and --mosaic the windows of whole slides (of make_cohort.py and make_mosaic.py), which no network reads.
 """
 

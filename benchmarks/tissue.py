@@ -2,9 +2,9 @@
 
     python benchmarks/tissue.py --data SHARED/data [--cohort DIR ...] [--pictures DIR]
 
-No weights are involved. Prints three Markdown tables: slides and their known lesions; pictures that are all tissue, as they
-are, paler, as crops and on glass; and with --cohort the patches of made slides (make_cohort.py). With --pictures it
-draws the masks of all slides, and one sheet of the overviews in slides/camelyon16_overviews.
+No weights are involved. Prints three Markdown tables: slides and their known lesions; pictures that are all tissue, as
+they are, paler, as crops and on glass; and with --cohort the patches of made slides (make_cohort.py). With --pictures
+it draws the masks of all slides, and one sheet of the overviews in slides/camelyon16_overviews.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def variants(tile: Pixels) -> Iterator[tuple[str, list[tuple[Pixels, Mask]]]]:
         for stain in (1, 2):
             glass = rng.integers(-3, 4, (3 * rows, 4 * columns, 3)) + colour
             picture = np.clip(glass, 0, 255).astype(np.uint8)
-            picture[rows : 2 * rows, : columns] = tile
+            picture[rows : 2 * rows, :columns] = tile
             picture[rows : 2 * rows, 2 * columns : 3 * columns] = diluted(tile, stain)
             inside = np.zeros(picture.shape[:2], bool)
             inside[rows : 2 * rows, 2 * columns : 3 * columns] = True
@@ -178,7 +178,7 @@ def rule_before(picture: Pixels) -> Mask:
     glass = int(mass[split]) // max(1, int(below[split]))
     tissue = int(mass[-1] - mass[split]) // max(1, int(above[split]))
     threshold = 6 if glass >= 12 else max(glass + 6, (3 * glass + tissue) // 4)
-    mask = ndimage.binary_opening((levels > threshold))
+    mask = ndimage.binary_opening(levels > threshold)
     speck = min(0.02e6 / MASK_MPP**2, mask.size / 16)
     return np.asarray(ndimage.maximum_filter(without_small(without_small(mask, speck), speck, holes=True), size=5))
 

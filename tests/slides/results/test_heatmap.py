@@ -52,7 +52,9 @@ def test_the_key_names_what_cannot_be_judged(tmp_path, picture):
         write_heatmap(tmp_path / name, picture, 8.0, find_lesions(made_map(blob(60, 40), quality=quality)))
         quality = quality.copy()
         quality[:30] = Quality.FOLD
-    without, with_stripes = (np.asarray(Image.open(tmp_path / name).convert("L")) for name in ("without.png", "with.png"))
+    without, with_stripes = (
+        np.asarray(Image.open(tmp_path / name).convert("L")) for name in ("without.png", "with.png")
+    )
     assert (without[400:500, -KEY_WIDTH:] != with_stripes[400:500, -KEY_WIDTH:]).sum() > 200
 
 

@@ -90,7 +90,7 @@ def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
     colour[..., 3] = np.where(unjudged, 0, _opacity(level))
     over = (255 * colour).astype(np.uint8)[rows][:, columns]
     alpha = over[..., 3:].astype(np.uint16)
-    mixed = ((picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    mixed: Pixels = ((picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255).astype(np.uint8)
     y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
     mixed[unjudged[rows][:, columns] & ((y + x) % HATCH_PIXELS < HATCH_PIXELS // 2)] = HATCH
     return mixed

@@ -1,8 +1,9 @@
 """The map of a slide: a calibrated probability for each window of a grid, and all that is needed to place it.
 
-A map is three files in the slide's folder: ``map.npy`` (float32), ``quality.npy`` (uint8: which windows cannot be judged)
-and ``map.json`` (everything else, with the SHA-256 of both arrays). Maps of earlier versions have no ``quality.npy``, and
-all of their tissue counts as assessable. None holds a time, a path or a pickle, so the same scan writes the same bytes.
+A map is three files in the slide's folder: ``map.npy`` (float32), ``quality.npy`` (uint8: which windows cannot be
+judged) and ``map.json`` (everything else, with the SHA-256 of both arrays). Maps of earlier versions have no
+``quality.npy``, and all of their tissue counts as assessable. None holds a time, a path or a pickle, so the same scan
+writes the same bytes.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class ProbabilityMap:
         slide: the slide.
         bundle: fingerprint of the bundle.
         engine: what computed the map, such as ``torch cpu float32``.
-        quality: uint8 (rows, columns), a :class:`Quality` for each window, and 0 where there is no tissue; None where it was
-            not measured, in maps of earlier versions.
+        quality: uint8 (rows, columns), a :class:`Quality` for each window, and 0 where there is no tissue; None where
+            it was not measured, in maps of earlier versions.
     """
 
     probability: NDArray[np.float32]

@@ -2,11 +2,13 @@
 
 All of it is measured on the pixels that a scan reads anyway, in cells of about 7.8 um, and summed over each window.
 
-Focus: second differences of the green channel at two distances, 2 and 4 pixels of about 1 um. In focus, cells and nuclei have
-edges, and the differences at the smaller distance are nearly as large as those at the larger one. Blur takes the fine
-differences first, so their ratio falls; in an enlarged picture it is lowest. The ratio does not depend on contrast, and
-compression leaves it alone. Colours: ink takes red from the light, or is dark without colour; a fold absorbs twice what
-the slide's tissue does. All sums are of integers, so the answer is the same on every platform.
+Focus: second differences of the green channel at two distances, 2 and 4 pixels of about 1 um. In focus, cells and
+nuclei have edges, and the differences at the smaller distance are nearly as large as those at the larger one. Blur
+takes the fine differences first, so their ratio falls; in an enlarged picture it is lowest. The ratio does not depend
+on contrast, and compression leaves it alone.
+
+Colours: ink takes red from the light, or is dark without colour; a fold absorbs nearly twice what the slide's tissue
+does. All sums are of integers, so the answer is the same on every platform.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ LAGS = 2, 4
 """Distances of the two second differences, in pixels of that resolution."""
 
 LEAST_FOCUS = 0.22
-"""Ratio of the two differences below which a window is out of focus. 99.5 % of real patches have 0.47 and more, with JPEG at
-quality 30 still 0.42; a blur of sigma 1.5 pixels leaves 0.13 to 0.25, one of 2 pixels 0.10 to 0.18."""
+"""Ratio of the two differences below which a window is out of focus. 99.5 % of real patches have 0.47 and more, with
+JPEG at quality 30 still 0.42; a blur of sigma 1.5 pixels leaves 0.13 to 0.25, one of 2 pixels 0.10 to 0.18."""
 
 LEAST_TEXTURE = 20.0
 """Mean square of the wider differences below which stained tissue has no structure left at all."""
@@ -143,7 +145,7 @@ def window_quality(
 
 
 def measure(picture: Pixels, mpp: float, density: float = math.inf) -> Cells:
-    """The cells of a picture: see :func:`window_quality`. A rest at the right or below that fills no cell is left out."""
+    """The cells of a picture (see :func:`window_quality`). What fills no cell at the edges is left out."""
     times = max(1, round(FINE_MPP / mpp))
     side = CELL * times
     rows, columns = (max(side, length // side * side) for length in picture.shape[:2])
@@ -201,7 +203,7 @@ def _second_differences(green: NDArray[np.int16], lag: int) -> Sums:
 
 
 def _squares(one: NDArray[np.int16], other: NDArray[np.int16], middle: NDArray[np.int16]) -> NDArray[np.int32]:
-    return np.square(one + other - 2 * middle, dtype=np.int32)
+    return np.asarray(np.square(one + other - 2 * middle, dtype=np.int32))
 
 
 def _ink(red: Sums, green: Sums, blue: Sums) -> NDArray[np.bool_]:

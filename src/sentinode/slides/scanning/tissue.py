@@ -35,8 +35,8 @@ LEAST_STAIN = 6
 """Grey levels of 255 by which the stain has to stand above the glass: a JPEG's noise ends below."""
 
 SOLID_STAIN = 12
-"""Mean stain around a pixel of solid tissue. Lymph nodes of five hospitals have 19 and more, also in their palest parts;
-fat has less on most slides."""
+"""Mean stain around a pixel of solid tissue. Lymph nodes of five hospitals have 19 and more, also in their palest
+parts; fat has less on most slides."""
 
 SOLID_SHARE = 254
 """Of 255 pixels around one in solid tissue, how many are stained. The cells of fat leave holes."""
@@ -173,8 +173,8 @@ def glass_colour(smooth: Pixels) -> tuple[int, int, int]:
 def _stain(picture: Pixels) -> Pixels:
     """uint8 (rows, columns): how much more of red and blue there is than of green, above the glass; 0 in ink.
 
-    It is the larger of two measures, which are equal on grey glass: the stain in a picture whose glass is made white, and
-    the stain in the picture as it is, less that of the glass.
+    It is the larger of two measures, which are equal on grey glass: the stain in a picture whose glass is made white,
+    and the stain in the picture as it is, less that of the glass.
     """
     smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(1)))
     glass = glass_colour(smooth)
