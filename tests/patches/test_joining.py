@@ -112,9 +112,7 @@ def test_slides_of_valid_among_further_patches_are_said(first: Path, tmp_path: P
 
 def test_other_patches_are_refused(first: Path, tmp_path: Path) -> None:
     path = folders(tmp_path / "large", ("normal", "tumour"), size=128)
-    with pytest.raises(
-        DataError, match="128 x 128 pixels, not 96 x 96; the data that they join has others"
-    ) as no:
+    with pytest.raises(DataError, match="128 x 128 pixels, not 96 x 96; the data that they join has others") as no:
         open_data(first, also=[path], show=False)
     assert "bundle" not in str(no.value)
 

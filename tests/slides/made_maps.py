@@ -23,6 +23,7 @@ def made_map(
     mpp: float = MPP,
     file: Path | None = None,
     bounds: tuple[int, int, int, int] | None = None,
+    quality: ArrayLike | None = None,
 ) -> ProbabilityMap:
     """A map of these probabilities on a slide that its windows just cover: that in ``file``, or none that there is."""
     array = np.asarray(probability, np.float32)
@@ -30,7 +31,16 @@ def made_map(
     width, height = (round(side * stride) for side in array.shape[::-1])
     slide = SlideRecord(name, width, height, mpp, content, bounds)
     return ProbabilityMap(
-        array, stride, (stride / 2, stride / 2), MPP, threshold, prior, slide, bundle="b" * 64, engine="made"
+        array,
+        stride,
+        (stride / 2, stride / 2),
+        MPP,
+        threshold,
+        prior,
+        slide,
+        bundle="b" * 64,
+        engine="made",
+        quality=None if quality is None else np.asarray(quality, np.uint8),
     )
 
 

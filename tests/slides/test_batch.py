@@ -77,7 +77,13 @@ def test_each_slide_gets_a_folder_with_its_map_its_tissue_and_its_state(
     assert [(state.name, state.state) for state in states] == [(f"slide{i}", "done") for i in range(4)]
     for state in states:
         folder = tmp_path / state.name
-        assert {file.name for file in folder.iterdir()} == {"manifest.json", "map.json", "map.npy", "tissue.png"}
+        assert {file.name for file in folder.iterdir()} == {
+            "manifest.json",
+            "map.json",
+            "map.npy",
+            "quality.npy",
+            "tissue.png",
+        }
         assert open_map(folder).tissue.sum() == state.windows
 
 

@@ -50,7 +50,7 @@ from sentinode.slides.scanning.manifest import (
     settle_coordinates,
     write_batch,
 )
-from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
@@ -59,7 +59,7 @@ LOG, LOCKS = "scores.part", ".locks"
 BATCH = ".batch"
 """The lock of the batch itself; no slide's folder begins with a dot."""
 
-RESULTS = (RECORD, ARRAY, *OUTPUTS, PAGE)
+RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
 """What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
 removed, and comes last when a map is written: a folder with a record has a whole map."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import shapely
 from matplotlib import colormaps, patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -48,6 +49,9 @@ KEY_WIDTH = 300
 NAME_WIDTH = 28
 """Columns that a slide's name takes beside its heatmap, of letters as wide as a digit."""
 
+HATCH, HATCH_PIXELS = (110, 110, 110), 6
+"""Grey of the stripes over tissue that cannot be judged, and how far apart they lie."""
+
 LESION_INK, TRUTH_INK = "#111111", "#d55e00"
 
 
@@ -72,20 +76,24 @@ def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
         lesions: of the map.
 
     Returns:
-        uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue.
+        uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue, and with grey stripes
+        where tissue cannot be judged.
     """
-    map = lesions.map
-    level = np.nan_to_num(balanced(lesions.smoothed, map.threshold))
+    probability_map = lesions.map
+    level = np.nan_to_num(balanced(lesions.smoothed, probability_map.threshold))
+    unjudged = probability_map.tissue & ~probability_map.assessable
     rows, columns = (
-        np.minimum(((np.arange(n) + 0.5) * scale / map.stride).astype(np.int64), size - 1)
+        np.minimum(((np.arange(n) + 0.5) * scale / probability_map.stride).astype(np.int64), size - 1)
         for n, size in zip(picture.shape[:2], level.shape, strict=True)
     )
     colour = COLOURS(level)
-    colour[..., 3] = _opacity(level)
+    colour[..., 3] = np.where(unjudged, 0, _opacity(level))
     over = (255 * colour).astype(np.uint8)[rows][:, columns]
     alpha = over[..., 3:].astype(np.uint16)
-    mixed = (picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255
-    return np.asarray(mixed, np.uint8)
+    mixed: Pixels = ((picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    mixed[unjudged[rows][:, columns] & ((y + x) % HATCH_PIXELS < HATCH_PIXELS // 2)] = HATCH
+    return mixed
 
 
 def _opacity(level: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -181,7 +189,7 @@ def _key(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> None:
     _title(margin, lesions)
     margin.write(128, "P(tumour)", fontsize=11)
     _colour_bar(margin, lesions.map.threshold)
-    _legend(margin, truth)
+    _legend(margin, lesions, truth)
     _notes(margin, lesions)
 
 
@@ -210,12 +218,16 @@ def _colour_bar(margin: _Margin, threshold: float) -> None:
     bar.set_yticks(ticks, labels)
 
 
-def _legend(margin: _Margin, truth: Annotations | None) -> None:
-    lines = {"lesion": Line2D([], [], color=LESION_INK, linewidth=1.8)}
+def _legend(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> None:
+    lines: dict[str, Artist] = {"lesion": Line2D([], [], color=LESION_INK, linewidth=1.8)}
     if truth is not None:
         lines["annotated tumour"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dashed")
         if truth.excluded:
             lines["annotated exclusion"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dotted")
+    unjudged = sum(lesions.map.unassessable.values())
+    if unjudged:
+        stripes = Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=np.divide(HATCH, 255), hatch="////")
+        lines[f"cannot be judged: {max(unjudged, 0.001):.1%} of tissue"] = stripes
     margin.figure.legend(
         list(lines.values()),
         list(lines),

@@ -30,7 +30,7 @@ from sentinode.slides.results.outputs import (
 )
 from sentinode.slides.results.staging import Patient
 from sentinode.slides.scanning.manifest import DONE, TISSUE, read_states
-from sentinode.slides.scanning.probability_map import ARRAY
+from sentinode.slides.scanning.probability_map import ARRAY, QUALITY
 
 PAGE = "index.html"
 
@@ -40,6 +40,7 @@ FILES = {
     OME_TIFF: "probabilities over the slide",
     DICOM: "the same for DICOM viewers",
     ARRAY: "the same for NumPy",
+    QUALITY: "what cannot be judged, for NumPy",
     TISSUE: "the tissue that was scanned",
 }
 """What a slide's page links to, where it is there."""
