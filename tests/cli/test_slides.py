@@ -62,10 +62,11 @@ def test_lesions_counts_from_the_slides_bounds_unless_asked_for_the_whole_slide(
     file = batch / "slides" / "ill.tif"
     bounded = made_map(blob(15, 20, (3, 3, 12, 12)), name="ill.tif", file=file, bounds=(64, 32, 500, 400))
     write_map(batch / "maps" / "ill", bounded)
+    bounds_of_lesion = 128 if kind == "slide" else 64
     assert run("lesions", batch / "maps", *words).exit_code == 0
     content = json.loads((batch / "maps" / "ill" / "lesions.geojson").read_text())
     assert content["sentinode"]["coordinates"] == kind
-    assert min(x for x, _ in content["features"][0]["geometry"]["coordinates"][0]) == (96 if kind == "slide" else 32)
+    assert min(x for x, _ in content["features"][0]["geometry"]["coordinates"][0]) == bounds_of_lesion
 
 
 def test_lesions_goes_on_past_a_slide_that_is_gone(batch):
@@ -195,12 +196,10 @@ def test_the_defaults_are_those_of_the_modules():
     """They stand as numbers in the commands, so that asking for help need not import what scans."""
     from sentinode.evaluation import froc as scoring
     from sentinode.slides import extract as extraction
-    from sentinode.slides.results import lesions as finding
 
     def default(command, name):
         return inspect.signature(command).parameters[name].default
 
-    assert default(lesions, "sigma") == finding.SIGMA_UM
     assert default(froc, "threshold") == scoring.THRESHOLD
     assert default(froc, "box") == scoring.BOX_UM
     assert default(froc, "mask_mpp") == pytest.approx(scoring.MASK_MPP)

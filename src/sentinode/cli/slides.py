@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
+from sentinode.cli.choices import SlidePoint
 from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.names import aligned
@@ -80,7 +81,14 @@ def lesions(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    sigma: Annotated[float, typer.Option(metavar="UM", help="Sigma of the Gaussian that smooths the map.")] = 32.0,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Use the slide operating points of this bundle, which must have the weights that made the maps.",
+        ),
+    ] = None,
+    operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +100,8 @@ def lesions(
 
     found = write_findings(
         batch,
-        sigma_um=sigma,
+        bundle=None if bundle is None else sentinode.load(bundle),
+        operating_point=operating_point,
         truth=truth,
         nodes=nodes,
         whole_slide_coordinates=whole_slide_coordinates,
@@ -113,7 +122,9 @@ def lesions(
         rows = []
         for name, totals in found.slides.items():
             score = "no tissue" if totals.score is None else f"{totals.score:.4f}"
-            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm"))
+            look_at = ", ".join(map(str, totals.verdict["look_at"]))
+            unsure = "" if totals.verdict["certain"] else f", uncertain{look_at and f': look at {look_at}'}"
+            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm{unsure}"))
         for table in (rows, [(patient.name, patient.stage) for patient in found.patients]):
             if table:
                 typer.echo(aligned(table))

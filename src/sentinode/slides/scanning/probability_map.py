@@ -84,6 +84,16 @@ class ProbabilityMap:
         return ~np.isnan(self.probability)
 
     @property
+    def assessable(self) -> NDArray[np.bool_]:
+        """bool (rows, columns), True where the map's tissue can be judged."""
+        return self.tissue
+
+    @property
+    def unassessable(self) -> Mapping[str, float]:
+        """The share of the tissue that cannot be judged, by its reason; empty where all can."""
+        return {}
+
+    @property
     def slide_mpp(self) -> float:
         """Microns per level-0 pixel: ``stride * slide_mpp`` is the distance of two windows in microns."""
         return self.slide.mpp
