@@ -90,7 +90,7 @@ def test_maps_of_the_bundled_model_of_earlier_versions_get_its_point(batch, monk
 
 def test_damaged_points_of_a_batch_are_refused_with_a_way_out(batch):
     (batch / MANIFEST).write_text('{"slide_operating_points": {"points": {"balanced": {"grow": 2}}}}')
-    with pytest.raises(OutputError, match="cannot be read(.|\\n)*--bundle"):
+    with pytest.raises(OutputError, match=r"cannot be read(.|\n)*--bundle"):
         write_findings(batch, show=False)
 
 

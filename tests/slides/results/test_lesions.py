@@ -1,4 +1,4 @@
-"""Lesions: regions grown on smoothed log-odds, judged by the operating point, measured, named by their longest diameter."""
+"""Lesions: regions grown on smoothed log-odds, judged by the operating point, measured, named by their diameter."""
 
 import dataclasses
 import time
@@ -14,7 +14,6 @@ from scipy.special import expit, logit
 
 from sentinode.errors import SlideError
 from sentinode.slides.results.lesions import (
-    GENERAL_POINT,
     ITC,
     MACRO,
     MICRO,
@@ -128,9 +127,8 @@ def test_a_slides_score_is_a_logistic_function_of_its_best_region():
 
 
 def test_slides_without_a_region_still_have_an_order():
-    scores = [
-        find_lesions(made_map(blob(20, 20, (5, 5, 9, 9), high=high))).score for high in (0.05, 0.2, 0.4, 0.7, 0.95)
-    ]
+    slides = [made_map(blob(20, 20, (5, 5, 9, 9), high=high)) for high in (0.06, 0.2, 0.4, 0.7, 0.95)]
+    scores = [find_lesions(slide).score for slide in slides]
     assert scores == sorted(scores) and len(set(scores)) == 5
 
 
@@ -239,9 +237,7 @@ def test_an_outline_lies_where_the_windows_are():
 def test_a_whole_slide_with_four_scales_takes_less_than_a_second():
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(768, 1792)), 1) * 6 - 3
     probability_map = made_map(expit(noise))
-    rule = GENERAL_POINT.model_copy(
-        update={"scales_um": (31.0, 62.0, 93.0, 124.0), "weights": (0.3, 0.3, 0.3, 0.3, 0.1)}
-    )
+    rule = made_point(scales_um=(31.0, 62.0, 93.0, 124.0), weights=(0.3, 0.3, 0.3, 0.3, 0.1))
     began = time.process_time()
     find_lesions(probability_map, point=rule)
     assert time.process_time() - began < 1

@@ -111,7 +111,7 @@ def test_totals_of_format_1_are_refused_since_their_score_was_another(slide, tmp
     write_outputs(tmp_path, slide, *a_map(slide))
     record = json.loads((tmp_path / TOTALS).read_text()) | {"format": 1}
     (tmp_path / TOTALS).write_text(json.dumps(record))
-    with pytest.raises(SlideError, match="have format 1(.|\\n)*sentinode lesions"):
+    with pytest.raises(SlideError, match=r"have format 1(.|\n)*sentinode lesions"):
         read_totals(tmp_path)
 
 
