@@ -581,3 +581,47 @@ def test_a_batch_begun_without_the_choice_is_not_changed_half_way(
     scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=asked)
     with pytest.raises(OutputError, match="the part that the scanner filled, and you ask for the other"):
         scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)
+
+
+def points_of(out: Path) -> dict[str, tuple[str, float]]:
+    """The name and the reach of the point by which each slide's lesions were found."""
+    records = {file.parent.name: json.loads(file.read_text())["operating_point"] for file in out.glob("*/lesions.json")}
+    return {name: (record["name"], record["reach"]) for name, record in records.items()}
+
+
+def test_a_batch_keeps_to_its_operating_point(glass: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs, operating_point="specific")
+    write_scn(glass / "two.scn", tissue_picture(700, 520, seed=4), corner=(480, 288), glass=(1300, 900))
+    scan(glass, tmp_path / "out", make=write_outputs)
+    assert points_of(tmp_path / "out") == {"one": ("specific", 0.9), "two": ("specific", 0.9)}
+    with pytest.raises(OutputError, match=r"operating point 'specific', and you ask(.|\n)*--operating-point balanced"):
+        scan(glass, tmp_path / "out", make=write_outputs, operating_point="balanced")
+    write_findings(tmp_path / "out", operating_point="balanced", show=False)
+    assert points_of(tmp_path / "out") == {"one": ("balanced", 0.4), "two": ("balanced", 0.4)}
+    scan(glass, tmp_path / "out", make=write_outputs)
+
+
+def test_a_bundle_with_new_operating_points_does_not_change_a_batch_half_way(
+    glass: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs)
+    bundle = StandInBundle()
+    points = {"balanced": bundle.card.slide_operating_points["specific"]}
+    bundle.card = bundle.card.model_copy(update={"slide_operating_points": points})
+    with pytest.raises(OutputError, match=r"another bundle or version(.|\n)*--bundle BUNDLE"):
+        batch.scan(bundle, [glass], tmp_path / "out", show=False)  # type: ignore[arg-type]
+    write_findings(tmp_path / "out", bundle=bundle, show=False)  # type: ignore[arg-type]
+    assert points_of(tmp_path / "out") == {"one": ("balanced", 0.9)}
+    batch.scan(bundle, [glass], tmp_path / "out", show=False)  # type: ignore[arg-type]
+
+
+def test_without_operating_points_the_general_one_is_used_and_that_is_printed(
+    glass: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = StandInBundle()
+    bundle.card = bundle.card.model_copy(update={"slide_operating_points": {}})
+    batch.scan(bundle, [glass], tmp_path / "out", show=False)  # type: ignore[arg-type]
+    assert points_of(tmp_path / "out") == {"one": ("balanced", 0.5)}
+    assert "the general one is used. Choose one on annotated slides with 'sentinode operate'" in " ".join(
+        capsys.readouterr().err.split()
+    )

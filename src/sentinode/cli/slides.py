@@ -1,4 +1,4 @@
-"""``sentinode lesions``, ``froc``, ``annotations`` and ``extract``: slides, maps and annotations.
+"""``sentinode lesions``, ``froc``, ``operate``, ``annotations`` and ``extract``: slides, maps and annotations.
 
 ``check_annotations`` is the command ``annotations``, whose own name the future import takes.
 """
@@ -173,6 +173,88 @@ def froc(
     typer.echo(json.dumps(result.as_dict(), indent=2) if as_json else _froc_table(result))
     for warning in result.warnings:
         console.print(warning, markup=False)
+
+
+def operate(
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="The --out folder of a scan.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="A folder of annotations named like the slides.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="NEW_BUNDLE", help="Folder for the copy of the bundle.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="The bundle that made the maps (default: the bundled model)."),
+    ] = None,
+    false_lesions: Annotated[
+        float | None,
+        typer.Option(
+            help="At most so many false lesions on a slide without tumour, on average. 0.25 if no target is given."
+        ),
+    ] = None,
+    clean_negatives: Annotated[
+        float | None, typer.Option(help="At least this share of the slides without tumour has no lesion reported.")
+    ] = None,
+    sensitivity: Annotated[float | None, typer.Option(help="At least this share of the lesions is found.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the page and the figures. Default: NEW_BUNDLE-operating."),
+    ] = None,
+    description: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the slides are, for the bundle's card.")
+    ] = "annotated slides of the user",
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit/--keep-rule", help="Fit the rule for regions to these slides if they have enough, or keep it."
+        ),
+    ] = True,
+    absent_is_normal: AbsentIsNormal = False,
+    scale: Scale = 1.0,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
+    as_json: Json = False,
+) -> None:
+    """Choose on annotated slides what counts as a lesion, and write it into a copy of the bundle.
+
+    The slides need annotations, and some of them must be without tumour. Twenty slides are enough to begin with.
+
+    Example: sentinode operate maps annotations runs/first/bundle --out lab-bundle --false-lesions 0.25
+    """
+    from sentinode.evaluation.operating import operate as choose
+    from sentinode.evaluation.operating import require_new, target_of
+    from sentinode.evaluation.operating_page import as_dict, table, write_operating
+    from sentinode.model.bundle import state_slide_points
+
+    report = out.with_name(f"{out.name}-operating") if report is None else report
+    require_new(out, report)
+    opened = sentinode.load(bundle)
+    result = choose(
+        maps,
+        truth,
+        opened,
+        target=target_of(false_lesions, clean_negatives, sensitivity),
+        refit=refit,
+        description=description,
+        absent_is_normal=absent_is_normal,
+        whole_slide_coordinates=whole_slide_coordinates,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
+    )
+    page = write_operating(report, result, name=opened.card.name)
+    state_slide_points(opened, result.points, out)
+    if as_json:
+        typer.echo(json.dumps(as_dict(result), indent=2))
+    else:
+        typer.echo(aligned([(*figures, words) for words, *figures in table(result)]))
+    lesion, other = result.regions
+    fitted = "The rule was fitted to them" if result.refitted else "The rule was kept, and its cut was chosen"
+    console.print(f"{lesion} regions touch a lesion, {other} touch none. {fitted}.", markup=False)
+    for warning in result.warnings:
+        console.print(warning, markup=False)
+    console.print(
+        f"The bundle with the operating points: {out}\nThe trade: {page}\n"
+        f"Use it on these maps: sentinode lesions {maps} --bundle {out}",
+        markup=False,
+    )
 
 
 def check_annotations(

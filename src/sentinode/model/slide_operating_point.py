@@ -27,8 +27,11 @@ LOG_ODDS_LIMIT: Final = 6.0
 REFERENCE_MM2: Final = 0.01
 """Area from which the size of a region is counted in doublings: about ten windows of PatchCamelyon's stride."""
 
-UNCERTAIN_ODDS: Final = 4.0
-"""A region is uncertain where its odds of being a lesion are within this factor of those that it must reach."""
+UNCERTAIN_ODDS: Final = 1.5
+"""A region is uncertain where its odds of being a lesion are up to this factor below those that it must reach."""
+
+CERTAIN: Final = 0.75
+"""P(a region is a lesion) from which one lesion may decide on a slide without a look at it: three of four are right."""
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
@@ -162,17 +165,13 @@ class SlideOperatingPoint(Record):
     @property
     def doubtful(self) -> float:
         """P from which a region that is no lesion is listed as uncertain."""
-        return _times_odds(self.reach, 1 / UNCERTAIN_ODDS)
+        odds = self.reach / (1 - self.reach) / UNCERTAIN_ODDS
+        return odds / (1 + odds)
 
     @property
     def certain(self) -> float:
         """P from which a lesion decides alone; below it, a reader should look at it."""
-        return _times_odds(self.reach, UNCERTAIN_ODDS)
-
-
-def _times_odds(probability: float, factor: float) -> float:
-    odds = probability / (1 - probability) * factor
-    return odds / (1 + odds)
+        return max(self.reach, CERTAIN)
 
 
 class SlideOperatingPoints(Record):

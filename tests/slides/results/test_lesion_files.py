@@ -66,7 +66,7 @@ def test_what_is_written_reads_back_as_annotations(tmp_path):
 
 def test_uncertain_regions_are_in_no_file_of_lesions(tmp_path):
     probability = blob(60, 60, (5, 5, 20, 20), high=0.99)
-    probability[30:40, 30:40] = 0.8
+    probability[30:40, 30:40] = 0.88
     lesions = find_lesions(made_map(probability), point=made_point(reach=0.9))
     assert len(lesions.uncertain) == 1
     write_geojson(tmp_path / "a.geojson", lesions)

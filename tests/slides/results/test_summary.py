@@ -23,7 +23,7 @@ from sentinode.slides.scanning.tissue import find_tissue
 
 POINTS = SlideOperatingPoints(
     points={
-        "balanced": made_point(reach=0.7).model_copy(
+        "balanced": made_point(reach=0.65).model_copy(
             update={
                 "target": Target(false_lesions=0.25, clean_negatives=0.9),
                 "chosen_on": ChosenOn(

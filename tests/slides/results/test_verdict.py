@@ -9,7 +9,7 @@ from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.results.verdict import verdict_of
 
 
-def verdict(*regions, reach=0.8, unassessable=None):
+def verdict(*regions, reach=0.5, unassessable=None):
     """The verdict on a slide with a square of 10 windows (0.44 mm) for each probability."""
     probability = blob(100, 100)
     for at, high in enumerate(regions):
@@ -30,21 +30,21 @@ def with_unassessable(made, shares):
 
 
 def test_a_certain_lesion_decides():
-    found = verdict(0.99, 0.85)
+    found = verdict(0.99, 0.6)
     assert found.sentence == "Micrometastasis: 2 lesions, the largest 0.44 mm."
     assert (found.certain, found.look_at, found.not_judged) == (True, (), "")
     assert found.probability > 0.98
 
 
 def test_a_slide_that_hangs_on_one_weak_region_says_which():
-    found = verdict(0.85, 0.7)
-    assert found.sentence == "Micrometastasis, uncertain: look at region 1 (P(lesion) 0.85, 0.44 mm)."
+    found = verdict(0.6, 0.45)
+    assert found.sentence == "Micrometastasis, uncertain: look at region 1 (P(lesion) 0.60, 0.44 mm)."
     assert (found.certain, found.look_at) == (False, (1,))
 
 
 def test_several_weak_regions_are_named_up_to_three():
-    assert "look at regions 1 and 2 (" in verdict(0.85, 0.84).sentence
-    assert verdict(0.85, 0.84, 0.83, 0.82).look_at == (1, 2, 3)
+    assert "look at regions 1 and 2 (" in verdict(0.7, 0.6).sentence
+    assert verdict(0.7, 0.65, 0.6, 0.55).look_at == (1, 2, 3)
 
 
 def test_nothing_near_a_lesion_is_negative_and_certain():
@@ -53,8 +53,8 @@ def test_nothing_near_a_lesion_is_negative_and_certain():
 
 
 def test_a_region_that_comes_near_makes_negative_uncertain():
-    found = verdict(0.75)
-    assert found.sentence == "Negative, uncertain: look at region 1 (P(lesion) 0.75, 0.44 mm)."
+    found = verdict(0.45)
+    assert found.sentence == "Negative, uncertain: look at region 1 (P(lesion) 0.45, 0.44 mm)."
     assert not found.certain and found.look_at == (1,)
 
 

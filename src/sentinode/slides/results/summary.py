@@ -56,6 +56,7 @@ LONGEST = 200
 FIGURES = {
     "false_lesions": "false lesions on a negative slide",
     "clean_negatives": "negative slides without a lesion",
+    "uncertain_negatives": "negative slides with an uncertain region alone",
     "sensitivity": "lesions found",
     "sensitivity_to_0.2_mm": "lesions found, up to 0.2 mm",
     "sensitivity_to_0.6_mm": "lesions found, 0.2 to 0.6 mm",
