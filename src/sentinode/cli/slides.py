@@ -408,6 +408,10 @@ def _froc_table(result: Froc) -> str:
         "false positives per slide  " + "  ".join(f"{value:>5g}" for value in FALSE_POSITIVES),
         "sensitivity                " + "  ".join(f"{value:5.3f}" for value in result.sensitivity),
         "",
+        f"at the slide operating point '{result.parameters['operating_point']['name']}': "
+        f"{result.reported[0]:.2f} false lesions per slide, sensitivity "
+        + ("undefined" if math.isnan(result.reported[1]) else f"{result.reported[1]:.3f}"),
+        "",
         f"{facts['slides']} slides, {facts['tumours']} tumours, {facts['ignored']} too small to count; "
         f"detections above {result.parameters['nms_threshold']:g}, one to a box of "
         f"{result.parameters['nms_box_um']:g} um",
