@@ -631,9 +631,7 @@ def _draw(result: Froc) -> Figure:
     axes.plot(*result.curve.T, color="#0072b2", linewidth=1.8)
     axes.plot(FALSE_POSITIVES, result.sensitivity, "o", color="#d55e00", markersize=6, clip_on=False, zorder=3)
     if not math.isnan(result.reported[1]):
-        axes.plot(
-            *result.reported, "D", color="#009e73", markersize=7, clip_on=False, zorder=4, label="lesions reported"
-        )
+        axes.plot(*result.reported, "D", color="#009e73", markersize=7, clip_on=False, zorder=4, label="as reported")
         axes.legend(loc="lower right", frameon=False)
     axes.set_xscale("symlog", base=2, linthresh=0.125, linscale=0.5)
     axes.set_xticks([0, 0.125, *FALSE_POSITIVES], ["0", "1/8", "1/4", "1/2", "1", "2", "4", "8"])
