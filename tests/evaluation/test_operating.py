@@ -56,7 +56,7 @@ def test_the_trade_by_hand():
 @pytest.mark.parametrize(
     ("target", "cut"),
     [
-        ({"false_lesions": 1}, -1.1),
+        ({"false_lesions": 1}, 0.0),
         ({"false_lesions": 0.5}, 0.0),
         ({"false_lesions": 0}, 2.5),
         ({"clean_negatives": 1}, 2.5),
@@ -69,6 +69,11 @@ def test_the_trade_by_hand():
 def test_the_target_names_the_cut(target, cut):
     trade = trade_of(SLIDES)
     assert trade.cut[choose(trade, Target(**target))] == pytest.approx(cut)
+
+
+def test_the_sensitive_point_spends_what_it_is_allowed():
+    trade = trade_of(SLIDES)
+    assert trade.cut[choose(trade, Target(false_lesions=1), spend=True)] == pytest.approx(-1.1)
 
 
 def test_a_target_that_no_setting_reaches_is_refused_with_the_nearest():

@@ -136,8 +136,7 @@ def operate(
         maps: the folder that ``sentinode scan`` wrote with the bundle.
         truth: a folder of annotations named like the slides; one without a region means no tumour.
         bundle: the bundle.
-        target: what the balanced point is chosen for. Among the settings that reach it, the one that finds the most
-            lesions is taken; with a sensitivity alone, the one with the fewest false lesions.
+        target: what the balanced point is chosen for, see :func:`choose`.
         scales_um: scales to smooth on, in microns; None for those of the bundle.
         grow: P(tumour) at an even prior from which regions are grown; None for the bundle's.
         smallest_mm2: smaller regions are left out; None for the bundle's.
@@ -296,8 +295,16 @@ def best_of_lesions(judged: JudgedSlide) -> Floats:
     return np.asarray(touching.max(axis=0, initial=-np.inf), np.float64)
 
 
-def choose(trade: Trade, target: Target) -> int:
+def choose(trade: Trade, target: Target, *, spend: bool = False) -> int:
     """The cut that reaches a target: an index into the trade.
+
+    Among the cuts that reach it, one that finds the most lesions is taken, and of those the one with the fewest false
+    lesions. With a sensitivity alone, it is the one with the fewest false lesions.
+
+    Args:
+        trade: what the cuts give.
+        target: what has to be reached.
+        spend: take the lowest cut that reaches the target, also where it finds no more lesions on these slides.
 
     Raises:
         DataError: no cut reaches it and finds a lesion; the message says which comes nearest.
@@ -317,8 +324,11 @@ def choose(trade: Trade, target: Target) -> int:
             f"no setting reaches the target ({target}). The nearest: {trade.at(nearest)}.",
             hint="Ask for less, or annotate more slides. A better network helps most.",
         )
-    limits_false = target.false_lesions is not None or target.clean_negatives is not None
-    return int(reaching[0] if limits_false else reaching[-1])
+    if spend:
+        return int(reaching[0])
+    if target.false_lesions is None and target.clean_negatives is None:
+        return int(reaching[-1])
+    return int(reaching[trade.sensitivity[reaching] == trade.sensitivity[reaching].max()][-1])
 
 
 def _shortfall(trade: Trade, target: Target) -> Floats:
@@ -344,7 +354,7 @@ def _cuts(trade: Trade, target: Target) -> tuple[dict[PointName, tuple[float, Ta
             continue
         aim = Target(false_lesions=round(rate * OTHERS[name], 4))
         try:
-            index = choose(trade, aim)
+            index = choose(trade, aim, spend=name == "sensitive")
         except DataError as error:
             index = int(np.flatnonzero(trade.sensitivity > 0)[-1])
             warnings.append(f"the {name} point is the nearest that there is: {error.what}")
