@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
     from sentinode.evaluation import evaluate
+    from sentinode.evaluation.operating import operate
     from sentinode.evaluation.stress import stress
     from sentinode.explanation import Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -56,6 +57,7 @@ _HOME = {
     "open_data": "sentinode.patches",
     "open_engine": "sentinode.model.engines",
     "open_map": "sentinode.slides.scanning.probability_map",
+    "operate": "sentinode.evaluation.operating",
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
     "read_table": "sentinode.patches.table",
@@ -88,6 +90,7 @@ __all__ = [
     "open_data",
     "open_engine",
     "open_map",
+    "operate",
     "predict",
     "preview",
     "read_table",

@@ -15,7 +15,7 @@ SlidePoint = Annotated[
     PointName | None,
     typer.Option(
         "--operating-point",
-        help="What counts as a lesion: many and more false ones, or few. Without it, the batch keeps its earlier "
-        "choice. The first choice is the bundle's default.",
+        help="Operating point for slides, which says what counts as a lesion: many and more false ones, or few. "
+        "Without it, the batch keeps its earlier choice. The first choice is the bundle's default.",
     ),
 ]

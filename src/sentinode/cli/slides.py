@@ -198,7 +198,7 @@ def operate(
         typer.Option(metavar="DIR", help="Folder for the page and the figures. Default: NEW_BUNDLE-operating."),
     ] = None,
     description: Annotated[
-        str, typer.Option(metavar="TEXT", help="What the slides are, for the bundle's card.")
+        str, typer.Option(metavar="TEXT", help="Description of the slides, for the bundle's card.")
     ] = "annotated slides of the user",
     refit: Annotated[
         bool,
@@ -220,7 +220,6 @@ def operate(
 
     Example: sentinode operate maps annotations runs/first/bundle --out lab-bundle --false-lesions 0.25
     """
-    from sentinode.evaluation.operating import operate as choose
     from sentinode.evaluation.operating import require_new, target_of
     from sentinode.evaluation.operating_page import as_dict, table, write_operating
     from sentinode.model.bundle import state_slide_points
@@ -228,7 +227,7 @@ def operate(
     report = out.with_name(f"{out.name}-operating") if report is None else report
     require_new(out, report)
     opened = sentinode.load(bundle)
-    result = choose(
+    result = sentinode.operate(
         maps,
         truth,
         opened,
