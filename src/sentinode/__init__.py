@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sentinode.model.bundle import load
     from sentinode.model.classifier import build
     from sentinode.model.engines import open_engine
+    from sentinode.model.slide_operating_point import Target
     from sentinode.patches import open_data
     from sentinode.patches.audit import audit
     from sentinode.patches.download import download
@@ -43,6 +44,7 @@ _HOME = {
     "ExtractOptions": "sentinode.slides.extract",
     "PatchGeometry": "sentinode.geometry",
     "SentinodeError": "sentinode.errors",
+    "Target": "sentinode.model.slide_operating_point",
     "audit": "sentinode.patches.audit",
     "build": "sentinode.model.classifier",
     "cluster_interval": "sentinode.scoring",
@@ -75,6 +77,7 @@ __all__ = [
     "ExtractOptions",
     "PatchGeometry",
     "SentinodeError",
+    "Target",
     "__version__",
     "audit",
     "build",

@@ -15,6 +15,7 @@ from made_maps import asap, blob, made_map, square
 from slide_files import tissue_picture, write_tiff
 from typer.testing import CliRunner
 
+from sentinode.cli import app as sentinode_app
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
 from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
 from sentinode.slides.scanning.manifest import DONE, MANIFEST, SlideState
@@ -103,6 +104,10 @@ def test_operate_writes_a_copy_of_the_bundle_with_which_lesions_finds_what_it_sa
     card = json.loads((batch / "new" / "card.json").read_text())
     assert card["slide_operating_points"]["balanced"]["target"]["false_lesions"] == 0.5
     assert card["slide_operating_points"]["balanced"]["chosen_on"]["description"] == "two slides"
+    described = CliRunner().invoke(sentinode_app, ["bundle", str(batch / "new")])
+    assert "'balanced' was chosen for at most 0.5 false lesions" in described.stdout
+    assert "two slides (2 slides, 1 without tumour, and 1 lesions)" in described.stdout
+    assert "has no slide operating point" in CliRunner().invoke(sentinode_app, ["bundle", str(own_bundle)]).stdout
     found = run("lesions", batch / "maps", "--bundle", batch / "new", "--json")
     assert found.exit_code == 0, found.output
     slides = json.loads(found.stdout)["slides"]

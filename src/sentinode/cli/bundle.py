@@ -34,6 +34,10 @@ def bundle(
         "label_region": card.label_region,
         "class_names": card.class_names,
         "threshold": card.threshold,
+        "slide_operating_points": {
+            name: point.model_dump(mode="json") for name, point in card.slide_operating_points.items()
+        },
+        "slide_operating_point": card.slide_operating_point if card.slide_operating_points else None,
         "fingerprint": opened.fingerprint,
     }
     if as_json:
@@ -42,3 +46,9 @@ def bundle(
     negative, positive = card.class_names
     typer.echo(f"{card.name} takes patches of {card.geometry}.")
     typer.echo(f"It gives the probability of {positive}, as against {negative}; its threshold is {card.threshold:.3f}.")
+    if card.slide_points is None:
+        typer.echo("It has no slide operating point: a scan uses the general one. `sentinode operate` chooses one.")
+        return
+    point = card.slide_points.point
+    target = "" if point.target is None else f" for {point.target}"
+    typer.echo(f"Its slide operating point '{card.slide_operating_point}' was chosen{target}, on {point.chosen_on}.")

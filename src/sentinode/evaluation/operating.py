@@ -119,7 +119,7 @@ def operate(
     truth: Path,
     bundle: Bundle,
     *,
-    target: Target = USUAL,
+    target: Target | None = None,
     scales_um: Sequence[float] | None = None,
     grow: float | None = None,
     smallest_mm2: float | None = None,
@@ -136,7 +136,7 @@ def operate(
         maps: the folder that ``sentinode scan`` wrote with the bundle.
         truth: a folder of annotations named like the slides; one without a region means no tumour.
         bundle: the bundle.
-        target: what the balanced point is chosen for, see :func:`choose`.
+        target: what the balanced point is chosen for, see :func:`choose`; None for ``USUAL``.
         scales_um: scales to smooth on, in microns; None for those of the bundle.
         grow: P(tumour) at an even prior from which regions are grown; None for the bundle's.
         smallest_mm2: smaller regions are left out; None for the bundle's.
@@ -170,7 +170,7 @@ def operate(
     rule = fit_rule(read.slides, start) if refitted else start
     rule = _calibrated(rule, judged).model_copy(update={"chosen_on": _chosen_on(read, description)})
     trade = trade_of(judged)
-    cuts, warnings = _cuts(trade, target)
+    cuts, warnings = _cuts(trade, USUAL if target is None else target)
     points: dict[PointName, SlideOperatingPoint] = {name: _point(rule, judged, *cuts[name]) for name in POINT_NAMES}
     return Operating(
         points=SlideOperatingPoints(points=points, default=DEFAULT),

@@ -153,9 +153,9 @@ def test_the_truth_is_found_in_another_spelling_and_what_fits_no_slide_is_said(b
     truth.mkdir()
     asap(truth / "three.xml", square(96, 96, 288))
     write_findings(batch, truth=truth, show=False)
-    said = capsys.readouterr().err
-    assert "1 of 1 slides have no annotations: 'one'." in said
-    assert "1 annotation file matches no slide: 'three.xml'." in said
+    printed = capsys.readouterr().err
+    assert "1 of 1 slides have no annotations: 'one'." in printed
+    assert "1 annotation file matches no slide: 'three.xml'." in printed
     bare = (batch / "one" / "heatmap.png").read_bytes()
     asap(truth / "One.tif.XML", square(96, 96, 288))
     write_findings(batch, truth=truth, show=False)
@@ -186,6 +186,17 @@ def test_a_node_without_its_slide_is_refused_since_the_stage_would_be_too_low(ba
     with pytest.raises(DataError, match=r"two\.tif.*has not been read"):
         write_findings(batch, nodes=nodes, show=False)
     assert not (batch / STAGES).exists()
+
+
+def test_stages_that_rest_on_an_uncertain_verdict_say_so(batch, tmp_path, capsys):
+    nodes = tmp_path / "nodes.csv"
+    nodes.write_text("slide,node,patient\none.tif,1,p\n")
+    for reach, unsure in ((0.5, False), (0.96, True)):  # the lesion's P is 0.95
+        points = a_bundle(balanced=made_point(reach=reach))
+        (patient,) = write_findings(batch, bundle=points, nodes=nodes, show=False).patients
+        printed = " ".join(capsys.readouterr().err.split())
+        assert ("1 of 1 slides have an uncertain verdict" in printed) is unsure
+        assert patient.stage == ("pN0" if unsure else "pN1mi")
 
 
 def test_a_folder_without_a_scan_is_refused(tmp_path):

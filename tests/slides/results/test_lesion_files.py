@@ -59,9 +59,9 @@ def test_polygons_are_valid_closed_wound_by_the_standard_and_keep_their_holes(tm
 def test_what_is_written_reads_back_as_annotations(tmp_path):
     lesions = a_slide_of_lesions()
     write_geojson(tmp_path / "lesions.geojson", lesions)
-    drawn = read_annotations(tmp_path / "lesions.geojson")
-    assert [region.name for region in drawn.tumour] == ["Lesion 1", "Lesion 2", "Lesion 3"]
-    assert drawn.area.area == sum(lesion.windows for lesion in lesions) * 32.5**2
+    annotations = read_annotations(tmp_path / "lesions.geojson")
+    assert [region.name for region in annotations.tumour] == ["Lesion 1", "Lesion 2", "Lesion 3"]
+    assert annotations.area.area == sum(lesion.windows for lesion in lesions) * 32.5**2
 
 
 def test_uncertain_regions_are_in_no_file_of_lesions(tmp_path):
@@ -94,10 +94,10 @@ def test_coordinates_count_from_the_bounds_to_which_qupath_crops(tmp_path):
         np.testing.assert_array_equal(here - there, np.broadcast_to((480, 288), here.shape))
         assert moved["id"] == feature["id"]
     assert features_of(tmp_path / "asked.geojson") == features_of(tmp_path / "whole.geojson")
-    said = [
+    frames = [
         json.loads((tmp_path / f"{name}.geojson").read_text())["sentinode"] for name in ("whole", "bounded", "asked")
     ]
-    assert said == [
+    assert frames == [
         {"coordinates": "slide"},
         {"coordinates": "bounds", "bounds": [480, 288, 1000, 900]},
         {"coordinates": "slide"},

@@ -115,6 +115,12 @@ def write_findings(
         categories = {name: of_slide.category for name, of_slide in totals.items()}
         slides = {name: of_slide.slide for name, of_slide in totals.items()}
         patients = stage_patients(nodes, categories, files=slides)
+        if unsure := [name for name, of_slide in totals.items() if not of_slide.verdict["certain"]]:
+            console.print(
+                f"{len(unsure)} of {len(totals)} slides have an uncertain verdict, and the stages count them as they are: "
+                f"{listed(unsure)}.",
+                markup=False,
+            )
         write_stages(batch / STAGES, patients)
     return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
 

@@ -153,18 +153,20 @@ class Regions:
     smoothed: NDArray[np.float32]
 
 
-def find_lesions(probability_map: ProbabilityMap, *, point: SlideOperatingPoint = GENERAL_POINT) -> Lesions:
+def find_lesions(probability_map: ProbabilityMap, *, point: SlideOperatingPoint | None = None) -> Lesions:
     """Find the lesions of a slide: regions of the map that reach the operating point.
 
     Windows that touch at an edge or a corner are one region. Windows that cannot be assessed are never part of one.
 
     Args:
         probability_map: the slide's map, at any prior.
-        point: what counts as a lesion; see :class:`SlideOperatingPoint` for how it is applied.
+        point: what counts as a lesion, such as ``bundle.card.slide_points.point``; see :class:`SlideOperatingPoint` for
+            how it is applied. None for the general one, which was not chosen for any bundle.
 
     Raises:
         SlideError: the map states a prior that is no share.
     """
+    point = GENERAL_POINT if point is None else point
     regions = grow_regions(probability_map, point)
     evidence = evidence_of(regions.features, point)
     probability = expit(evidence)
