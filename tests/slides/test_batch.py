@@ -196,8 +196,8 @@ def test_a_slide_replaced_under_its_path_is_scanned_again_and_said(
     (out / "slide1" / "note.txt").write_text("a colleague's")
     replace_slide(copied / "slide1.tif", seed=11)
     assert {state.state for state in scan(copied, out, make=write_outputs)} == {"done"}
-    said = " ".join(capsys.readouterr().err.split())
-    assert "slide1.tif: not the file that was scanned before" in said and "slide0" not in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "slide1.tif: not the file that was scanned before" in printed and "slide0" not in printed
     assert open_map(out / "slide1").slide.fingerprint == fingerprint(copied / "slide1.tif")
     assert contents(out / "slide0") == untouched
     # Nothing of the old slide is left: all is as if it had never been there, but what others put beside it.
@@ -350,8 +350,8 @@ def test_a_copy_is_scanned_once_and_said(
     (copied / "again").mkdir()
     shutil.copy(copied / "slide0.tif", copied / "again" / "slide0.tif")
     assert len(scan(copied, tmp_path / "out")) == 2
-    said = capsys.readouterr().err
-    assert "slide0.tif: a copy of a slide of the same name, scanned once." in said and said.count("a copy") == 1
+    printed = capsys.readouterr().err
+    assert "slide0.tif: a copy of a slide of the same name, scanned once." in printed and printed.count("a copy") == 1
 
 
 # What a batch leaves
@@ -568,8 +568,8 @@ def test_a_batch_keeps_to_where_its_lesions_count_from(glass: Path, tmp_path: Pa
     scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)
     write_scn(glass / "two.scn", tissue_picture(700, 520, seed=4), corner=(480, 288), glass=(1300, 900))
     scan(glass, tmp_path / "out", make=write_outputs)
-    said = [json.loads((tmp_path / "out" / name / GEOJSON).read_text())["sentinode"] for name in ("one", "two")]
-    assert said == [{"coordinates": "slide"}] * 2
+    printed = [json.loads((tmp_path / "out" / name / GEOJSON).read_text())["sentinode"] for name in ("one", "two")]
+    assert printed == [{"coordinates": "slide"}] * 2
     with pytest.raises(OutputError, match="count from the corner of the whole slide, and you ask for the other"):
         scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=False)
 

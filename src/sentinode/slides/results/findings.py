@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -110,19 +111,22 @@ def write_findings(
         except SentinodeError as error:
             failed[state.name] = str(error)
             console.print(f"Failed: {error}", markup=False)
-    patients: tuple[Patient, ...] = ()
-    if nodes is not None:
-        categories = {name: of_slide.category for name, of_slide in totals.items()}
-        slides = {name: of_slide.slide for name, of_slide in totals.items()}
-        patients = stage_patients(nodes, categories, files=slides)
-        if unsure := [name for name, of_slide in totals.items() if not of_slide.verdict["certain"]]:
-            console.print(
-                f"{len(unsure)} of {len(totals)} slides have an uncertain verdict, and the stages count them as they are: "
-                f"{listed(unsure)}.",
-                markup=False,
-            )
-        write_stages(batch / STAGES, patients)
+    patients = () if nodes is None else _stage(batch, nodes, totals)
     return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
+
+
+def _stage(batch: Path, nodes: Path, totals: Mapping[str, Totals]) -> tuple[Patient, ...]:
+    """Stage the patients of a table and write the stages; which slides leave them in doubt is printed."""
+    categories = {name: of_slide.category for name, of_slide in totals.items()}
+    patients = stage_patients(nodes, categories, files={name: of_slide.slide for name, of_slide in totals.items()})
+    if unsure := [name for name, of_slide in totals.items() if not of_slide.verdict["certain"]]:
+        console.print(
+            f"{len(unsure)} of {len(totals)} slides have an uncertain verdict. The stages count them as they are: "
+            f"{listed(unsure)}.",
+            markup=False,
+        )
+    write_stages(batch / STAGES, patients)
+    return patients
 
 
 def _points(batch: Path, bundle: Bundle | None) -> SlideOperatingPoints:
