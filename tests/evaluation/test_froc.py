@@ -39,7 +39,7 @@ from sentinode.evaluation.froc import (
     write_froc,
 )
 from sentinode.model.slide_operating_point import SlideOperatingPoints
-from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.reading.annotations import rasterise, read_annotations
 from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.scanning.manifest import MANIFEST, POINTS
 from sentinode.slides.scanning.probability_map import write_map
@@ -248,7 +248,9 @@ def test_a_part_of_the_mask_gives_the_regions_of_the_whole(tmp_path):
     probability_map = made_map(blob(100, 140))
     annotations = read_annotations(asap(tmp_path / "a.xml", square(700, 600, 900), square(-20, 2500, 500)))
     part = tumours_on(probability_map, annotations)
-    whole = annotations.mask(probability_map.slide.width, probability_map.slide.height, part.downsample)
+    before = (part.downsample - 1) / 2  # a mask's pixel is the first of those that it stands for
+    size = (round(probability_map.slide.height / part.downsample), round(probability_map.slide.width / part.downsample))
+    whole = rasterise(annotations.area, size, part.downsample, origin=(-before, -before))
     labels, ignored = grown(whole, 7.776)
     left, top = part.corner
     rows, columns = part.labels.shape
@@ -339,7 +341,7 @@ def test_the_two_slides_of_camelyon16_that_do_not_count_are_left_out(tmp_path):
 def test_a_missing_truth_is_refused_unless_it_means_normal(tmp_path):
     maps, truth = a_batch(tmp_path, "a", "b")
     asap(truth / "a.xml", square(320, 320, 640))
-    with pytest.raises(AnnotationError, match=r"no truth for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
         evaluate_froc(maps, truth, show=False)
 
 

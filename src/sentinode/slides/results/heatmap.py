@@ -246,7 +246,7 @@ def _legend(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> Non
 def _notes(margin: _Margin, lesions: Lesions) -> None:
     notes = [
         f"smoothed, sigma {lesions.point.scales_um[0]:g} µm",
-        f"a window each {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
+        f"a window every {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
         "For research, not for diagnosis.",
     ]
     margin.write(590, "\n".join(notes), fontsize=10, color="#444444", va="bottom", linespacing=1.5)
