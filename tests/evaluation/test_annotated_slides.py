@@ -103,7 +103,7 @@ def test_annotations_of_a_slide_without_a_map_are_refused(tmp_path):
 def test_a_map_without_annotations_is_refused_unless_that_means_normal(tmp_path):
     maps, truth = a_batch(tmp_path, "ill", "well")
     (truth / "well.xml").unlink()
-    with pytest.raises(AnnotationError, match="no truth for 1 of 2 slides"):
+    with pytest.raises(AnnotationError, match="no annotations for 1 of 2 slides"):
         read(maps, truth)
     assert [slide.positive for slide in read(maps, truth, absent_is_normal=True).slides] == [True, False]
 

@@ -16,7 +16,7 @@ def verdict(*regions, reach=0.5, unassessable=None):
         top, left = divmod(at, 4)
         probability[20 * top + 2 : 20 * top + 12, 20 * left + 2 : 20 * left + 12] = high
     return verdict_of(
-        find_lesions(with_unassessable(made_map(probability), unassessable), point=made_point(reach=reach))
+        find_lesions(with_unassessable(made_map(probability), unassessable), point=made_point(grow=0.3, reach=reach))
     )
 
 
