@@ -67,14 +67,14 @@ def compare(slide: Path, name: str, stride: int, arguments: argparse.Namespace) 
     maps = {reading: open_map(out / slide.stem) for reading, out in outs.items()}
     base = runs["patch"]
     for reading in READINGS:
-        mine, map = runs[reading], maps[reading]
+        mine, probability_map = runs[reading], maps[reading]
         cells = (
-            f"{name}, {stride}", reading, f"{int(map.tissue.sum()):,}",
+            f"{name}, {stride}", reading, f"{int(probability_map.tissue.sum()):,}",
             f"{_median(run.seconds for run in mine):.0f}", f"{_median(run.processor_seconds for run in mine):.0f}",
             f"{max(run.peak_mib for run in mine):,.0f}",
             f"{_median(a.seconds / b.seconds for a, b in zip(base, mine, strict=True)):.2f}",
             f"{_median(a.processor_seconds / b.processor_seconds for a, b in zip(base, mine, strict=True)):.2f}",
-            f"{_auc(map, slide):.4f}", f"{_correlation(map, maps['patch']):.4f}",
+            f"{_auc(probability_map, slide):.4f}", f"{_correlation(probability_map, maps['patch']):.4f}",
         )  # fmt: skip
         print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -83,14 +83,14 @@ def _median(values: object) -> float:
     return statistics.median(values)  # type: ignore[call-overload, no-any-return]
 
 
-def _auc(map: ProbabilityMap, slide: Path) -> float:
+def _auc(probability_map: ProbabilityMap, slide: Path) -> float:
     x, y, label, _ = read_cells(slide.with_suffix(".cells.csv"))
-    seen = np.array([map.at(cx + CELL / 2, cy + CELL / 2) for cx, cy in zip(x, y, strict=True)])
+    seen = np.array([probability_map.at(cx + CELL / 2, cy + CELL / 2) for cx, cy in zip(x, y, strict=True)])
     return float(auc(label, np.nan_to_num(seen, nan=0.0)))
 
 
 def _correlation(one: ProbabilityMap, other: ProbabilityMap) -> float:
-    logits = [logit(np.clip(map.probability[one.tissue].astype(float), 1e-6, 1 - 1e-6)) for map in (one, other)]
+    logits = [logit(np.clip(each.probability[one.tissue].astype(float), 1e-6, 1 - 1e-6)) for each in (one, other)]
     return float(np.corrcoef(*logits)[0, 1])
 
 

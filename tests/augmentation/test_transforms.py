@@ -382,7 +382,7 @@ def test_a_crop_of_half_shows_a_part_at_twice_its_size() -> None:
 
 
 def test_crops_are_refused_where_the_label_covers_the_centre_alone() -> None:
-    with pytest.raises(RecipeError, match="a crop could leave out some of the centre 32 x 32"):
+    with pytest.raises(RecipeError, match="a crop could cut off a part of the centre 32 x 32"):
         Augment(crop=0.1)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from sentinode.errors import BundleError
 from sentinode.geometry import PCAM, PatchGeometry
-from sentinode.model.classifier import POOLINGS, Head, Pool, build
+from sentinode.model.classifier import POOLINGS, Head, Pool, build_classifier
 from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins, with_surroundings
 
 MAP = torch.from_numpy(np.random.default_rng(0).random((2, 5, 20, 17), dtype=np.float32))
@@ -68,15 +68,18 @@ def test_regions_are_whole_numbers_of_cells_and_of_pixels(size: int, cells: int,
     ],
 )
 def test_convolutional_backbones_have_a_lattice(backbone: str, options: dict[str, int], cells: int) -> None:
-    network = build(backbone, **options)[0].eval()  # type: ignore[arg-type]
+    network = build_classifier(backbone, **options)[0].eval()  # type: ignore[arg-type]
     assert lattice_of(network) == Lattice(96, cells)
 
 
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (lambda: build("test_vit", side=160)[0], "not convolutional"),
-        (lambda: build("test_resnet", geometry=PatchGeometry(100, None, 100))[0], "whole number of its cells"),
+        (lambda: build_classifier("test_vit", side=160)[0], "not convolutional"),
+        (
+            lambda: build_classifier("test_resnet", geometry=PatchGeometry(100, None, 100))[0],
+            "whole number of its cells",
+        ),
         (lambda: nn.Identity(), "no head of pooling"),
     ],
 )
@@ -88,7 +91,7 @@ def test_other_networks_are_refused_by_name(network: object, why: str) -> None:
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_region_that_is_one_patch_gives_the_patchs_own_answer(pooling: str) -> None:
     torch.manual_seed(0)
-    network = build("test_resnet", pooling=pooling, hidden=[7], side=128, stride=16)[0].eval()
+    network = build_classifier("test_resnet", pooling=pooling, hidden=[7], side=128, stride=16)[0].eval()
     patch = torch.from_numpy(np.random.default_rng(1).integers(256, size=(1, *PCAM.shape), dtype=np.uint8))
     with torch.inference_mode():
         logits = network(patch)[0]
@@ -98,7 +101,7 @@ def test_a_region_that_is_one_patch_gives_the_patchs_own_answer(pooling: str) ->
 
 def test_the_symmetries_averaged_turn_with_the_region() -> None:
     torch.manual_seed(0)
-    network = build("test_resnet", pooling="avgcentre", hidden=[7], stride=16)[0].eval()
+    network = build_classifier("test_resnet", pooling="avgcentre", hidden=[7], stride=16)[0].eval()
     lattice, starts = lattice_of(network), [0, 16, 96]
     region = torch.from_numpy(np.random.default_rng(1).integers(256, size=(1, 192, 192, 3), dtype=np.uint8))
 
@@ -125,7 +128,7 @@ def test_a_head_answers_for_windows_as_for_patches() -> None:
 
 def test_a_patch_in_the_middle_of_its_surroundings_is_what_dense_reading_sees() -> None:
     torch.manual_seed(0)
-    network = build("test_resnet", pooling="avgcentre", stride=16)[0].eval()
+    network = build_classifier("test_resnet", pooling="avgcentre", stride=16)[0].eval()
     patch = torch.from_numpy(np.random.default_rng(1).integers(256, size=(2, *PCAM.shape), dtype=np.uint8))
     larger = with_surroundings(patch, 32)
     assert larger.shape == (2, 160, 160, 3)

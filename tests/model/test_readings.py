@@ -10,7 +10,7 @@ import pytest
 
 from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import DENSE, PATCH, Architecture, Bundle, Card, Reading, load, save
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.model.engines import TorchEngine
 from sentinode.model.readings import MEASURED, SAME_MARGIN, check_readings, choose_reading, find_halo, mirrored_margins
 from sentinode.patches import PatchSet, open_data
@@ -83,7 +83,7 @@ def test_the_halo_is_what_a_windows_answer_depends_on(bundle: Bundle, tmp_path: 
 
 
 def engine_of(bundle: Bundle, folder: Path, backbone: str) -> TorchEngine:
-    network = build(backbone, pooling="avgcentre")[0]
+    network = build_classifier(backbone, pooling="avgcentre")[0]
     card = bundle.card.model_copy(update={"architecture": Architecture(backbone=backbone, pooling="avgcentre")})
     return TorchEngine(save(folder / backbone, network, card), device="cpu", precision="float32")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from made_maps import made_point
 from numpy.typing import NDArray
 
 from sentinode.geometry import PCAM, PatchGeometry
@@ -32,6 +33,11 @@ class StandInBundle:
             readings={
                 PATCH: Reading(temperature=1.5, threshold=0.4, auc=0.9),
                 DENSE: Reading(temperature=1.5, threshold=0.4, auc=0.8, halo=24),
+            },
+            slide_operating_points={
+                "sensitive": made_point(scales_um=(32.0,), grow=0.4, reach=0.3),
+                "balanced": made_point(scales_um=(32.0,), grow=0.4, reach=0.4),
+                "specific": made_point(scales_um=(32.0,), grow=0.4, reach=0.9),
             },
         )
     )

@@ -8,7 +8,7 @@ import torch
 from lightning.fabric import Fabric
 
 from sentinode.errors import RecipeError
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.recipes import load_recipe
 from sentinode.training.learner import Learner, Stage
 from sentinode.training.optimisation import moving_average
@@ -21,9 +21,9 @@ def a_learner(
 ) -> Learner:
     settings = [f"training.teacher={teacher}", "training.ema=0.9", f"training.surroundings={surroundings}"]
     recipe = load_recipe("quick", settings)
-    network = build(backbone, side=side)[0]
+    network = build_classifier(backbone, side=side)[0]
     average = moving_average(network, 0.9)
-    network.load_state_dict(build(backbone, side=side)[0].state_dict())  # so that the two answer otherwise
+    network.load_state_dict(build_classifier(backbone, side=side)[0].state_dict())  # so that the two answer otherwise
     return Learner(Fabric(accelerator="cpu"), recipe, STAGE, network, average, parts)
 
 

@@ -14,14 +14,14 @@ from sentinode.progress import console
 
 
 def bundle(
-    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")],
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")],
     mpp: Annotated[
         float | None,
-        typer.Option(metavar="UM", help="Write these microns per pixel into a bundle that does not know them."),
+        typer.Option(metavar="UM", help="Microns per pixel to write into a bundle that has none."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
-    """Say what patches a bundle takes and what it tells apart; state its microns per pixel once, where unknown.
+    """Show the patches and the classes that a bundle is for, or state its microns per pixel if they are unknown.
 
     Example: sentinode bundle runs/own --mpp 0.5
     """
@@ -38,18 +38,31 @@ def bundle(
         "label_region": card.label_region,
         "class_names": card.class_names,
         "threshold": card.threshold,
+        "slide_operating_points": {
+            name: point.model_dump(mode="json") for name, point in card.slide_operating_points.items()
+        },
+        "slide_operating_point": card.slide_operating_point if card.slide_operating_points else None,
         "fingerprint": opened.fingerprint,
+        "made_from": card.made_from.model_dump() if card.made_from else None,
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     negative, positive = card.class_names
     typer.echo(f"{card.name} takes patches of {card.geometry}.")
-    typer.echo(f"It gives the probability of {positive}, as against {negative}; its threshold is {card.threshold:.3f}.")
+    if card.made_from is not None:
+        typer.echo(f"It was trained on from the bundle {card.made_from.name} ({card.made_from.fingerprint[:12]}).")
+    typer.echo(f"It predicts the probability of {positive}, not {negative}. Its threshold is {card.threshold:.3f}.")
+    if card.slide_points is None:
+        typer.echo("It has no slide operating point: a scan uses the general one. `sentinode operate` chooses one.")
+        return
+    point = card.slide_points.point
+    target = "" if point.target is None else f" for {point.target}"
+    typer.echo(f"Its slide operating point '{card.slide_operating_point}' was chosen{target}, on {point.chosen_on}.")
 
 
 def check(
-    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")],
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")],
     data: Annotated[Path, typer.Argument(help="Labelled patches with a valid split.")],
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
@@ -59,7 +72,7 @@ def check(
 ) -> None:
     """Measure dense reading beside patch by patch on the valid split, and write both into the bundle's card.
 
-    A scan then reads densely by itself if that costs less than 0.003 of the AUC.
+    After that, `scan` reads densely by default if dense reading loses less than 0.003 of the AUC.
 
     Example: sentinode check runs/first/bundle pcam
     """
@@ -83,5 +96,8 @@ def check(
     rows = [("reading", "AUC", "NLL", "ECE")]
     rows += [(name, f"{one.auc:.4f}", f"{one.nll:.4f}", f"{one.ece:.4f}") for name, one in card.readings.items()]
     typer.echo(aligned(rows))
-    verdict = "reads densely" if card.dense_is_as_good else "reads patch by patch"
-    console.print(f"By itself a scan {verdict}: dense reading may cost less than {AS_GOOD} of the AUC.", markup=False)
+    default = "densely" if card.dense_is_as_good else "patch by patch"
+    console.print(
+        f"By default, a scan reads {default}. Dense reading is the default if it loses less than {AS_GOOD} of the AUC.",
+        markup=False,
+    )

@@ -1,4 +1,4 @@
-"""``sentinode lesions``, ``froc``, ``annotations`` and ``extract``: slides, maps and annotations.
+"""``sentinode lesions``, ``froc``, ``operate``, ``annotations`` and ``extract``: slides, maps and annotations.
 
 ``check_annotations`` is the command ``annotations``, whose own name the future import takes.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
+from sentinode.cli.choices import SlidePoint
 from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.names import aligned
@@ -62,7 +63,7 @@ TruthOnWholeSlide = Annotated[
     bool,
     typer.Option(
         "--whole-slide-coordinates",
-        help="GeoJSON counts from the slide's corner. Without this, it counts from the slide's bounds, as in QuPath.",
+        help="GeoJSON counts from the slide's corner. Default: from the corner of its bounds, as in QuPath.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -80,7 +81,14 @@ def lesions(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    sigma: Annotated[float, typer.Option(metavar="UM", help="Sigma of the Gaussian that smooths the map.")] = 32.0,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Use the slide operating points of this bundle, which must have the weights that made the maps.",
+        ),
+    ] = None,
+    operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +100,8 @@ def lesions(
 
     found = write_findings(
         batch,
-        sigma_um=sigma,
+        bundle=None if bundle is None else sentinode.load(bundle),
+        operating_point=operating_point,
         truth=truth,
         nodes=nodes,
         whole_slide_coordinates=whole_slide_coordinates,
@@ -113,11 +122,13 @@ def lesions(
         rows = []
         for name, totals in found.slides.items():
             score = "no tissue" if totals.score is None else f"{totals.score:.4f}"
-            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm"))
+            look_at = ", ".join(map(str, totals.verdict["look_at"]))
+            unsure = "" if totals.verdict["certain"] else f", uncertain{look_at and f': look at {look_at}'}"
+            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm{unsure}"))
         for table in (rows, [(patient.name, patient.stage) for patient in found.patients]):
             if table:
                 typer.echo(aligned(table))
-    console.print(f"The pages begin at {found.page}.", markup=False)
+    console.print(f"Open in a browser: {found.page}", markup=False)
     if found.failed:
         raise typer.Exit(EXIT_PARTIAL if found.slides else EXIT_REFUSED)
 
@@ -129,9 +140,9 @@ def froc(
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for froc.json, froc.csv and froc.svg.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Detections are above this probability, at a prior of one half.")
+        float, typer.Option(help="Detections have a probability above this, for a prior of one half.")
     ] = 0.5,
-    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that holds one detection.")] = 746.5,
+    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that keeps one detection.")] = 746.5,
     mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the annotation mask.")] = 7.776,
     absent_is_normal: AbsentIsNormal = False,
     scale: Scale = 1.0,
@@ -164,6 +175,87 @@ def froc(
         console.print(warning, markup=False)
 
 
+def operate(
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="The --out folder of a scan.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="A folder of annotations named like the slides.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="NEW_BUNDLE", help="Folder for the copy of the bundle.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="The bundle that made the maps (default: the bundled model)."),
+    ] = None,
+    false_lesions: Annotated[
+        float | None,
+        typer.Option(
+            help="At most so many false lesions on a slide without tumour, on average. 0.25 if no target is given."
+        ),
+    ] = None,
+    clean_negatives: Annotated[
+        float | None, typer.Option(help="At least this share of the slides without tumour has no lesion reported.")
+    ] = None,
+    sensitivity: Annotated[float | None, typer.Option(help="At least this share of the lesions is found.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the page and the figures. Default: NEW_BUNDLE-operating."),
+    ] = None,
+    description: Annotated[
+        str, typer.Option(metavar="TEXT", help="Description of the slides, for the bundle's card.")
+    ] = "annotated slides of the user",
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit/--keep-rule", help="Fit the rule for regions to these slides if they have enough, or keep it."
+        ),
+    ] = True,
+    absent_is_normal: AbsentIsNormal = False,
+    scale: Scale = 1.0,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
+    as_json: Json = False,
+) -> None:
+    """Choose on annotated slides what counts as a lesion, and write it into a copy of the bundle.
+
+    The slides need annotations, and some of them must be without tumour. Twenty slides are enough to begin with.
+
+    Example: sentinode operate maps annotations runs/first/bundle --out lab-bundle --false-lesions 0.25
+    """
+    from sentinode.evaluation.operating import require_new, target_of
+    from sentinode.evaluation.operating_page import as_dict, table, write_operating
+    from sentinode.model.bundle import state_slide_points
+
+    report = out.with_name(f"{out.name}-operating") if report is None else report
+    require_new(out, report)
+    opened = sentinode.load(bundle)
+    result = sentinode.operate(
+        maps,
+        truth,
+        opened,
+        target=target_of(false_lesions, clean_negatives, sensitivity),
+        refit=refit,
+        description=description,
+        absent_is_normal=absent_is_normal,
+        whole_slide_coordinates=whole_slide_coordinates,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
+    )
+    page = write_operating(report, result, name=opened.card.name)
+    state_slide_points(opened, result.points, out)
+    if as_json:
+        typer.echo(json.dumps(as_dict(result), indent=2))
+    else:
+        typer.echo(aligned([(*figures, words) for words, *figures in table(result)]))
+    lesion, other = result.regions
+    fitted = "The rule was fitted to them" if result.refitted else "The rule was kept, and its cut was chosen"
+    console.print(f"{lesion} regions touch a lesion, {other} touch none. {fitted}.", markup=False)
+    for warning in result.warnings:
+        console.print(warning, markup=False)
+    console.print(
+        f"The bundle with the operating points: {out}\nThe trade: {page}\n"
+        f"Use it on these maps: sentinode lesions {maps} --bundle {out}",
+        markup=False,
+    )
+
+
 def check_annotations(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ASAP .xml, QuPath .geojson or NCRF .json.")],
     slide: Annotated[
@@ -190,26 +282,26 @@ def check_annotations(
     if mask is not None and (slide is None or not downsample > 0):
         raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
     reading = _reading(scale, tumour_class, excluded_class, ignored_class)
-    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+    annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
     if slide is not None:
         with open_slide(slide, mpp=mpp) as opened:
-            drawn = drawn.on(opened.width, opened.height, opened.bounds)
+            annotations = annotations.on(opened.width, opened.height, opened.bounds)
             if mask is not None:
-                write_mask(mask, drawn, opened.width, opened.height, opened.mpp, downsample)
+                write_mask(mask, annotations, opened.width, opened.height, opened.mpp, downsample)
     facts = {
-        "tumour_regions": len(drawn.tumour),
-        "excluded_regions": len(drawn.excluded),
-        "tumour_pixels": round(drawn.area.area, 1),
-        "warnings": list(drawn.warnings),
+        "tumour_regions": len(annotations.tumour),
+        "excluded_regions": len(annotations.excluded),
+        "tumour_pixels": round(annotations.area.area, 1),
+        "warnings": list(annotations.warnings),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(
-        f"{len(drawn.tumour)} regions of tumour, {len(drawn.excluded)} exclusions; "
-        f"{drawn.area.area:,.0f} level-0 pixels of tumour"
+        f"{len(annotations.tumour)} regions of tumour, {len(annotations.excluded)} exclusions; "
+        f"{annotations.area.area:,.0f} level-0 pixels of tumour"
     )
-    for warning in drawn.warnings:
+    for warning in annotations.warnings:
         console.print(warning, markup=False)
 
 
@@ -217,27 +309,29 @@ def extract(
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, or folders of slides.")],
     annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="Folder for the patches.")],
-    per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
-    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a patch; 96 by default.")] = None,
+    per_slide: Annotated[
+        int, typer.Option(min=1, help="Largest number of patches of each class from one slide.")
+    ] = 200,
+    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a patch in pixels. Default: 96.")] = None,
     patch_mpp: Annotated[
-        float | None, typer.Option(metavar="UM", help="Microns per pixel of the patches; 0.972 by default.")
+        float | None, typer.Option(metavar="UM", help="Microns per pixel of the patches. Default: 0.972.")
     ] = None,
     label_region: Annotated[
         int | None,
         typer.Option(
             metavar="PIXELS",
-            help="Side of the centre square whose tumour makes the label; by default 32 of 96, else the whole patch.",
+            help="Side of the centre square that labels cover. Default: 32 for a side of 96, else the whole patch.",
         ),
     ] = None,
     spacing: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels between the centres of a slide's patches; by default the side of a patch."),
+        typer.Option(min=1, help="Pixels between the centres of a slide's patches. Default: the side of a patch."),
     ] = None,
     splits: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Default: 80/10/10 at random.")
     ] = None,
     hard: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Bundle that mines hard normal patches for train.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Bundle that selects hard normal patches for train.")
     ] = None,
     hard_share: Annotated[float, typer.Option(help="Share of mined patches among the normal patches of train.")] = 0.5,
     absent_is_normal: AbsentIsNormal = False,
@@ -251,7 +345,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="Random seed for the splits and the choice of patches.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Cut patches out of annotated slides, in the format of PatchCamelyon, with no slide in two splits.
+    """Cut patches from annotated slides, in PatchCamelyon's format. Each slide goes to one split.
 
     Example: sentinode extract slides --annotations annotations --out data
     """
@@ -315,6 +409,10 @@ def _froc_table(result: Froc) -> str:
         "false positives per slide  " + "  ".join(f"{value:>5g}" for value in FALSE_POSITIVES),
         "sensitivity                " + "  ".join(f"{value:5.3f}" for value in result.sensitivity),
         "",
+        f"at the slide operating point '{result.parameters['operating_point']['name']}': "
+        f"{result.reported[0]:.2f} false lesions per slide, sensitivity "
+        + ("undefined" if math.isnan(result.reported[1]) else f"{result.reported[1]:.3f}"),
+        "",
         f"{facts['slides']} slides, {facts['tumours']} tumours, {facts['ignored']} too small to count; "
         f"detections above {result.parameters['nms_threshold']:g}, one to a box of "
         f"{result.parameters['nms_box_um']:g} um",
@@ -322,7 +420,7 @@ def _froc_table(result: Froc) -> str:
     free = result.without_tumour
     if any(free.values()):
         lines.append(
-            f"slides without tumour: {free['by_file']} by their annotation file, {free['by_absence']} by having none"
+            f"slides without tumour: {free['by_file']} with an annotation file, {free['by_absence']} without one"
         )
     if result.left_out:
         lines.append(f"left out: {', '.join(result.left_out)}")
@@ -333,7 +431,7 @@ def _interval(figure: Estimate) -> str:
     if math.isnan(figure.value):
         return "undefined"
     if math.isnan(figure.low):
-        return f"{figure.value:.4f} (no interval: it would rest on one slide)"
+        return f"{figure.value:.4f} (no interval: it would depend on one slide)"
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 
@@ -344,7 +442,7 @@ def _splits(path: Path) -> dict[str, str]:
         return {name: row["split"] for row in rows for name in (row["slide"], Path(row["slide"]).stem)}
     except (OSError, UnicodeDecodeError, KeyError) as error:
         raise DataError(
-            f"no splits can be read from it ({type(error).__name__}: {error}).",
+            f"the splits cannot be read ({type(error).__name__}: {error}).",
             where=path,
             hint="Give a CSV whose first line is: slide,split",
         ) from error

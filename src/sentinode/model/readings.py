@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, with_card
 from sentinode.model.engines import Engine, open_engine
+from sentinode.model.slide_operating_point import ReadingName
 from sentinode.patches import PatchSet
 from sentinode.progress import bar, console
 from sentinode.scoring import auc, calibrated, choose_threshold, fit_platt, reliability
@@ -38,7 +39,7 @@ CHOICES = ("auto", DENSE, PATCH)
 Images = NDArray[np.uint8]
 
 
-def choose_reading(card: Card, wanted: str, stride: int) -> str:
+def choose_reading(card: Card, wanted: str, stride: int) -> ReadingName:
     """``dense`` or ``patch``: as wanted, or with ``auto`` what is faster, dense only if the card says it is as good.
 
     Args:

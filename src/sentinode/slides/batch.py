@@ -29,11 +29,13 @@ from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideErro
 from sentinode.model.bundle import DENSE, Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
 from sentinode.model.readings import choose_reading
+from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
 from sentinode.progress import console
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides, name_slides
 from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
 from sentinode.slides.results.summary import PAGE, write_summary
 from sentinode.slides.scanning.manifest import (
@@ -49,9 +51,10 @@ from sentinode.slides.scanning.manifest import (
     read_state,
     read_states,
     settle_coordinates,
+    settle_points,
     write_batch,
 )
-from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
@@ -60,7 +63,7 @@ LOG, LOCKS = "scores.part", ".locks"
 BATCH = ".batch"
 """The lock of the batch itself; no slide's folder begins with a dot."""
 
-RESULTS = (RECORD, ARRAY, *OUTPUTS, PAGE)
+RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
 """What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
 removed, and comes last when a map is written: a folder with a record has a whole map."""
 
@@ -81,6 +84,7 @@ def scan(
     precision: str = "auto",
     tta: bool = False,
     reading: str = "auto",
+    operating_point: PointName | None = None,
     whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
@@ -103,9 +107,11 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
-        reading: ``dense`` convolves each region once and pools the windows from it, ``patch`` scores each window by
-            itself, and ``auto`` reads densely where the bundle's card says that it is as good; an earlier call's
-            choice stands.
+        reading: ``dense`` computes each region once and pools the windows from it; ``patch`` computes each window
+            separately; ``auto`` reads densely if the bundle's card says that it is as good. An earlier call's choice
+            stands.
+        operating_point: which of the bundle's operating points for slides says what a lesion is: ``sensitive``,
+            ``balanced`` or ``specific``; None for an earlier call's choice, at first the bundle's default.
         whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
             states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         make: called with each finished map before its slide counts as done; None for the map alone.
@@ -118,7 +124,8 @@ def scan(
     Raises:
         SlideError: there is no slide at all.
         BundleError: the bundle's microns per pixel are unknown.
-        OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings.
+        OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings or
+            of another operating point.
         DeviceError: the device is missing, or is not the one that the batch was begun with.
     """
     require_mpp(bundle)
@@ -127,12 +134,18 @@ def scan(
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
     reading = _settle_reading(out, bundle, reading, stride)
-    how = bundle.card.reading(reading)
+    card = bundle.card
+    how = card.reading(reading)
     asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
     engine = _join_batch(out, asked, bundle, device, precision, tta)
-    coordinates = settle_coordinates(out, whole_slide_coordinates)
+    with _lock(out, BATCH):
+        coordinates = settle_coordinates(out, whole_slide_coordinates)
+        points = settle_points(out, card.slide_points or GENERAL, operating_point)
+    if card.slide_points is None:
+        console.print(NO_POINT, markup=False)
+    caution_reading(points, reading)
     if make is write_outputs:
-        make = partial(write_outputs, whole_slide_coordinates=coordinates)
+        make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
     names = name_slides(found)
     _say_copies(found, names)
     work = _Work(bundle, engine, asked, out, make, show)
@@ -178,7 +191,7 @@ def _require_sense(stride: int, prior: float) -> None:
         )
 
 
-def _settle_reading(out: Path, bundle: Bundle, wanted: str, stride: int) -> str:
+def _settle_reading(out: Path, bundle: Bundle, wanted: str, stride: int) -> ReadingName:
     """How the windows are read: as wanted, as the batch in ``out`` was begun, or as suits the bundle and the stride."""
     if wanted == "auto" and (out / MANIFEST).exists():
         wanted = read_batch(out / MANIFEST)[0].reading
@@ -337,7 +350,7 @@ class _Work:
             _say_failed(error)
         # A fault of ours on one slide must not cost the night's other slides.
         except Exception as error:
-            state = replace(state, state=FAILED, reason=f"a fault of Sentinode's: {type(error).__name__}: {error}")
+            state = replace(state, state=FAILED, reason=f"a bug in Sentinode: {type(error).__name__}: {error}")
             console.print_exception(max_frames=8)
             _say_failed(state.reason)
         if state.state == FAILED:
@@ -350,7 +363,7 @@ class _Work:
             tissue = find_tissue(slide)
             with whole_file(folder / TISSUE) as staged:
                 tissue.picture().save(staged)
-            map = scan_slide(
+            probability_map = scan_slide(
                 slide,
                 tissue,
                 self._bundle,
@@ -361,14 +374,16 @@ class _Work:
                 log=folder / LOG,
                 show=self._show,
             )
-            write_map(folder, map)
+            write_map(folder, probability_map)
             if self._make is not None:
-                self._make(folder, slide, map, tissue)
-        if not content == map.slide.fingerprint == fingerprint(path):
+                self._make(folder, slide, probability_map, tissue)
+        if not content == probability_map.slide.fingerprint == fingerprint(path):
             raise SlideError(
                 "the file was changed while it was scanned.", where=path, hint="Scan it again once it is whole."
             )
-        return replace(state, state=DONE, windows=int(map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3))
+        return replace(
+            state, state=DONE, windows=int(probability_map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3)
+        )
 
     def _write_state(self, state: SlideState) -> None:
         write_text(self._out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")

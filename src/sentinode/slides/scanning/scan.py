@@ -32,8 +32,9 @@ from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
-from sentinode.slides.scanning.dense import layout_for, read_regions
+from sentinode.slides.scanning.dense import Region, layout_for, read_regions
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
+from sentinode.slides.scanning.quality import Codes, tissue_density, window_quality
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
 PRIOR = 0.05
@@ -45,6 +46,11 @@ COARSEST = 1.5
 
 BLOCK = 1024
 """Side in pixels, at the bundle's resolution, of the squares in which a slide is read."""
+
+LOG_FORMAT = 2
+"""Of the scores that a scan keeps as they come. In format 1 they had no quality."""
+
+Margins = NDArray[np.float32]
 
 READERS = min(4, os.cpu_count() or 1)
 SYNC_S = 20.0
@@ -142,21 +148,26 @@ def scan_slide(
             hint="See tissue.png beside its manifest; Sentinode reads haematoxylin and eosin.",
         )
     calibration = card.reading(reading)
-    plan = _plan(slide, grid, cells, card, engine, reading)
+    plan = _plan(slide, grid, cells, tissue_density(tissue.thumbnail, tissue.mask), card, engine, reading)
     identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, plan)
     with _open_log(log, identity, plan.counts) as kept:
-        margins = [kept.margins]
+        margins, quality = [kept.margins], [kept.quality]
         left = len(plan.sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
-            for scores in plan.scores(len(kept.margins)):
-                kept.append(scores)
+            for scores, codes in plan.batches(len(kept.margins)):
+                kept.append(scores, codes)
                 margins.append(scores)
+                quality.append(codes)
                 shown.advance(len(scores))
     shift = prior_shift(calibration.prior, prior)
+    places = tuple(plan.sequence.T)
     probability = np.full((grid.rows, grid.columns), np.nan, np.float32)
-    probability[tuple(plan.sequence.T)] = _probabilities(np.concatenate(margins), bundle, calibration, shift)
+    probability[places] = _probabilities(np.concatenate(margins), bundle, calibration, shift)
+    quality_plane = np.zeros(probability.shape, np.uint8)
+    quality_plane[places] = np.concatenate(quality)
     return ProbabilityMap(
         probability=probability,
+        quality=quality_plane,
         stride=grid.stride,
         origin=(grid.stride / 2, grid.stride / 2),
         mpp=grid.mpp,
@@ -222,76 +233,87 @@ class _Plan:
     Attributes:
         sequence: the row and the column of each window, int64 (n, 2).
         counts: how many windows each batch has.
-        scores: the margins of the batches after so many windows.
+        batches: the margins and the quality of each batch after so many windows.
         layout: what else the margins depend on, in words.
     """
 
     sequence: NDArray[np.int64]
     counts: Sequence[int]
-    scores: Callable[[int], Iterator[NDArray[np.float32]]]
+    batches: Callable[[int], Iterator[tuple[Margins, Codes]]]
     layout: str
 
 
-def _plan(slide: Slide, grid: Grid, cells: Mask, card: Card, engine: Engine, reading: str) -> _Plan:
+def _plan(slide: Slide, grid: Grid, cells: Mask, density: float, card: Card, engine: Engine, reading: str) -> _Plan:
     """How a slide's windows are scored: in batches of patches, or region by region."""
     if reading == DENSE:
-        return _dense_plan(slide, grid, cells, engine, card.reading(DENSE).halo)
+        return _dense_plan(slide, grid, cells, density, engine, card.reading(DENSE).halo)
     blocks = _blocks(cells, max(1, BLOCK // grid.step))
     sequence = np.concatenate([block.places for block in blocks])
     counts = [min(engine.batch, len(sequence) - first) for first in range(0, len(sequence), engine.batch)]
 
-    def scores(skip: int) -> Iterator[NDArray[np.float32]]:
-        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=skip)
-        return (engine.margins(batch) for batch in read_ahead(batches))
+    def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
+        patches = _patches(slide, grid, blocks, card.patch_size, engine.batch, density, skip=skip)
+        return ((engine.margins(batch), codes) for batch, codes in read_ahead(patches))
 
-    return _Plan(sequence, counts, scores, f"{PATCH} {engine.batch}")
+    return _Plan(sequence, counts, batches, f"{PATCH} {engine.batch}")
 
 
-def _dense_plan(slide: Slide, grid: Grid, cells: Mask, engine: Engine, halo: int) -> _Plan:
+def _dense_plan(slide: Slide, grid: Grid, cells: Mask, density: float, engine: Engine, halo: int) -> _Plan:
     layout = layout_for(engine, grid.step, halo)
     blocks = [block.places for block in _blocks(cells, layout.side)]
     counts = [len(places) for places in blocks]
 
-    def scores(skip: int) -> Iterator[NDArray[np.float32]]:
+    def regions(skip: int) -> Iterator[tuple[Region, Codes]]:
         done = int(np.searchsorted(np.cumsum(counts), skip, side="right"))
-        regions = read_regions(slide, layout, blocks[done:], mpp=grid.mpp, scale=grid.scale, threads=READERS)
-        return (region.margins(engine) for region in read_ahead(regions))
+        for region in read_regions(slide, layout, blocks[done:], mpp=grid.mpp, scale=grid.scale, threads=READERS):
+            yield region, window_quality(region.pixels, region.corners, layout.window, grid.mpp, density)
 
-    return _Plan(np.concatenate(blocks), counts, scores, f"{DENSE} {layout}")
+    def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
+        return ((region.margins(engine), codes) for region, codes in read_ahead(regions(skip)))
+
+    return _Plan(np.concatenate(blocks), counts, batches, f"{DENSE} {layout}")
 
 
-def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, *, skip: int) -> Iterator[Pixels]:
-    """The windows from number ``skip`` on: uint8 (size, window, window, 3), in the end perhaps fewer."""
+def _patches(
+    slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, density: float, *, skip: int
+) -> Iterator[tuple[Pixels, Codes]]:
+    """The windows from number ``skip`` on, and their quality.
+
+    Yields:
+        uint8 (size, window, window, 3) and uint8 (size,), in the end perhaps fewer.
+    """
     while blocks and skip >= len(blocks[0].places):
         skip -= len(blocks[0].places)
         blocks = blocks[1:]
     boxes = [grid.box(block.rows, block.columns, window) for block in blocks]
-    batch, filled = np.empty((size, window, window, 3), np.uint8), 0
+    batch, quality, filled = np.empty((size, window, window, 3), np.uint8), np.empty(size, np.uint8), 0
     for block, region in zip(blocks, slide.regions(boxes, grid.mpp, threads=READERS), strict=True):
         corners = (block.places - (block.rows.start, block.columns.start)) * grid.step
-        for y, x in corners[skip:]:
+        codes = window_quality(region, corners, window, grid.mpp, density)
+        for (y, x), code in zip(corners[skip:], codes[skip:], strict=True):
             batch[filled] = region[y : y + window, x : x + window]
+            quality[filled] = code
             filled += 1
             if filled == size:
-                yield batch
-                batch, filled = np.empty_like(batch), 0
+                yield batch, quality
+                batch, quality, filled = np.empty_like(batch), np.empty_like(quality), 0
         skip = 0
     if filled:
-        yield batch[:filled]
+        yield batch[:filled], quality[:filled]
 
 
 def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, plan: _Plan) -> bytes:
     """32 bytes that change with anything on which the sequence of scores depends."""
-    words = f"{slide} {bundle} {engine.name} {plan.layout} {grid}".encode()
+    words = f"{LOG_FORMAT} {slide} {bundle} {engine.name} {plan.layout} {grid}".encode()
     return hashlib.sha256(words + np.ascontiguousarray(plan.sequence, dtype="<i8").tobytes()).digest()
 
 
 class _Log:
-    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores and their CRC-32."""
+    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores, qualities, and their CRC-32."""
 
     def __init__(self, path: Path, identity: bytes, counts: Sequence[int]) -> None:
         self._path, self._counts = path, counts
-        self.margins = np.zeros(0, np.float32)
+        self.margins, self.quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
         with output_errors(path):
             self._file = path.open("a+b", buffering=0)
             self._resume(identity)
@@ -301,23 +323,26 @@ class _Log:
         """Keep the whole records of this same scan; drop what a kill left unfinished, or another scan's."""
         self._file.seek(0)
         data = self._file.read()
-        whole: list[bytes] = []
+        margins: list[bytes] = []
+        quality: list[bytes] = []
         end = len(identity)
         if data[:end] == identity:
             for count in self._counts:
-                scores, crc = data[end : end + 4 * count], data[end + 4 * count : end + 4 * count + 4]
-                if len(crc) < 4 or crc != _crc(scores):
+                content, crc = data[end : end + 5 * count], data[end + 5 * count : end + 5 * count + 4]
+                if crc != _crc(content):
                     break
-                whole.append(scores)
-                end += len(scores) + 4
+                margins.append(content[: 4 * count])
+                quality.append(content[4 * count :])
+                end += len(content) + len(crc)
         else:
             self._file.truncate(0)
             self._file.write(identity)
         self._file.truncate(end)
-        self.margins = np.frombuffer(b"".join(whole), "<f4").astype(np.float32)
+        self.margins = np.frombuffer(b"".join(margins), "<f4").astype(np.float32)
+        self.quality = np.frombuffer(b"".join(quality), np.uint8)
 
-    def append(self, scores: NDArray[np.float32]) -> None:
-        data = scores.astype("<f4").tobytes()
+    def append(self, scores: Margins, quality: Codes) -> None:
+        data = scores.astype("<f4").tobytes() + quality.tobytes()
         record = data + _crc(data)
         with output_errors(self._path):
             # An unbuffered file takes what fits on the disk, and says so only by how much that was.
@@ -334,9 +359,9 @@ class _Log:
 class _NoLog:
     """Keeps nothing."""
 
-    margins = np.zeros(0, np.float32)
+    margins, quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
 
-    def append(self, scores: NDArray[np.float32]) -> None:
+    def append(self, scores: Margins, quality: Codes) -> None:
         pass
 
 
