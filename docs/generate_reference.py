@@ -68,7 +68,7 @@ TOPICS = {
     "Data": ("open_data", "PatchGeometry", "read_table", "download", "synthesise", "audit"),
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build"),
     "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
-    "Slides": ("scan", "open_map", "find_lesions", "extract", "ExtractOptions"),
+    "Slides": ("scan", "open_map", "find_lesions", "view", "extract", "ExtractOptions"),
     "Scores": ("measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
 }

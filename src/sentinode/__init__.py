@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentinode._version import __version__
 
 if TYPE_CHECKING:
+    from sentinode.app import view
     from sentinode.augmentation.preview import preview
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
@@ -64,6 +65,7 @@ _HOME = {
     "symmetry": "sentinode.augmentation.transforms",
     "synthesise": "sentinode.patches.synthetic",
     "train": "sentinode.training",
+    "view": "sentinode.app",
 }
 """The module of each public name."""
 
@@ -96,6 +98,7 @@ __all__ = [
     "symmetry",
     "synthesise",
     "train",
+    "view",
 ]
 
 
