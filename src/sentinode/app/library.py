@@ -80,7 +80,9 @@ class Library:
 
     def items(self) -> list[Item]:
         """Every slide that the folder holds now, by name."""
-        folders = {self.maps} if self.single else {path.parent for name in (RECORD, MANIFEST) for path in self._at(name)}
+        folders = (
+            {self.maps} if self.single else {path.parent for name in (RECORD, MANIFEST) for path in self._at(name)}
+        )
         items = [Item(_identifier(folder.name), folder.name, folder) for folder in sorted(folders)]
         with self._lock:
             self._items = {item.id: item for item in items}
@@ -163,7 +165,7 @@ class Library:
         """
         return self._read(item.folder / GEOJSON, "lesions", lambda path: read_lesions(path.parent), [])
 
-    def map(self, item: Item) -> ProbabilityMap:
+    def probability_map(self, item: Item) -> ProbabilityMap:
         """The map of a slide; the newest few are kept.
 
         Raises:

@@ -67,9 +67,12 @@ VENDOR = {"openseadragon.min.js": "text/javascript"}
 LONGEST_PATH, LARGEST_BODY = 300, 2 << 20
 
 NO_ANSWER = 404
+EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+"""Of a style element with nothing in it: slide.html has one, so that OpenSeadragon adds none of its own."""
+
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors {frames}"
+    f"default-src 'none'; script-src 'self'; style-src 'self' {EMPTY_STYLE}; img-src 'self' data: blob:; "
+    "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors "
 )
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -89,7 +92,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, token: str, hosts: frozenset[str], framed: bool) -> None:
         self._app, self._token, self._hosts = app, token.encode(), hosts
-        self._policy = POLICY.format(frames=FRAMES if framed else "'none'")
+        self._policy = POLICY + (FRAMES if framed else "'none'")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -223,7 +226,7 @@ class Viewer:
         if about["scan"]["state"] != "done":
             return JSONResponse(about)
         try:
-            found = library.map(item)
+            found = library.probability_map(item)
             about["map"] = _described(found, sigma_of(totals))
             about["lesions"] = describe_lesions(library.lesions(item), totals)
             about["review"] = described_review(library.review(item))
@@ -236,7 +239,7 @@ class Viewer:
         """How to show the slide, or why it cannot be."""
         try:
             source = self._source(item, found)
-            notes = self._tiles.open(source)
+            notes = self._tiles.notes(source)
         except SentinodeError as error:
             return {"problem": str(error)}
         shape = Shape(found.slide.width, found.slide.height)
@@ -252,7 +255,7 @@ class Viewer:
     def _map(self, request: Request, item: Item) -> Response:
         """The probabilities, float32 in little endian, row by row; NaN where there is no tissue."""
         try:
-            found = self._library.map(item)
+            found = self._library.probability_map(item)
         except SentinodeError as error:
             return _refused(error)
         return Response(found.probability.astype("<f4").tobytes(), media_type="application/octet-stream")
@@ -263,7 +266,7 @@ class Viewer:
 
         try:
             codes = np.load(item.folder / QUALITY, allow_pickle=False)
-            if codes.shape != self._library.map(item).probability.shape:
+            if codes.shape != self._library.probability_map(item).probability.shape:
                 return Response(status_code=NO_ANSWER)
         except (OSError, ValueError, SentinodeError):
             return Response(status_code=NO_ANSWER)
@@ -279,7 +282,7 @@ class Viewer:
     def _tile(self, request: Request, item: Item) -> Response:
         place = request.path_params
         try:
-            found = self._library.map(item)
+            found = self._library.probability_map(item)
             shape = Shape(found.slide.width, found.slide.height)
             if place["content"] != found.slide.fingerprint[:16] or not shape.has(
                 place["level"], place["column"], place["row"]
@@ -318,7 +321,7 @@ class Viewer:
         except (ValueError, RecursionError):
             return JSONResponse({"refused": "this is no JSON."}, status_code=400)
         try:
-            found = self._library.map(item)
+            found = self._library.probability_map(item)
             review = add_operation(
                 item.folder, parse_operation(content), who=self._reviewer, slide=found.slide, bundle=found.bundle
             )

@@ -131,7 +131,7 @@ class Tiles:
                 del self._making[key]
             making.done.set()
 
-    def open(self, source: Source) -> tuple[str, ...]:
+    def notes(self, source: Source) -> tuple[str, ...]:
         """Open a slide, and give what the user should know of it.
 
         Raises:

@@ -19,14 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 import shapely
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from shapely.affinity import translate
-from shapely.geometry import LineString, MultiPolygon, Polygon, box, mapping, shape
+from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Polygon, box, mapping, shape
 
 from sentinode.atomic import output_error, output_errors, write_text
 from sentinode.errors import OutputError, SlideError
@@ -35,18 +35,6 @@ from sentinode.slides.results.outputs import GEOJSON
 from sentinode.slides.scanning.probability_map import SlideRecord
 
 LOG, REVIEW, LOCK = "review.jsonl", "review.geojson", ".review.lock"
-
-LABELS = (
-    "germinal centre",
-    "sinus histiocytes",
-    "blood vessel",
-    "plasma cells",
-    "benign inclusion",
-    "necrosis",
-    "artefact",
-    "other tissue",
-)
-"""What a region that is no tumour may be instead."""
 
 TUMOUR, NORMAL, UNSURE, UNREVIEWED = "Tumor", "Normal", "Unsure", "Unreviewed"
 COLOURS = {TUMOUR: [213, 94, 0], NORMAL: [0, 158, 115], UNSURE: [204, 121, 167], UNREVIEWED: [120, 120, 130]}
@@ -65,6 +53,9 @@ Label = Literal[
     "artefact",
     "other tissue",
 ]
+
+LABELS: tuple[str, ...] = get_args(Label)
+"""What a region that is no tumour may be instead."""
 
 
 class _Operation(BaseModel):
@@ -294,18 +285,18 @@ def _lesion(folder: Path, identifier: str, review: Review) -> dict[str, Any]:
     raise SlideError("there is no such lesion: the slide may have been scanned again.")
 
 
-def _area_of(drawn: Draw, slide: SlideRecord) -> MultiPolygon:
+def _area_of(operation: Draw, slide: SlideRecord) -> MultiPolygon:
     """What was drawn as valid polygons, cut at the slide's border."""
-    if drawn.radius is not None:
-        if drawn.radius * slide.mpp > WIDEST_BRUSH_UM:
+    if operation.radius is not None:
+        if operation.radius * slide.mpp > WIDEST_BRUSH_UM:
             raise SlideError(f"a brush is at most {WIDEST_BRUSH_UM:g} um wide to each side.")
-        line = LineString(drawn.points * 2 if len(drawn.points) == 1 else drawn.points)
-        area: shapely.Geometry = line.simplify(drawn.radius / 20).buffer(drawn.radius, quad_segs=6)
-    elif len(drawn.points) < 3:
+        line = LineString(operation.points * 2 if len(operation.points) == 1 else operation.points)
+        area: shapely.Geometry = line.simplify(operation.radius / 20).buffer(operation.radius, quad_segs=6)
+    elif len(operation.points) < 3:
         raise SlideError("a polygon has three corners or more.")
     else:
-        area = shapely.make_valid(Polygon(drawn.points), method="structure", keep_collapsed=False)
-    parts = _polygons(area.intersection(box(0, 0, slide.width, slide.height)))
+        area = shapely.make_valid(Polygon(operation.points), method="structure", keep_collapsed=False)
+    parts = _polygons(shapely.intersection(area, box(0, 0, slide.width, slide.height)))
     if not parts:
         raise SlideError("what was drawn has no area on the slide.")
     return MultiPolygon(parts)
@@ -316,7 +307,7 @@ def _polygons(area: shapely.Geometry) -> list[Polygon]:
     for part in shapely.get_parts(area):
         if isinstance(part, Polygon):
             parts += [part] if part.area > 0 else []
-        elif not shapely.is_empty(part) and hasattr(part, "geoms"):
+        elif isinstance(part, MultiPolygon | GeometryCollection):
             parts += _polygons(part)
     return parts
 
@@ -495,8 +486,8 @@ def _normal(label: str | None) -> str:
 
 
 def _metadata(who: str, time: str, comment: str, verdict: str) -> dict[str, str]:
-    said = {"reviewer": who, "time": time, "comment": comment}
-    return {"review": verdict} | {name: text for name, text in said.items() if text}
+    stated = {"reviewer": who, "time": time, "comment": comment}
+    return {"review": verdict} | {name: text for name, text in stated.items() if text}
 
 
 def _apart(regions: Sequence[_Region]) -> Iterator[_Region]:
@@ -518,10 +509,9 @@ def _apart(regions: Sequence[_Region]) -> Iterator[_Region]:
 
 
 def _feature(region: _Region, left: float, top: float) -> dict[str, Any]:
-    area = translate(region.area, -left, -top)
     parts = [
-        [[[round(x, 2), round(y, 2)] for x, y in ring.coords] for ring in (part.exterior, *part.interiors)]
-        for part in area.geoms
+        [[[round(x - left, 2), round(y - top, 2)] for x, y in ring.coords] for ring in (part.exterior, *part.interiors)]
+        for part in _polygons(region.area)
     ]
     single = len(parts) == 1
     colour = COLOURS.get(region.group.partition(":")[0], COLOURS[TUMOUR])

@@ -18,7 +18,6 @@ export class Overlay {
     this.chosen = null;
     this.show = { heat: true, outlines: true, absent: false };
     this.opacity = 0.7;
-    this.smooth = true;
     this.curtain = null; // share of the width, or null
     this.waiting = false;
     for (const event of ["update-viewport", "animation", "resize", "rotate", "open"]) viewer.addHandler(event, () => this.draw());
@@ -76,7 +75,7 @@ export class Overlay {
       context.drawImage(this.absent, 0, 0, columns, rows);
     }
     if (this.show.heat && this.heat) {
-      context.imageSmoothingEnabled = this.smooth;
+      context.imageSmoothingEnabled = this.map.sigma > 0; // without smoothing each window shows as it is
       context.globalAlpha = this.opacity;
       context.drawImage(this.heat, 0, 0, columns, rows);
       context.globalAlpha = 1;

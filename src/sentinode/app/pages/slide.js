@@ -92,6 +92,7 @@ function openSlide(about) {
       getTileUrl: (level, column, row) => (about.tiles ? `${api}/tiles/${about.tiles.content}/${level}/${column}/${row}` : BLANK),
     },
   });
+  page.viewer.canvas.append($("overlay")); // above the slide, below the minimap
   page.viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
   let told = false;
   page.viewer.addHandler("tile-load-failed", async () => {
@@ -100,7 +101,7 @@ function openSlide(about) {
     const now = await fetch(api).then((answer) => answer.json()).catch(() => null);
     notice(`A part of the slide cannot be shown: ${now?.problem ?? now?.damage ?? "the viewer does not answer. Start it again with: sentinode view"}`);
   });
-  $("viewer").querySelector("canvas")?.setAttribute("aria-label", "The slide: move it with the arrow keys, zoom with + and -");
+
   page.viewer.addHandler("update-viewport", showScale);
   page.viewer.addHandler("open", showScale);
 }
@@ -239,18 +240,18 @@ function showChosen() {
   const state = page.review.state;
   const region = everything().find((one) => one.id === page.chosen);
   const judged = state.judged[page.chosen];
-  const said = region && "meaning" in region ? region : judged;
-  const drawn = region && "meaning" in region;
-  $("selected").textContent = !region ? "no lesion chosen" : drawn ? `drawn: ${region.label ?? region.meaning}` : `${region.name}${judged?.verdict ? `: ${verdictText(judged)}` : ""}`;
+  const isDrawing = Boolean(region && "meaning" in region);
+  const remarks = isDrawing ? region : judged;
+  $("selected").textContent = !region ? "no lesion chosen" : isDrawing ? `drawn: ${region.label ?? region.meaning}` : `${region.name}${judged?.verdict ? `: ${verdictText(judged)}` : ""}`;
   $("comment").disabled = !region || Boolean(page.about.read_only);
-  if (document.activeElement !== $("comment")) $("comment").value = said?.comment ?? "";
-  $("label").value = said?.label ?? "";
+  if (document.activeElement !== $("comment")) $("comment").value = remarks?.comment ?? "";
+  $("label").value = remarks?.label ?? "";
   for (const [name, verdict] of [["accept", "accepted"], ["reject", "rejected"], ["unsure", "unsure"]]) {
     const button = document.querySelector(`[data-do="${name}"]`);
-    button.disabled = !region || drawn || Boolean(page.about.read_only);
-    button.setAttribute("aria-pressed", String(judged?.verdict === verdict && !drawn));
+    button.disabled = !region || isDrawing || Boolean(page.about.read_only);
+    button.setAttribute("aria-pressed", String(judged?.verdict === verdict && !isDrawing));
   }
-  $("label").disabled = !region || Boolean(drawn) || Boolean(page.about.read_only);
+  $("label").disabled = !region || isDrawing || Boolean(page.about.read_only);
   document.querySelector('[data-do="clear"]').disabled = !judged?.verdict || Boolean(page.about.read_only);
 }
 
