@@ -31,7 +31,7 @@ from sentinode.app.library import (
     uncertain_of,
     verdict_of,
 )
-from sentinode.app.tiles import TILE, Shape, Source, Tiles
+from sentinode.app.tiles import OVERLAP, TILE, Shape, Source, Tiles
 from sentinode.errors import OutputError, SentinodeError
 from sentinode.names import printable
 from sentinode.slides.results.outputs import SMALL
@@ -242,11 +242,9 @@ class Viewer:
             notes = self._tiles.notes(source)
         except SentinodeError as error:
             return {"problem": str(error)}
-        shape = Shape(found.slide.width, found.slide.height)
         with self._damage_lock:
             damage = self._damage.get(item.id)
-        tiles = {"side": TILE, "levels": shape.levels, "content": source.content[:16]}
-        return {"tiles": tiles, "notes": list(notes), "damage": damage}
+        return {"tiles": source.content[:16], "notes": list(notes), "damage": damage}
 
     def _source(self, item: Item, found: ProbabilityMap) -> Source:
         path = self._library.locate(item, found.slide)
@@ -398,6 +396,10 @@ def _described(found: ProbabilityMap, sigma_um: float) -> dict[str, Any]:
         "bundle": found.bundle[:12],
         "width": found.slide.width,
         "height": found.slide.height,
+        "padded": list(Shape(found.slide.width, found.slide.height).padded),
+        "levels": Shape(found.slide.width, found.slide.height).levels,
+        "tile": TILE,
+        "overlap": OVERLAP,
         "mpp": found.slide_mpp,
         "slide": printable(found.slide.name),
     }

@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from sentinode.slides.reading.slide import Slide, open_slide
 
 TILE = 512
 """Side of a tile in pixels."""
+
+OVERLAP = 1
+"""Pixels by which a tile reaches into its neighbours. Without any, OpenSeadragon stretches it by a screen pixel."""
 
 QUALITY = 85
 OPEN_SLIDES = 3
@@ -30,7 +34,11 @@ WIDEST_SOURCE = 4096
 
 @dataclass(frozen=True)
 class Shape:
-    """The levels of tiles of a slide: level ``levels - 1`` is the slide itself, each lower one half as fine."""
+    """The levels of tiles of a slide: level ``levels - 1`` is the slide itself, each lower one half as fine.
+
+    The slide is padded with white to the right and below until every level has whole pixels: else the last tiles of the
+    coarse levels would lie up to a pixel beside their places.
+    """
 
     width: int
     height: int
@@ -40,14 +48,26 @@ class Shape:
         """How many there are; level 0 is one tile."""
         return max(0, math.ceil(math.log2(max(self.width, self.height) / TILE))) + 1
 
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Width and height with the padding, in level-0 pixels of the slide."""
+        step = self.step(0)
+        return -(-self.width // step) * step, -(-self.height // step) * step
+
     def size(self, level: int) -> tuple[int, int]:
-        """Width and height of a level in its own pixels."""
-        step = self.step(level)
-        return math.ceil(self.width / step), math.ceil(self.height / step)
+        """Width and height of a level in its own pixels, with the padding."""
+        width, height = self.padded
+        return width // self.step(level), height // self.step(level)
 
     def step(self, level: int) -> int:
         """Level-0 pixels of the slide for a pixel of a level."""
         return int(2 ** (self.levels - 1 - level))
+
+    def box(self, level: int, column: int, row: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of a tile in its level's pixels, with its overlap."""
+        width, height = self.size(level)
+        left, top = max(0, column * TILE - OVERLAP), max(0, row * TILE - OVERLAP)
+        return left, top, min(width, (column + 1) * TILE + OVERLAP), min(height, (row + 1) * TILE + OVERLAP)
 
     def has(self, level: int, column: int, row: int) -> bool:
         """Whether there is such a tile."""
@@ -159,32 +179,35 @@ class Tiles:
         shape = Shape(slide.width, slide.height)
         if not shape.has(level, column, row):
             raise ValueError(f"there is no tile {column}, {row} of level {level}")
-        width, height = (min(TILE, side - at * TILE) for side, at in zip(shape.size(level), (column, row), strict=True))
+        left, top, right, bottom = shape.box(level, column, row)
         step = shape.step(level)
         fine = max((one.downsample for one in slide.levels if one.downsample <= step * 1.01), default=1.0)
         if step > 1 and TILE * step / fine > WIDEST_SOURCE:
-            picture = self._of_finer(source, slide, level, column, row).resize((width, height), Image.Resampling.BOX)
+            picture = self._of_finer(source, slide, level, column, row)
         else:
-            x, y = column * TILE * step, row * TILE * step
-            picture = Image.fromarray(slide.region(x, y, width, height, slide.mpp * step))
+            pixels = slide.region(left * step, top * step, right - left, bottom - top, slide.mpp * step)
+            picture = Image.fromarray(pixels)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY)
         return buffer.getvalue()
 
     def _of_finer(self, source: Source, slide: Slide, level: int, column: int, row: int) -> Image.Image:
-        """A tile at twice its size, from the four tiles of the next finer level."""
+        """A tile made of the four tiles of the next finer level, which reach beyond it by their overlap alone."""
         shape = Shape(slide.width, slide.height)
-        wide, high = shape.size(level + 1)
-        left, top = 2 * column * TILE, 2 * row * TILE
-        whole = Image.new("RGB", (min(2 * TILE, wide - left), min(2 * TILE, high - top)), "white")
-        for down in (0, 1):
-            for right in (0, 1):
-                place = level + 1, 2 * column + right, 2 * row + down
-                if shape.has(*place):
-                    tile = self._made(source, slide, *place)
-                    self._keep((source.content, *place), tile)
-                    whole.paste(Image.open(io.BytesIO(tile)), (right * TILE, down * TILE))
-        return whole
+        left, top, right, bottom = (2 * side for side in shape.box(level, column, row))
+        whole = np.zeros((bottom - top, right - left, 3), np.uint8)
+        known = [right, bottom, left, top]
+        for place in ((level + 1, 2 * column + i % 2, 2 * row + i // 2) for i in range(4)):
+            if shape.has(*place):
+                tile = self._made(source, slide, *place)
+                self._keep((source.content, *place), tile)
+                x0, y0, x1, y1 = shape.box(*place)
+                whole[y0 - top : y1 - top, x0 - left : x1 - left] = np.asarray(Image.open(io.BytesIO(tile)))
+                known = [min(known[0], x0), min(known[1], y0), max(known[2], x1), max(known[3], y1)]
+        x0, y0, x1, y1 = known
+        inner = whole[y0 - top : y1 - top, x0 - left : x1 - left]
+        whole = np.pad(inner, ((y0 - top, bottom - y1), (x0 - left, right - x1), (0, 0)), "edge")
+        return Image.fromarray(whole).reduce(2)
 
     def _keep(self, key: tuple[str, int, int, int], tile: bytes) -> None:
         with self._lock:

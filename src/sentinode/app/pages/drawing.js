@@ -41,7 +41,7 @@ export class DrawingTool {
 
   slidePoint(x, y) {
     const point = this.viewer.viewport.pointFromPixel(new OpenSeadragon.Point(x, y), true);
-    return [point.x * this.overlay.size.width, point.y * this.overlay.size.width];
+    return [point.x * this.overlay.size.padded[0], point.y * this.overlay.size.padded[0]];
   }
 
   middle() { return this.slidePoint(this.canvas.clientWidth / 2, this.canvas.clientHeight / 2); }

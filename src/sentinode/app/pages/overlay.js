@@ -33,7 +33,8 @@ export class Overlay {
   // From level-0 pixels to the screen's: a, b, c, d, e, f of a canvas transform, in CSS pixels.
   transform() {
     const viewport = this.viewer.viewport;
-    const place = (x, y) => viewport.pixelFromPoint(new OpenSeadragon.Point(x / this.size.width, y / this.size.width), true);
+    const unit = this.size.padded[0]; // the width of what OpenSeadragon shows is 1 to it
+    const place = (x, y) => viewport.pixelFromPoint(new OpenSeadragon.Point(x / unit, y / unit), true);
     const far = this.size.width; // a long base keeps the rounding small
     const [o, x, y] = [place(0, 0), place(far, 0), place(0, far)];
     return [(x.x - o.x) / far, (x.y - o.y) / far, (y.x - o.x) / far, (y.y - o.y) / far, o.x, o.y];

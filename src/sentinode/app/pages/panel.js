@@ -42,10 +42,11 @@ export class Panel {
     const size = lesion.diameter_um ? `${(lesion.diameter_um / 1000).toFixed(2)} mm` : "";
     const mark = span("", "mark");
     const score = lesion.score === null || lesion.score === undefined ? "" : lesion.score.toFixed(3);
-    button.append(dot(COLOURS[lesion.category.toLowerCase()] ?? "#999"), span(lesion.name), mark, span(`${score} · ${size}`, "soft small"));
+    const more = span("", "unseen"); // for those who hear the list
+    button.append(dot(COLOURS[lesion.category.toLowerCase()] ?? "#999"), span(lesion.name), mark, span(`${score} · ${size}`, "soft small"), more);
     button.title = lesion.category;
     button.addEventListener("click", () => this.onChoose(lesion.id));
-    this.buttons.set(lesion.id, { button, mark, name: `${lesion.name}, ${lesion.category}, score ${score}, ${size}` });
+    this.buttons.set(lesion.id, { button, mark, more, name: lesion.category });
     item.append(button);
     return item;
   }
@@ -53,13 +54,13 @@ export class Panel {
   update(review, chosen) {
     this.review = review;
     this.chosen = chosen;
-    for (const [id, { button, mark, name }] of this.buttons) {
+    for (const [id, { button, mark, more, name }] of this.buttons) {
       const judged = review.judged[id];
       mark.textContent = verdictText(judged);
       mark.className = `mark ${judged?.verdict ?? ""}`;
       button.classList.toggle("chosen", id === chosen);
       button.setAttribute("aria-current", id === chosen ? "true" : "false");
-      button.setAttribute("aria-label", [name, verdictText(judged) || "not reviewed"].join(", "));
+      more.textContent = `, ${[name, verdictText(judged) ? "" : "not reviewed"].filter(Boolean).join(", ")}`;
     }
     const count = this.lesions.filter((lesion) => review.judged[lesion.id]?.verdict).length;
     $("progress").textContent = this.lesions.length ? `${count} of ${this.lesions.length} reviewed` : "none found";

@@ -68,9 +68,7 @@ function tellProblems(about) {
 
 // The slide, in tiles of the server's; a white one of its size where it cannot be shown.
 function openSlide(about) {
-  const { width, height } = about.map;
-  const side = about.tiles?.side ?? 512;
-  const levels = about.tiles?.levels ?? 1 + Math.max(0, Math.ceil(Math.log2(Math.max(width, height) / side)));
+  const { padded: [width, height], levels, tile, overlap } = about.map;
   page.viewer = OpenSeadragon({
     element: $("viewer"),
     drawer: "canvas",
@@ -88,8 +86,8 @@ function openSlide(about) {
     maxImageCacheCount: 400,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     tileSources: {
-      width, height, tileSize: side, tileOverlap: 0, minLevel: 0, maxLevel: levels - 1,
-      getTileUrl: (level, column, row) => (about.tiles ? `${api}/tiles/${about.tiles.content}/${level}/${column}/${row}` : BLANK),
+      width, height, tileSize: tile, tileOverlap: overlap, minLevel: 0, maxLevel: levels - 1,
+      getTileUrl: (level, column, row) => (about.tiles ? `${api}/tiles/${about.tiles}/${level}/${column}/${row}` : BLANK),
     },
   });
   page.viewer.canvas.append($("overlay")); // above the slide, below the minimap
@@ -227,7 +225,7 @@ function choose(id, glide = true) {
 }
 
 function glideTo(region) {
-  const { width, mpp } = page.about.map;
+  const { mpp, padded: [width] } = page.about.map;
   const points = region.rings.flat();
   const span = (axis) => points.reduce(([low, high], point) => [Math.min(low, point[axis]), Math.max(high, point[axis])], [Infinity, -Infinity]);
   const [[left, right], [top, bottom]] = [span(0), span(1)];
