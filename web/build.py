@@ -26,7 +26,7 @@ TAKEN = {
 LOCK = "package-lock.json"
 """A copy of it beside the results says of which versions they are."""
 
-PATIENCE_S = 300
+PATIENCE_S = 180
 
 
 class NoViewerError(Exception):

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from made_maps import blob
-from scanned_batch import ROWS, SECOND, SQUARE, STRIDE, write_slide
+from scanned_batch import COLUMNS, ROWS, SECOND, SQUARE, STRIDE, write_slide
+from scipy import ndimage
+from scipy.special import expit, logit
 
 import sentinode
 from sentinode.app import serving
 from sentinode.errors import SlideError
 from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.results.outline import outline
 from sentinode.slides.review import LOG
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
@@ -147,12 +150,37 @@ def test_the_threshold_moves_the_outlines_without_a_request(window: Window) -> N
     assert [request for request in window.requests[asked:] if not request.endswith("/review")] == []
 
 
-def test_at_the_scans_own_settings_the_outlines_are_those_of_its_lesions(window: Window, maps: Path) -> None:
+@pytest.mark.parametrize("on", ["probability", "log-odds"])
+def test_smoothing_is_that_of_the_scan_and_outlines_follow_its_windows(window: Window, maps: Path, on: str) -> None:
     window.open()
-    lines = np.array(window.js("() => sentinode.overlay.lines")).reshape(-1, 4) * STRIDE
-    lesions = sentinode.find_lesions(sentinode.open_map(maps / "painted"))
-    perimeter = sum(outline.length for _, outline in lesions.outlines())
-    assert np.abs(lines[:, :2] - lines[:, 2:]).sum() == pytest.approx(perimeter)
+    rng = np.random.default_rng(3)
+    p = rng.random((ROWS, COLUMNS)).astype(np.float32)
+    p[rng.random(p.shape) < 0.2] = np.nan
+    codes = (rng.random(p.shape) < 0.1).astype(np.uint8)
+    rule = {"on": on, "limit": 6, "sigma_um": 40, "reach": 3, "cut": 0.1}
+    levels, lines, regions = window.js(
+        """async ([rule, p, codes]) => {
+        const { ProbabilityMap } = await import(new URL('../static/map.js', location.href));
+        const map = new ProbabilityMap({ ...sentinode.about.map, rule, prior: 0.05 },
+          new Float32Array(p.map((value) => value ?? NaN)).buffer, new Uint8Array(codes));
+        const { lines, regions } = map.outlines(0.5);
+        return [[...map.levels].map((value) => Number.isNaN(value) ? -1 : value), lines, regions]; }""",
+        [rule, [None if np.isnan(value) else float(value) for value in p.ravel()], codes.ravel().tolist()],
+    )
+    known = ~np.isnan(p) & (codes == 0)
+    even = logit(np.where(known, p, 0.5).astype(float))
+    even = expit(even - logit(0.1)) if on == "probability" else np.clip(even - logit(0.05), -6, 6)
+    total, share = (
+        ndimage.gaussian_filter(values, 40 / (STRIDE * 0.972), mode="constant", truncate=3)
+        for values in (np.where(known, even, 0.0), known.astype(float))
+    )
+    mean = np.divide(total, share, out=np.full_like(total, np.nan), where=known)
+    wanted = mean if on == "probability" else expit(mean - logit(0.1) + logit(0.05))
+    np.testing.assert_allclose(np.reshape(levels, p.shape), np.where(known, wanted, -1), atol=1e-5)
+    inside = np.where(known, wanted, 0) >= 0.5
+    assert regions == ndimage.label(inside, np.ones((3, 3)))[1]
+    ends = np.reshape(lines, (-1, 4))
+    assert np.abs(ends[:, :2] - ends[:, 2:]).sum() == outline(inside).length
 
 
 def test_a_lesion_is_rejected_by_one_key_and_stays_so(window: Window, maps: Path) -> None:
@@ -338,7 +366,9 @@ def test_the_map_lies_on_the_slide_to_half_a_pixel_of_the_screen(browser: Any, t
     picture = np.full((ROWS * STRIDE + 3, 1617, 3), 230, np.uint8)
     picture[top * STRIDE : bottom * STRIDE, left * STRIDE : right * STRIDE] = 40
     probabilities = blob(ROWS, 50, (top, left, bottom, right), high=0.999, low=0.001)
-    write_slide(tmp_path / "square.tif", tmp_path / "maps" / "square", picture, probabilities)
+    write_slide(
+        tmp_path / "square.tif", tmp_path / "maps" / "square", picture, probabilities, [(top, left, bottom, right)]
+    )
     shown = sentinode.view(tmp_path / "maps", still=False)
     window = Window(browser, str(shown.url)).open("square")
     window.set("smoothing", 0)

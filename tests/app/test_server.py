@@ -16,18 +16,19 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image
+from scanned_batch import COLUMNS, ROWS
 from slide_files import tissue_picture, write_tiff
 
 from sentinode.slides import review
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
-from sentinode.slides.results.outputs import TOTALS
+from sentinode.slides.results.outputs import GEOJSON, TOTALS
 from sentinode.slides.scanning.manifest import MANIFEST
 from sentinode.slides.scanning.probability_map import ARRAY, RECORD, open_map
 
 pytest.importorskip("starlette", reason="the viewer is not installed: pip install 'sentinode[app]'")
 
-from sentinode.app.library import Library
+from sentinode.app.library import QUALITY, Library
 from sentinode.app.server import PAGES, Viewer, make_app
 from sentinode.app.serving import require_viewer
 from sentinode.app.tiles import TILE, Tiles
@@ -124,15 +125,37 @@ def test_a_slides_page_knows_its_map_lesions_and_tiles(client: Client) -> None:
     assert about["problem"] is None and about["read_only"] is None and about["map"]["levels"] == 3
 
 
-def test_lesions_come_by_the_score_of_the_scan_where_it_has_one(client: Client, maps: Path) -> None:
+def test_lesions_come_by_their_own_score_where_the_scan_has_one(client: Client, maps: Path) -> None:
+    path = maps / "painted" / GEOJSON
+    content = json.loads(path.read_text("utf-8"))
+    for feature, score in zip(content["features"], (0.2, 0.7), strict=True):
+        feature["properties"]["measurements"]["P(lesion)"] = score
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert [lesion["name"] for lesion in client.details()["lesions"]] == ["Lesion 2", "Lesion 1"]
+
+
+def test_verdict_uncertain_regions_and_what_cannot_be_judged_are_shown_where_the_scan_has_them(
+    client: Client, maps: Path
+) -> None:
     path = maps / "painted" / TOTALS
+    region = {"number": 3, "score": 0.4, "diameter_um": 90.0, "centroid_x": 700.0, "centroid_y": 500.0}
+    point = {"grow": 0.3, "scales_um": [24.0, 96.0]}
     record = json.loads(path.read_text("utf-8"))
-    listed = [{"number": 1, "score": 0.2}, {"number": 2, "score": 0.7}]
-    record |= {"verdict": "Two lesions.", "ranked": listed, "a_new_key": 1}
+    record |= {
+        "verdict": {"sentence": "Two lesions."},
+        "uncertain": [region | {"more": 1}, 5],
+        "operating_point": point,
+    }
     path.write_text(json.dumps(record), encoding="utf-8")
+    codes = np.zeros((ROWS, COLUMNS), np.uint8)
+    codes[5, 5] = 2
+    np.save(maps / "painted" / QUALITY, codes)
     about = client.details()
-    assert [lesion["name"] for lesion in about["lesions"]] == ["Lesion 2", "Lesion 1"]
-    assert about["verdict"] == "Two lesions."
+    assert about["verdict"] == "Two lesions." and about["uncertain"] == [region] and about["quality"]
+    rule = {"on": "log-odds", "limit": 6.0, "sigma_um": 24.0, "reach": 3.0, "cut": pytest.approx(0.022059, abs=1e-6)}
+    assert about["map"]["rule"] == rule
+    answer = client.get(f"api/slides/{client.slide()}/quality")
+    np.testing.assert_array_equal(np.frombuffer(answer.body, np.uint8).reshape(codes.shape), codes)
 
 
 def test_the_map_is_sent_as_its_own_numbers(client: Client, maps: Path) -> None:

@@ -12,25 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_maps import blob, made_map
+from scanned_batch import write_lesions
 from shapely.geometry import box
 
-import sentinode
 from sentinode.errors import AnnotationError, OutputError, SlideError
 from sentinode.slides import review
 from sentinode.slides.reading.annotations import read_annotations
-from sentinode.slides.results.lesion_files import write_geojson
-from sentinode.slides.results.outputs import GEOJSON
 from sentinode.slides.review import LOG, REVIEW, Review, add_operation, parse_operation, read_lesions, read_review
 from sentinode.slides.scanning.probability_map import ProbabilityMap
 
 BOUNDS = (64, 32, 512, 448)
+BOXES = ((4, 4, 8, 8), (12, 12, 15, 15))
 
 
 def made(folder: Path, *, bounds: tuple[int, int, int, int] | None = None) -> ProbabilityMap:
     """A map of two lesions, 4 x 4 windows at row 4, column 4 and 3 x 3 at row 12, column 12, with its GeoJSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = made_map(blob(20, 20, (4, 4, 8, 8), (12, 12, 15, 15)), bounds=bounds)
-    write_geojson(folder / GEOJSON, sentinode.find_lesions(found, sigma_um=0))
+    found = made_map(blob(20, 20, *BOXES), bounds=bounds)
+    write_lesions(folder, found, BOXES)
     return found
 
 
@@ -200,7 +199,7 @@ def test_the_verdict_on_a_lesion_of_an_earlier_scan_is_kept_with_its_outline(tmp
     found = made(tmp_path)
     add(tmp_path, found, kind="judge", lesion=lesion(tmp_path, 1), verdict="rejected", label="artefact")
     again = made_map(blob(20, 20, (2, 14, 5, 17)))
-    write_geojson(tmp_path / GEOJSON, sentinode.find_lesions(again, sigma_um=0))
+    write_lesions(tmp_path, again, [(2, 14, 5, 17)])
     add(tmp_path, again, kind="judge", lesion=lesion(tmp_path, 1), verdict="accepted")
     earlier = [
         feature

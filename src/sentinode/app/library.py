@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scipy.special import expit, logit
 from shapely.geometry import shape
 
 from sentinode.errors import SentinodeError, SlideError
@@ -23,7 +24,6 @@ from sentinode.names import printable
 from sentinode.slides.batch import LOG as SCORES
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides
-from sentinode.slides.results.lesions import SIGMA_UM
 from sentinode.slides.results.outputs import GEOJSON, SMALL, TOTALS
 from sentinode.slides.review import LOG as REVIEW_LOG
 from sentinode.slides.review import Review, read_lesions, read_review
@@ -39,7 +39,10 @@ MAPS_HELD = 4
 """Maps that are kept in memory."""
 
 QUALITY = "quality.npy"
-"""A plane of codes, one for each window, that says what could not be judged; there since scans look for it."""
+"""A code for each window that says whether it can be judged, beside maps that have it; 0 where it can."""
+
+SIGMA_UM = 32.0
+"""Smoothing of a map whose lesions state none."""
 
 
 @dataclass(frozen=True)
@@ -232,16 +235,15 @@ class Library:
         return value
 
 
-def describe_lesions(features: Iterable[Mapping[str, Any]], totals: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lesions as the page lists them, the highest score first."""
-    scores = _scores(totals)
+def describe_lesions(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The lesions as the page lists them, the highest score first: P(lesion), or else the highest P(tumour) in it."""
     lesions = []
     for number, feature in enumerate(features, start=1):
         properties = feature["properties"]
         measured = properties.get("measurements") or {}
         area = shape(feature["geometry"])
         inside = area.representative_point()
-        own = scores.get(number, measured.get("Score"))
+        own = measured.get("P(lesion)")
         lesions.append(
             {
                 "id": feature["id"],
@@ -265,10 +267,24 @@ def rings_of(geometry: Mapping[str, Any]) -> list[Any]:
     return [ring for polygon in polygons for ring in polygon]
 
 
-def sigma_of(totals: Mapping[str, Any]) -> float:
-    """The smoothing with which the lesions were found."""
-    sigma = totals.get("sigma_um")
-    return float(sigma) if isinstance(sigma, int | float) else SIGMA_UM
+def outline_rule(totals: Mapping[str, Any], found: ProbabilityMap) -> dict[str, Any]:
+    """How the scan outlined regions, so that the page can do the same.
+
+    Returns:
+        ``on``: the scale that is smoothed: ``probability``, moved until the threshold is one half, or ``log-odds`` at a
+        prior of one half, held within ``limit``; ``sigma_um`` and ``reach`` of the Gaussian, the latter in standard
+        deviations; and ``cut``, the probability on the map's own scale from which a window is inside.
+    """
+    point = totals.get("operating_point")
+    try:
+        if isinstance(point, Mapping):
+            cut = expit(logit(float(point["grow"])) + logit(found.prior))
+            sigma = float(point["scales_um"][0])
+            return {"on": "log-odds", "limit": 6.0, "sigma_um": sigma, "reach": 3.0, "cut": float(cut)}
+        sigma = float(totals.get("sigma_um", SIGMA_UM))
+    except (KeyError, IndexError, TypeError, ValueError):
+        sigma = SIGMA_UM
+    return {"on": "probability", "limit": None, "sigma_um": sigma, "reach": 4.0, "cut": found.threshold}
 
 
 def verdict_of(totals: Mapping[str, Any]) -> str | None:
@@ -279,23 +295,15 @@ def verdict_of(totals: Mapping[str, Any]) -> str | None:
     return verdict if isinstance(verdict, str) and verdict.strip() else None
 
 
-def uncertain_of(totals: Mapping[str, Any]) -> list[Any]:
-    """The rings of regions that the scan calls uncertain, where it wrote any."""
+def uncertain_of(totals: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The regions that the scan calls uncertain, where it names any: where they are, how large, and their scores."""
     regions = totals.get("uncertain")
-    rings: list[Any] = []
-    for region in regions if isinstance(regions, list) else []:
-        geometry = region.get("geometry", region) if isinstance(region, Mapping) else None
-        if isinstance(geometry, Mapping) and geometry.get("type") in ("Polygon", "MultiPolygon"):
-            rings += rings_of(geometry)
-    return rings
-
-
-def _scores(totals: Mapping[str, Any]) -> dict[int, float]:
-    """The score of each lesion by its number, where ``lesions.json`` lists the lesions."""
-    for value in totals.values():
-        if isinstance(value, list) and value and all(isinstance(one, Mapping) and "score" in one for one in value):
-            return {int(one.get("number", place)): float(one["score"]) for place, one in enumerate(value, start=1)}
-    return {}
+    wanted = ("number", "score", "diameter_um", "centroid_x", "centroid_y")
+    return [
+        {name: region[name] for name in wanted}
+        for region in (regions if isinstance(regions, list) else [])
+        if isinstance(region, Mapping) and all(isinstance(region.get(name), int | float) for name in wanted)
+    ]
 
 
 def _identifier(name: str) -> str:

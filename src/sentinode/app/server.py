@@ -26,8 +26,8 @@ from sentinode.app.library import (
     Item,
     Library,
     describe_lesions,
+    outline_rule,
     rings_of,
-    sigma_of,
     uncertain_of,
     verdict_of,
 )
@@ -227,8 +227,8 @@ class Viewer:
             return JSONResponse(about)
         try:
             found = library.probability_map(item)
-            about["map"] = _described(found, sigma_of(totals))
-            about["lesions"] = describe_lesions(library.lesions(item), totals)
+            about["map"] = _described(found, outline_rule(totals, found))
+            about["lesions"] = describe_lesions(library.lesions(item))
             about["review"] = described_review(library.review(item))
         except SentinodeError as error:
             return JSONResponse(about | {"problem": str(error)})
@@ -382,16 +382,15 @@ def described_review(review: Review) -> dict[str, Any]:
     }
 
 
-def _described(found: ProbabilityMap, sigma_um: float) -> dict[str, Any]:
+def _described(found: ProbabilityMap, rule: dict[str, Any]) -> dict[str, Any]:
     rows, columns = found.probability.shape
     return {
         "rows": rows,
         "columns": columns,
         "stride": found.stride,
         "origin": list(found.origin),
-        "threshold": found.threshold,
         "prior": found.prior,
-        "sigma_um": sigma_um,
+        "rule": rule,
         "engine": found.engine,
         "bundle": found.bundle[:12],
         "width": found.slide.width,

@@ -1,10 +1,9 @@
 // The map of a slide as numbers: smoothed, cut at a threshold, and coloured, all in the browser.
 //
-// As in the scan, smoothing is a Gaussian over tissue alone on the scale on which the scan's threshold is one half
-// ("level"); so at the scan's own settings the outlines are those of lesions.geojson.
+// Smoothing is that of the scan, by the rule that the server states: a Gaussian over what can be judged alone. So at
+// the scan's own settings the outlines are the scan's. A "level" is a probability moved until the scan's cut is one half.
 
 const CERTAIN = 1e-6;
-const REACH = 4; // standard deviations after which the Gaussian is cut, as SciPy has it
 
 const logit = (p) => { const q = Math.min(Math.max(p, CERTAIN), 1 - CERTAIN); return Math.log(q / (1 - q)); };
 const expit = (x) => 1 / (1 + Math.exp(-x));
@@ -19,24 +18,37 @@ export const COLOUR_MAPS = {
 // Where on the scale colour begins and where it is full; the threshold lies at one half.
 const VISIBLE = [0.25, 0.6];
 
+// Why a window of tissue cannot be judged, by its code.
+export const REASONS = ["", "out of focus", "ink", "fold", "empty or burnt"];
+
 export class ProbabilityMap {
-  constructor(about, buffer) {
+  constructor(about, buffer, codes = null) {
     Object.assign(this, about);
     this.raw = new Float32Array(buffer);
-    this.shift = logit(about.threshold);
+    this.codes = codes;
+    this.shift = logit(about.rule.cut);
+    const { on, limit } = about.rule;
+    const prior = logit(about.prior);
+    const scaled = on === "probability"
+      ? (p) => expit(logit(p) - this.shift)
+      : (p) => Math.min(limit, Math.max(-limit, logit(p) - prior));
     this.even = new Float32Array(this.raw.length);
-    for (let i = 0; i < this.raw.length; i++) this.even[i] = expit(logit(this.raw[i]) - this.shift) + 0 * this.raw[i];
-    this.smooth(about.sigma_um);
+    for (let i = 0; i < this.raw.length; i++) this.even[i] = this.isJudged(i) ? scaled(this.raw[i]) : NaN;
+    this.smooth(about.rule.sigma_um);
   }
 
-  // A level, whose middle is the scan's threshold, as a probability.
+  isJudged(cell) { return this.raw[cell] === this.raw[cell] && !(this.codes && this.codes[cell]); }
+
+  // A level, whose middle is the scan's cut, as a probability, and back.
   probability(level) { return expit(logit(level) + this.shift); }
   level(probability) { return expit(logit(probability) - this.shift); }
 
   smooth(sigmaUm) {
     this.sigma = sigmaUm;
     const sigma = sigmaUm / (this.stride * this.mpp);
-    this.levels = sigma > 0 ? smoothed(this.even, this.rows, this.columns, sigma) : this.even;
+    const values = sigma > 0 ? smoothed(this.even, this.rows, this.columns, sigma, this.rule.reach) : this.even;
+    const middle = this.shift - logit(this.prior);
+    this.levels = this.rule.on === "probability" ? values : values.map((value) => expit(value - middle));
   }
 
   // The row and column of the window whose square holds a level-0 point, or null beyond the map.
@@ -48,7 +60,8 @@ export class ProbabilityMap {
 
   at(x, y) {
     const cell = this.cell(x, y);
-    if (cell === null || Number.isNaN(this.raw[cell])) return null;
+    if (cell === null || Number.isNaN(this.raw[cell])) return { reason: "no tissue found" };
+    if (!this.isJudged(cell)) return { reason: REASONS[this.codes[cell]] ?? "unsuited" };
     return { raw: this.raw[cell], smoothed: this.probability(this.levels[cell]) };
   }
 
@@ -71,15 +84,15 @@ export class ProbabilityMap {
   }
 
   // What has no probability: a canvas with a dark pixel for each such window.
-  absent(codes) {
+  absent() {
     const canvas = document.createElement("canvas");
     canvas.width = this.columns;
     canvas.height = this.rows;
     const context = canvas.getContext("2d");
     const image = context.createImageData(this.columns, this.rows);
     for (let i = 0; i < this.raw.length; i++) {
-      const unsuited = codes !== null && codes[i] > 0;
-      if (!unsuited && !Number.isNaN(this.raw[i])) continue;
+      if (this.isJudged(i)) continue;
+      const unsuited = this.raw[i] === this.raw[i];
       image.data.set(unsuited ? [230, 159, 0, 150] : [90, 90, 105, 110], 4 * i);
     }
     context.putImageData(image, 0, 0);
@@ -120,8 +133,8 @@ export function colourBar(canvas, name, opacity) {
 }
 
 // Normalised convolution (Knutsson and Westin 1993): the weighted mean of the tissue around each window of tissue.
-export function smoothed(values, rows, columns, sigma) {
-  const radius = Math.floor(REACH * sigma + 0.5);
+export function smoothed(values, rows, columns, sigma, reach) {
+  const radius = Math.floor(reach * sigma + 0.5);
   const kernel = Float64Array.from({ length: 2 * radius + 1 }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)));
   const sum = kernel.reduce((a, b) => a + b);
   for (let i = 0; i < kernel.length; i++) kernel[i] /= sum;

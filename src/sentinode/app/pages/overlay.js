@@ -97,7 +97,9 @@ export class Overlay {
       const verdict = this.judged[lesion.id]?.verdict;
       if (verdict && this.show.outlines) this.stroke(context, slide, ringsPath(lesion), VERDICT_INK[verdict], 2.5 * ratio);
     }
-    if (this.uncertain.length) this.stroke(context, slide, ringsPath({ id: "uncertain", rings: this.uncertain }), INK.uncertain, 2 * ratio, [6, 4]);
+    for (const region of this.show.outlines ? this.uncertain : []) {
+      this.stroke(context, slide, ringsPath(region), INK.uncertain, 2 * ratio, [6, 4]);
+    }
     for (const drawing of this.drawings) {
       const path = ringsPath(drawing);
       context.setTransform(...slide);
@@ -107,7 +109,7 @@ export class Overlay {
       context.globalAlpha = 1;
       this.stroke(context, slide, path, INK[drawing.meaning], 2.5 * ratio, [8, 3]);
     }
-    const chosen = [...this.lesions, ...this.drawings].find((one) => one.id === this.chosen);
+    const chosen = [...this.lesions, ...this.uncertain, ...this.drawings].find((one) => one.id === this.chosen);
     if (chosen) this.stroke(context, slide, ringsPath(chosen), INK.chosen, 3 * ratio);
   }
 

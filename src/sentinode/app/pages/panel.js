@@ -22,14 +22,16 @@ export class Panel {
     Object.assign(this, { onChoose, onErase });
     this.all = false;
     this.buttons = new Map();
-    $("more").addEventListener("click", () => { this.all = true; this.fill(this.lesions, this.review); });
+    $("more").addEventListener("click", () => { this.all = true; this.fill(this.lesions, this.review, this.uncertain); });
   }
 
-  fill(lesions, review) {
-    Object.assign(this, { lesions, review });
+  fill(lesions, review, uncertain) {
+    Object.assign(this, { lesions, review, uncertain });
     const shown = this.all ? lesions : lesions.slice(0, SHOWN);
     this.buttons = new Map();
     $("lesions").replaceChildren(...shown.map((lesion) => this.line(lesion)));
+    $("uncertain").replaceChildren(...uncertain.map((region) => this.line(region)));
+    $("uncertain-title").classList.toggle("hidden", uncertain.length === 0);
     $("more").classList.toggle("hidden", shown.length === lesions.length);
     $("more").textContent = `Show all ${lesions.length} lesions`;
     this.update(review, this.chosen);
@@ -56,11 +58,12 @@ export class Panel {
     this.chosen = chosen;
     for (const [id, { button, mark, more, name }] of this.buttons) {
       const judged = review.judged[id];
+      const isOpen = !verdictText(judged) && !id.startsWith("uncertain");
       mark.textContent = verdictText(judged);
       mark.className = `mark ${judged?.verdict ?? ""}`;
       button.classList.toggle("chosen", id === chosen);
       button.setAttribute("aria-current", id === chosen ? "true" : "false");
-      more.textContent = `, ${[name, verdictText(judged) ? "" : "not reviewed"].filter(Boolean).join(", ")}`;
+      more.textContent = `, ${[name, isOpen ? "not reviewed" : ""].filter(Boolean).join(", ")}`;
     }
     const count = this.lesions.filter((lesion) => review.judged[lesion.id]?.verdict).length;
     $("progress").textContent = this.lesions.length ? `${count} of ${this.lesions.length} reviewed` : "none found";

@@ -13,7 +13,7 @@ const CLOSEST_UM = 400; // a lesion is shown with at least so much around it
 const SCAN_POLL_MS = 3000;
 const api = `../api/slides/${location.pathname.split("/").at(-1)}`;
 
-const page = { about: null, viewer: null, overlay: null, map: null, tool: null, review: null, panel: null, chosen: null, codes: null };
+const page = { about: null, viewer: null, overlay: null, map: null, tool: null, review: null, panel: null, chosen: null };
 globalThis.sentinode = page; // for tests, and for those who look behind it
 
 async function start() {
@@ -31,6 +31,7 @@ async function start() {
   openSlide(about);
   page.overlay = new Overlay(page.viewer, $("overlay"), about.map);
   page.overlay.lesions = about.lesions;
+  about.uncertain = about.uncertain.map(asCircle);
   page.overlay.uncertain = about.uncertain;
   setUpReview(about);
   wire();
@@ -107,13 +108,10 @@ function openSlide(about) {
 async function loadMap(about) {
   const answer = await fetch(`${api}/map`);
   if (!answer.ok) return notice("The map cannot be read.");
-  page.map = new ProbabilityMap(about.map, await answer.arrayBuffer());
-  if (about.quality) {
-    const codes = await fetch(`${api}/quality`);
-    if (codes.ok) page.codes = new Uint8Array(await codes.arrayBuffer());
-  }
+  const codes = about.quality ? await fetch(`${api}/quality`) : null;
+  page.map = new ProbabilityMap(about.map, await answer.arrayBuffer(), codes?.ok ? new Uint8Array(await codes.arrayBuffer()) : null);
   page.overlay.map = page.map;
-  page.overlay.absent = page.map.absent(page.codes);
+  page.overlay.absent = page.map.absent();
   resetControls();
   recolour();
 }
@@ -155,8 +153,9 @@ function ticks() {
 
 function resetControls() {
   $("threshold").value = 0.5;
-  $("smoothing").value = page.about.map.sigma_um;
-  if (page.map.sigma !== page.about.map.sigma_um) page.map.smooth(page.about.map.sigma_um);
+  const { sigma_um: sigma } = page.about.map.rule;
+  $("smoothing").value = sigma;
+  if (page.map.sigma !== sigma) page.map.smooth(sigma);
 }
 
 function legend() {
@@ -164,10 +163,10 @@ function legend() {
   const items = [
     ["", `Colour: P(tumour), corrected to a prior of ${+(100 * prior).toPrecision(3)} % of the windows of tissue`],
     ["#111118", "Outline: regions above the threshold"],
-    ["#d55e00", "Accepted, or drawn as tumour"], ["#007a5a", "Rejected, or drawn as no tumour"], ["#a64d8f", "Unsure"],
+    ["#d55e00", "Accepted, or drawn as tumour"], ["#007a5a", "Rejected, or drawn as no tumour"], ["#a64d8f", "Unsure; dashed: uncertain to the scan"],
     ["#8c8c98", `Not judged: no tissue found there (a window each ${(stride * mpp).toFixed(1)} µm)`],
   ];
-  if (page.about.quality) items.push(["#e69f00", "Not judged: the picture does not suit (folds, blur, ink)"]);
+  if (page.about.quality) items.push(["#e69f00", "Not judged: the picture does not suit (blur, ink, folds)"]);
   $("key").replaceChildren(...items.map(([colour, text]) => {
     const item = document.createElement("li");
     if (colour) {
@@ -181,8 +180,8 @@ function legend() {
 }
 
 function aboutText() {
-  const { engine, bundle, threshold, sigma_um: sigma } = page.about.map;
-  $("about").textContent = `For research, not for diagnosis. The lesions are those that the scan found: threshold ${threshold.toPrecision(3)}, smoothing ${sigma} µm. Moving these here changes what you see, and not the list. Bundle ${bundle}, ${engine}.`;
+  const { engine, bundle, rule } = page.about.map;
+  $("about").textContent = `For research, not for diagnosis. The lesions are those that the scan found: outlined from P ${rule.cut.toPrecision(3)} on, smoothed by ${rule.sigma_um} µm. Moving the threshold and the smoothing here changes what you see, and not the list. Bundle ${bundle}, ${engine}.`;
 }
 
 function showScale() {
@@ -205,13 +204,20 @@ function showPointer(x, y) {
   $("pointer").classList.toggle("hidden", !isInside);
   if (!isInside) return;
   const found = page.map?.at(x, y);
-  const text = found ? `P ${found.raw.toPrecision(3)} · smoothed ${found.smoothed.toPrecision(3)}` : "not judged";
+  const text = !found ? "" : found.reason ? `not judged: ${found.reason}` : `P ${found.raw.toPrecision(3)} · smoothed ${found.smoothed.toPrecision(3)}`;
   $("pointer").textContent = `x ${Math.floor(x)}  y ${Math.floor(y)} · ${text}`;
 }
 
 // Choosing and judging
 
-const everything = () => [...page.about.lesions, ...(page.review?.state.drawings ?? [])];
+const everything = () => [...page.about.lesions, ...page.about.uncertain, ...(page.review?.state.drawings ?? [])];
+
+// A region of which only the middle and the length are known.
+function asCircle({ number, score, diameter_um: diameter, centroid_x: x, centroid_y: y }) {
+  const radius = diameter / 2 / page.about.map.mpp;
+  const ring = Array.from({ length: 32 }, (_, i) => [x + radius * Math.cos((i * Math.PI) / 16), y + radius * Math.sin((i * Math.PI) / 16)]);
+  return { id: `uncertain ${number}`, name: `Region ${number}`, score, diameter_um: diameter, category: "uncertain", rings: [ring] };
+}
 
 function choose(id, glide = true) {
   page.chosen = id;
@@ -239,17 +245,18 @@ function showChosen() {
   const region = everything().find((one) => one.id === page.chosen);
   const judged = state.judged[page.chosen];
   const isDrawing = Boolean(region && "meaning" in region);
+  const isLesion = page.about.lesions.includes(region);
   const remarks = isDrawing ? region : judged;
   $("selected").textContent = !region ? "no lesion chosen" : isDrawing ? `drawn: ${region.label ?? region.meaning}` : `${region.name}${judged?.verdict ? `: ${verdictText(judged)}` : ""}`;
-  $("comment").disabled = !region || Boolean(page.about.read_only);
+  $("comment").disabled = !(isLesion || isDrawing) || Boolean(page.about.read_only);
   if (document.activeElement !== $("comment")) $("comment").value = remarks?.comment ?? "";
   $("label").value = remarks?.label ?? "";
   for (const [name, verdict] of [["accept", "accepted"], ["reject", "rejected"], ["unsure", "unsure"]]) {
     const button = document.querySelector(`[data-do="${name}"]`);
-    button.disabled = !region || isDrawing || Boolean(page.about.read_only);
+    button.disabled = !isLesion || Boolean(page.about.read_only);
     button.setAttribute("aria-pressed", String(judged?.verdict === verdict && !isDrawing));
   }
-  $("label").disabled = !region || isDrawing || Boolean(page.about.read_only);
+  $("label").disabled = !isLesion || Boolean(page.about.read_only);
   document.querySelector('[data-do="clear"]').disabled = !judged?.verdict || Boolean(page.about.read_only);
 }
 
@@ -266,7 +273,7 @@ function mayReview() {
 }
 
 function step(by, isOpen = () => true) {
-  const lesions = page.about.lesions;
+  const lesions = [...page.about.lesions, ...page.about.uncertain];
   if (!lesions.length) return status("The scan found no lesion.", false);
   let at = lesions.findIndex((lesion) => lesion.id === page.chosen);
   for (let i = 0; i < lesions.length; i++) {
@@ -299,7 +306,7 @@ function setUpReview(about) {
     },
     onStatus: status,
   });
-  page.panel.fill(about.lesions, about.review);
+  page.panel.fill(about.lesions, about.review, about.uncertain);
   $("label").append(...about.labels.map((label, i) => Object.assign(document.createElement("option"), { value: label, textContent: `${label} (${i + 1})` })));
   page.review.onState(about.review);
   if (about.read_only) for (const id of ["polygon", "brush", "whole"]) $(id).disabled = true;
@@ -370,7 +377,7 @@ const actions = {
   opacityUp: () => move("opacity", 0.1), opacityDown: () => move("opacity", -0.1),
   reset: () => { resetControls(); recolour(); },
   next: () => step(1), previous: () => step(-1),
-  nextOpen: () => step(1, (lesion) => !page.review.state.judged[lesion.id]?.verdict),
+  nextOpen: () => step(1, (region) => page.about.lesions.includes(region) && !page.review.state.judged[region.id]?.verdict),
   accept: () => judge("accepted"),
   reject: () => judge("rejected"),
   rejectAs: (label) => judge("rejected", label),
