@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scipy.special import expit, logit
-from shapely.geometry import shape
 
 from sentinode.errors import SentinodeError, SlideError
 from sentinode.names import printable
-from sentinode.slides.batch import LOG as SCORES
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides
 from sentinode.slides.results.outputs import GEOJSON, SMALL, TOTALS
@@ -40,6 +38,9 @@ MAPS_HELD = 4
 
 QUALITY = "quality.npy"
 """A code for each window that says whether it can be judged, beside maps that have it; 0 where it can."""
+
+SCORES = "scores.part"
+"""The scores of a slide that is being scanned, as ``slides.batch`` names them; importing that would import PyTorch."""
 
 SIGMA_UM = 32.0
 """Smoothing of a map whose lesions state none."""
@@ -241,8 +242,6 @@ def describe_lesions(features: Iterable[Mapping[str, Any]]) -> list[dict[str, An
     for number, feature in enumerate(features, start=1):
         properties = feature["properties"]
         measured = properties.get("measurements") or {}
-        area = shape(feature["geometry"])
-        inside = area.representative_point()
         own = measured.get("P(lesion)")
         lesions.append(
             {
@@ -253,8 +252,6 @@ def describe_lesions(features: Iterable[Mapping[str, Any]]) -> list[dict[str, An
                 "diameter_um": measured.get("Longest diameter (um)"),
                 "area_mm2": measured.get("Area (mm2)"),
                 "mean": measured.get("Mean P(tumour)"),
-                "at": [round(inside.x, 1), round(inside.y, 1)],
-                "box": [round(side, 1) for side in area.bounds],
                 "rings": rings_of(feature["geometry"]),
             }
         )
