@@ -18,6 +18,10 @@ export const COLOUR_MAPS = {
 // Where on the scale colour begins and where it is full; the threshold lies at one half.
 const VISIBLE = [0.25, 0.6];
 
+// Log-odds from the cut up to which colours differ, and in how many steps to each side.
+const SPAN = 8;
+const STEPS = 1024;
+
 // Why a window of tissue cannot be judged, by its code.
 export const REASONS = ["", "out of focus", "ink", "fold", "empty or burnt"];
 
@@ -49,6 +53,7 @@ export class ProbabilityMap {
     const values = sigma > 0 ? smoothed(this.even, this.rows, this.columns, sigma, this.rule.reach) : this.even;
     const middle = this.shift - logit(this.prior);
     this.levels = this.rule.on === "probability" ? values : values.map((value) => expit(value - middle));
+    this.odds = this.levels.map(logit); // NaN stays NaN
   }
 
   // The row and column of the window whose square holds a level-0 point, or null beyond the map.
@@ -72,12 +77,14 @@ export class ProbabilityMap {
     canvas.height = this.rows;
     const context = canvas.getContext("2d");
     const image = context.createImageData(this.columns, this.rows);
-    const table = colourTable(colours);
     const words = new Uint32Array(image.data.buffer);
+    // The colour of each distance from the cut in log-odds, so that a slider moves without a pause on large maps.
+    const table = colourTable(colours);
+    const steps = new Uint32Array(2 * STEPS + 1).map((_, i) => table[Math.round(255 * expit((i / STEPS - 1) * SPAN))]);
     const cut = logit(level);
-    for (let i = 0; i < this.levels.length; i++) {
-      const value = this.levels[i];
-      if (value === value) words[i] = table[Math.round(255 * expit(logit(value) - cut))];
+    for (let i = 0; i < this.odds.length; i++) {
+      const far = Math.min(SPAN, Math.max(-SPAN, this.odds[i] - cut));
+      if (far === far) words[i] = steps[Math.round((far / SPAN + 1) * STEPS)];
     }
     context.putImageData(image, 0, 0);
     return canvas;

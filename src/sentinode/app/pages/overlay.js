@@ -88,7 +88,9 @@ export class Overlay {
         path.moveTo(this.lines[i], this.lines[i + 1]);
         path.lineTo(this.lines[i + 2], this.lines[i + 3]);
       }
-      this.stroke(context, cells, path, INK.outline, 1.5 * ratio);
+      // Far out, where a window is a few pixels, thin lines leave the tissue to be seen.
+      const side = Math.hypot(cells[0], cells[1]) / ratio;
+      this.stroke(context, cells, path, INK.outline, Math.min(1.5, Math.max(0.6, side / 8)) * ratio, [], side > 6);
     }
   }
 
@@ -114,14 +116,13 @@ export class Overlay {
   }
 
   // A line of the same width at every zoom, on white, so that it shows on every colour.
-  stroke(context, transform, path, ink, width, dashes = []) {
+  stroke(context, transform, path, ink, width, dashes = [], isCased = true) {
     const scale = Math.hypot(transform[0], transform[1]);
     context.setTransform(...transform);
     context.lineJoin = context.lineCap = "round";
-    context.setLineDash([]);
     context.lineWidth = (width + 1.6) / scale;
     context.strokeStyle = "rgb(255 255 255 / 85%)";
-    context.stroke(path);
+    if (isCased) context.stroke(path);
     context.setLineDash(dashes.map((dash) => dash / scale));
     context.lineWidth = width / scale;
     context.strokeStyle = ink;

@@ -114,25 +114,31 @@ async function loadMap(about) {
   page.overlay.absent = page.map.absent();
   resetControls();
   recolour();
+  showPointer(...page.tool.middle());
 }
 
 const level = () => Number($("threshold").value);
 
 function recolour() {
   const overlay = page.overlay;
-  overlay.opacity = Number($("opacity").value);
   overlay.heat = page.map.picture(level(), $("colours").value);
   const { lines, regions } = page.map.outlines(level());
   overlay.lines = lines;
   page.regions = regions;
   $("regions").textContent = `${regions} region${regions === 1 ? "" : "s"} above the threshold`;
-  overlay.request();
   const p = page.map.probability(level());
-  output("opacity", `${Math.round(100 * overlay.opacity)} %`);
   output("threshold", `P ${p.toPrecision(2)}`);
   output("smoothing", `${$("smoothing").value} µm`);
-  colourBar($("colourbar"), $("colours").value, overlay.opacity);
   ticks();
+  cover();
+}
+
+function cover() {
+  const overlay = page.overlay;
+  overlay.opacity = Number($("opacity").value);
+  output("opacity", `${Math.round(100 * overlay.opacity)} %`);
+  colourBar($("colourbar"), $("colours").value, overlay.opacity);
+  overlay.request();
 }
 
 function output(id, text) {
@@ -205,7 +211,7 @@ function showPointer(x, y) {
   if (!isInside) return;
   const found = page.map?.at(x, y);
   const text = !found ? "" : found.reason ? `not judged: ${found.reason}` : `P ${found.raw.toPrecision(3)} · smoothed ${found.smoothed.toPrecision(3)}`;
-  $("pointer").textContent = `x ${Math.floor(x)}  y ${Math.floor(y)} · ${text}`;
+  $("pointer").textContent = [`x ${Math.floor(x)}  y ${Math.floor(y)}`, text].filter(Boolean).join(" · ");
 }
 
 // Choosing and judging
@@ -416,7 +422,8 @@ function wire() {
   });
   page.tool.radiusOf = () => Number($("radius").value) / page.about.map.mpp;
   for (const name of Object.keys(COLOUR_MAPS)) $("colours").append(new Option(name, name));
-  for (const id of ["opacity", "threshold", "colours"]) $(id).addEventListener("input", () => recolour());
+  for (const id of ["threshold", "colours"]) $(id).addEventListener("input", () => recolour());
+  $("opacity").addEventListener("input", () => cover());
   $("smoothing").addEventListener("input", () => { page.map.smooth(Number($("smoothing").value)); recolour(); });
   for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", (event) => actions[button.dataset.do](event));
   $("theme").addEventListener("click", toggleTheme);
