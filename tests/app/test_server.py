@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,10 +266,36 @@ def test_a_damaged_map_is_named(client: Client, maps: Path) -> None:
 def test_a_damaged_review_is_named_and_never_overwritten(client: Client, maps: Path) -> None:
     log = maps / "painted" / review.LOG
     log.write_text("no json\n", encoding="utf-8")
-    assert "line 1" in client.details()["problem"]
+    about = client.details()
+    assert "line 1" in about["read_only"] and about["problem"] is None and about["tiles"] is not None
     lesion = str(review.read_lesions(maps / "painted")[0]["id"])
     assert client.post(f"api/slides/{client.slide()}/review", judge(lesion, "accepted")).status == 422
     assert log.read_text("utf-8") == "no json\n"
+
+
+def test_damaged_lesions_are_named_and_slide_and_map_still_shown(client: Client, maps: Path) -> None:
+    (maps / "painted" / GEOJSON).write_text("{", encoding="utf-8")
+    about = client.details()
+    assert "lesions cannot be read" in about["problem"] and about["tiles"] is not None and about["lesions"] == []
+
+
+def test_all_reviews_come_as_a_folder_of_annotations(client: Client, maps: Path, tmp_path: Path) -> None:
+    lesion = client.details()["lesions"][0]["id"]
+    client.post(f"api/slides/{client.slide()}/review", judge(lesion, "accepted"))
+    answer = client.get("api/export")
+    assert answer.headers["content-disposition"] == 'attachment; filename="maps-reviews.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert archive.namelist() == ["painted.geojson"]
+        archive.extractall(tmp_path / "annotations")
+    assert len(read_annotations(tmp_path / "annotations" / "painted.geojson").tumour) == 1
+
+
+def test_a_path_that_is_no_text_is_no_fault(client: Client, maps: Path) -> None:
+    manifest = maps / "painted" / MANIFEST
+    state = json.loads(manifest.read_text("utf-8"))
+    manifest.write_text(json.dumps(state | {"slide": "/nowhere/\udcff\n.tif"}), encoding="utf-8")
+    (maps.parent / "slides" / "painted.tif").unlink()
+    assert "not there" in client.details()["problem"]
 
 
 def test_a_slide_that_is_being_scanned_shows_its_progress_and_fills_in(client: Client, maps: Path) -> None:

@@ -6,9 +6,12 @@ nothing else. What a request names is looked up among known names; it never beco
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import secrets
 import threading
+import zipfile
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -169,6 +172,7 @@ class Viewer:
             Route("/", self._list_page),
             Route("/static/{name}", self._static),
             Route("/api/slides", self._rows),
+            Route("/api/export", self._export_all),
             Route(slide, of_slide(self._slide_page)),
             Route(f"/api{slide}", of_slide(self._details)),
             Route(f"/api{slide}/map", of_slide(self._map)),
@@ -200,7 +204,7 @@ class Viewer:
 
     def _rows(self, request: Request) -> Response:
         single = self._library.single
-        return JSONResponse({"slides": self._library.rows(), "single": single, "folder": self._library.maps.name})
+        return Json({"slides": self._library.rows(), "single": single, "folder": self._library.maps.name})
 
     def _details(self, request: Request, item: Item) -> Response:
         library = self._library
@@ -214,7 +218,6 @@ class Viewer:
             "score": totals.get("score"),
             "labels": list(LABELS),
             "reviewer": self._reviewer,
-            "read_only": reason_not_writable(item.folder),
             "problem": None,
             "notes": [],
             "map": None,
@@ -224,27 +227,36 @@ class Viewer:
             "quality": (item.folder / QUALITY).is_file(),
         }
         if about["scan"]["state"] != "done":
-            return JSONResponse(about)
+            return Json(about)
         try:
             found = library.probability_map(item)
             about["map"] = _described(found, outline_rule(totals, found))
             about["lesions"] = describe_lesions(library.lesions(item))
-            about["review"] = described_review(library.review(item))
         except SentinodeError as error:
-            return JSONResponse(about | {"problem": str(error)})
-        about |= self._shown(item, found)
-        return JSONResponse(about)
+            about["problem"] = str(error)
+            if about["map"] is None:
+                return Json(about)
+        about |= self._reviewed(item) | self._shown(item, found, about["problem"])
+        return Json(about)
 
-    def _shown(self, item: Item, found: ProbabilityMap) -> dict[str, Any]:
+    def _reviewed(self, item: Item) -> dict[str, Any]:
+        """The review, and why none can be saved where that is so."""
+        try:
+            review, reason = self._library.review(item), reason_not_writable(item.folder)
+        except SentinodeError as error:
+            review, reason = Review(), str(error)
+        return {"review": described_review(review), "read_only": reason}
+
+    def _shown(self, item: Item, found: ProbabilityMap, problem: str | None) -> dict[str, Any]:
         """How to show the slide, or why it cannot be."""
         try:
             source = self._source(item, found)
             notes = self._tiles.notes(source)
         except SentinodeError as error:
-            return {"problem": str(error)}
+            return {"problem": str(error)}  # the reason that hides the slide comes first
         with self._damage_lock:
             damage = self._damage.get(item.id)
-        return {"tiles": source.content[:16], "notes": list(notes), "damage": damage}
+        return {"tiles": source.content[:16], "notes": list(notes), "damage": damage, "problem": problem}
 
     def _source(self, item: Item, found: ProbabilityMap) -> Source:
         path = self._library.locate(item, found.slide)
@@ -298,7 +310,7 @@ class Viewer:
 
     def _review(self, request: Request, item: Item) -> Response:
         try:
-            return JSONResponse(described_review(self._library.review(item)))
+            return Json(described_review(self._library.review(item)))
         except SentinodeError as error:
             return _refused(error)
 
@@ -307,17 +319,17 @@ class Viewer:
         if item is None:
             return Response(status_code=NO_ANSWER)
         if request.headers.get("content-type") != "application/json":
-            return JSONResponse({"refused": "an operation is sent as application/json."}, status_code=415)
+            return Json({"refused": "an operation is sent as application/json."}, status_code=415)
         body = await _body(request)
         if body is None:
-            return JSONResponse({"refused": "the operation is too large."}, status_code=413)
+            return Json({"refused": "the operation is too large."}, status_code=413)
         return await run_in_threadpool(self._added, item, body)
 
     def _added(self, item: Item, body: bytes) -> Response:
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
-            return JSONResponse({"refused": "this is no JSON."}, status_code=400)
+            return Json({"refused": "this is no JSON."}, status_code=400)
         try:
             found = self._library.probability_map(item)
             review = add_operation(
@@ -325,7 +337,7 @@ class Viewer:
             )
         except SentinodeError as error:
             return _refused(error)
-        return JSONResponse(described_review(review))
+        return Json(described_review(review))
 
     def _export(self, request: Request, item: Item) -> Response:
         """``review.geojson`` under the slide's name, as annotations are called."""
@@ -333,9 +345,26 @@ class Viewer:
             content = (item.folder / REVIEW).read_bytes()
         except OSError:
             return Response(status_code=NO_ANSWER)
-        name = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in item.name)
-        headers = {"content-disposition": f'attachment; filename="{name}.geojson"'}
+        headers = {"content-disposition": f'attachment; filename="{_ascii(item.name)}.geojson"'}
         return Response(content, media_type="application/geo+json", headers=headers)
+
+    def _export_all(self, request: Request) -> Response:
+        """Every ``review.geojson`` under its slide's name, in an archive: a folder of annotations."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for item in self._library.items():
+                with contextlib.suppress(OSError):
+                    archive.writestr(f"{printable(item.name)}.geojson", (item.folder / REVIEW).read_bytes())
+        name = f"{_ascii(self._library.maps.name)}-reviews.zip"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, because a path may hold bytes that are no text."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 def make_app(viewer: Viewer, *, token: str, hosts: frozenset[str], framed: bool = False) -> ASGIApp:
@@ -404,9 +433,13 @@ def _described(found: ProbabilityMap, rule: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _ascii(name: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
+
+
 def _refused(error: SentinodeError) -> Response:
     status = 403 if isinstance(error, OutputError) else 422
-    return JSONResponse({"refused": str(error)}, status_code=status)
+    return Json({"refused": str(error)}, status_code=status)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

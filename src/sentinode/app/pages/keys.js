@@ -64,7 +64,8 @@ export function listenToKeys(actions, labels) {
       return;
     }
     if (event.target instanceof HTMLTextAreaElement && event.key === "Escape") { event.target.blur(); return; }
-    if (isTaken(event, event.target) && !(event.key === " " && actions.isDrawing())) return;
+    const isCorner = (event.key === " " || event.key === "Enter") && actions.isDrawing();
+    if (isTaken(event, event.target) && !(isCorner && event.target.tagName === "BUTTON")) return;
     if (event.ctrlKey || event.metaKey) {
       if (event.key.toLowerCase() !== "z") return;
       event.preventDefault();

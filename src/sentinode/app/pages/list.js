@@ -2,6 +2,7 @@
 import { toggleTheme } from "./theme.js";
 
 const POLL_MS = 4000;
+const SHOWN = 400;
 const $ = (id) => document.getElementById(id);
 let rows = [];
 
@@ -71,12 +72,14 @@ function show() {
   const text = $("text").value.trim().toLowerCase();
   const shown = rows.filter((row) => row.name.toLowerCase().includes(text) && FILTERS[$("which").value](row));
   shown.sort(ORDERS[$("order").value]);
-  $("slides").replaceChildren(...shown.map(line));
+  $("slides").replaceChildren(...shown.slice(0, SHOWN).map(line));
   const done = rows.filter(isDone).length;
   const reviewed = rows.filter(isReviewed).length;
   const scanning = done < rows.length ? ` ${done} of ${rows.length} are scanned.` : "";
-  const filtered = shown.length < rows.length ? ` ${shown.length} are shown.` : "";
-  $("summary").textContent = `${rows.length} slide${rows.length === 1 ? "" : "s"}, ${reviewed} reviewed.${scanning}${filtered}`;
+  const filtered = shown.length < rows.length ? ` ${shown.length} match.` : "";
+  const more = shown.length > SHOWN ? ` The first ${SHOWN} are shown.` : "";
+  $("export").classList.toggle("hidden", !rows.some((row) => row.judged || row.drawn || row.whole));
+  $("summary").textContent = `${rows.length} slide${rows.length === 1 ? "" : "s"}, ${reviewed} reviewed.${scanning}${filtered}${more}`;
 }
 
 async function load() {

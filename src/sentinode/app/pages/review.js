@@ -76,9 +76,7 @@ export class ReviewClient {
   }
 
   take(state) {
-    if (state.revision < this.state.revision || (state.revision === this.state.revision && this.state.whole === state.whole)) {
-      if (state.revision <= this.state.revision) return;
-    }
+    if (state.revision <= this.state.revision) return; // an answer that was overtaken
     this.state = state;
     this.onState(state);
   }

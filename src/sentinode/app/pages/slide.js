@@ -57,8 +57,10 @@ function waitForScan(about) {
 
 function notice(text, isInfo = false) {
   const line = Object.assign(document.createElement("p"), { textContent: text, className: isInfo ? "info" : "" });
+  const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Close" });
+  close.addEventListener("click", () => line.remove());
+  line.prepend(close);
   $("notice").append(line);
-  return line;
 }
 
 function tellProblems(about) {
@@ -254,6 +256,7 @@ function showChosen() {
   const isLesion = page.about.lesions.includes(region);
   const remarks = isDrawing ? region : judged;
   $("selected").textContent = !region ? "no lesion chosen" : isDrawing ? `drawn: ${region.label ?? region.meaning}` : `${region.name}${judged?.verdict ? `: ${verdictText(judged)}` : ""}`;
+  $("state").textContent = region ? $("selected").textContent : ""; // seen in full screen, where there is no panel
   $("comment").disabled = !(isLesion || isDrawing) || Boolean(page.about.read_only);
   if (document.activeElement !== $("comment")) $("comment").value = remarks?.comment ?? "";
   $("label").value = remarks?.label ?? "";
@@ -267,6 +270,7 @@ function showChosen() {
 }
 
 function judge(verdict, label = null) {
+  if (page.about.uncertain.some((region) => region.id === page.chosen)) return status("This region is no lesion of the scan. Draw it if it is tumour.", true);
   if (!page.about.lesions.some((lesion) => lesion.id === page.chosen)) return status("Choose a lesion first: n", true);
   if (!mayReview()) return;
   page.review.add({ kind: "judge", lesion: page.chosen, verdict, label });
@@ -314,6 +318,7 @@ function setUpReview(about) {
   });
   page.panel.fill(about.lesions, about.review, about.uncertain);
   $("label").append(...about.labels.map((label, i) => Object.assign(document.createElement("option"), { value: label, textContent: `${label} (${i + 1})` })));
+  $("meaning").append(...about.labels.map((label) => new Option(label, `normal: ${label}`)));
   page.review.onState(about.review);
   if (about.read_only) for (const id of ["polygon", "brush", "whole"]) $(id).disabled = true;
 }
@@ -411,7 +416,8 @@ function wire() {
   page.tool = new DrawingTool(page.viewer, $("tool"), page.overlay, {
     onDone: (kind, points) => {
       const radius = kind === "brush" ? page.tool.radius() : null;
-      const id = page.review.add({ kind: "draw", meaning: $("meaning").value, label: null, points, radius });
+      const [meaning, label = null] = $("meaning").value.split(": ");
+      const id = page.review.add({ kind: "draw", meaning, label, points, radius });
       page.chosen = page.overlay.chosen = id;
     },
     onChange: (kind) => {
