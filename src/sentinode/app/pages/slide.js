@@ -43,11 +43,11 @@ async function start() {
 
 function waitForScan(about) {
   $("notice").replaceChildren();
+  document.body.classList.add("waiting");
   const { state, windows, reason } = about.scan;
   const text = state === "running" ? `This slide is being scanned: ${(windows ?? 0).toLocaleString("en")} windows so far. The page fills in when it is done.`
     : state === "failed" ? `The scan of this slide failed.\n${reason ?? ""}` : "This slide has not been scanned yet.";
   notice(text, state === "running");
-  for (const control of document.querySelectorAll("aside input, aside select, aside button, aside textarea")) control.disabled = true;
   setTimeout(async () => {
     const next = await fetch(api).then((answer) => answer.json()).catch(() => about);
     if (next.scan.state === "done") location.reload();
@@ -64,7 +64,7 @@ function notice(text, isInfo = false) {
 }
 
 function tellProblems(about) {
-  if (about.problem) notice(`The slide cannot be shown, and its map is: ${about.problem}`);
+  if (about.problem) notice(about.tiles ? about.problem : `Only the map is shown, without its slide.\n${about.problem}`);
   if (about.read_only) notice(`A review cannot be saved here: ${about.read_only}`, true);
   for (const text of about.notes) notice(text, true);
 }
