@@ -52,9 +52,9 @@ def coverage(slides: int, sets: int, resamples: int, seed: int, truth: dict[str,
     for _ in range(sets):
         sample = cohort(slides, rng)
         ours = summarise(sample)
-        drawn = [values([sample[i] for i in rng.integers(slides, size=slides)]) for _ in range(resamples)]
+        resampled = [values([sample[i] for i in rng.integers(slides, size=slides)]) for _ in range(resamples)]
         for figure in FIGURES:
-            spread = np.array([one[figure] for one in drawn])
+            spread = np.array([one[figure] for one in resampled])
             if math.isnan(getattr(ours, figure).low) or not np.isfinite(spread).any():
                 continue
             low, high = np.nanpercentile(spread, [2.5, 97.5])

@@ -68,11 +68,11 @@ def intervals(sample: Sample, resamples: int, rng: np.random.Generator) -> dict[
     """The limits by method and figure."""
     slides = int(sample[2].max()) + 1
     scores = measure(sample[0], sample[1], THRESHOLD, groups=sample[2], resamples=1)
-    drawn = by_percentiles(sample, resamples, rng)
+    resampled = by_percentiles(sample, resamples, rng)
     expanded = 100 * float(norm.cdf(math.sqrt(slides / (slides - 1)) * student.ppf(0.025, slides - 1)))
     found = {}
     for name in SHOWN:
-        values = drawn[:, METRICS.index(name)]
+        values = resampled[:, METRICS.index(name)]
         if name == "ece":
             values = np.maximum(values - np.median(values) + scores.ece.value, 0)
         values = values[np.isfinite(values)]

@@ -78,9 +78,9 @@ def row(slide: Path, name: str, stride: int, arguments: argparse.Namespace) -> s
     command = [sys.executable, "-m", "sentinode", "scan", arguments.weights, slide, "--out", out]
     run = measure([*command, "--stride", stride, "--precision", arguments.precision])
     folder = out / slide.stem
-    map = open_map(folder)
+    probability_map = open_map(folder)
     x, y, label, number = read_cells(slide.with_suffix(".cells.csv"))
-    seen = np.array([map.at(cx + CELL / 2, cy + CELL / 2) for cx, cy in zip(x, y, strict=True)])
+    seen = np.array([probability_map.at(cx + CELL / 2, cy + CELL / 2) for cx, cy in zip(x, y, strict=True)])
     patches = open_data(arguments.data / "pcam")["test"].images
     engine = open_engine(load(arguments.weights), precision=arguments.precision)
     used = np.unique(number)
@@ -90,7 +90,7 @@ def row(slide: Path, name: str, stride: int, arguments: argparse.Namespace) -> s
     alone = scores[np.searchsorted(used, number)]
     inside = ~np.isnan(seen)
     found, lesions, false = regions(folder / "lesions.geojson", slide.with_suffix(".xml"))
-    tiles = int(map.tissue.sum())
+    tiles = int(probability_map.tissue.sum())
     cells = (
         f"{name}, {stride}", f"{tiles:,}", f"{run.seconds:.0f}", f"{tiles / run.seconds:.0f}", f"{run.peak_mib:,.0f}",
         f"{auc(label, np.nan_to_num(seen, nan=0.0)):.4f}", f"{auc(label, alone):.4f}",

@@ -113,11 +113,11 @@ def main() -> None:
     }
     shipped = load_recipe(arguments.recipe, [f"{key}={value}" for key, value in settings.items()] + arguments.set)
     training = shipped.training.model_copy(update={"ema": 0.0})
-    plain = shipped.model_copy(update={"augment": NO_AUGMENTATION, "training": training})
+    unaugmented = shipped.model_copy(update={"augment": NO_AUGMENTATION, "training": training})
     with tempfile.TemporaryDirectory() as folder:
         data = _open(arguments.data, Path(folder), shipped.training.batch_size * (arguments.steps + 1))
         runs = {
-            PLAIN: _begin(plain, data, Path(folder, "plain")),
+            PLAIN: _begin(unaugmented, data, Path(folder, "plain")),
             SHIPPED: _begin(shipped, data, Path(folder, "shipped")),
         }
         now = time.process_time if arguments.cpu_time else time.perf_counter

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sentinode.augmentation.transforms import Augment
-from sentinode.model.classifier import PATCH, build
+from sentinode.model.classifier import PATCH, build_classifier
 from sentinode.recipes import Recipe, load_recipe
 from sentinode.training.optimisation import make_optimizer
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, [*arguments.set, "model.weights=none"])
-    network, _ = build(**recipe.model.model_dump())
+    network, _ = build_classifier(**recipe.model.model_dump())
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     few, many = kept(network, 8), kept(network, 16)
     each = (many - few) / 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import re
 import sys
 import types
 import typing
@@ -60,18 +61,31 @@ API = """\
 
 `import sentinode` gives every name below, and loads its module at the first use. The names have type annotations, and
 `help(sentinode.train)` prints a name's arguments, result and errors. Every error that Sentinode raises on purpose is a
-`sentinode.SentinodeError`. Names that are not on this page may change in any version.
+`sentinode.SentinodeError`. Each topic ends with the types that its functions return. Names that are not on this page
+may change in any version.
 
 """
 
 TOPICS = {
-    "Data": ("open_data", "PatchGeometry", "read_table", "download", "synthesise", "audit"),
-    "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build"),
+    "Data": ("open_data", "PatchGeometry", "download", "synthesise", "audit"),
+    "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
     "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
-    "Slides": ("scan", "open_map", "find_lesions", "view", "extract", "ExtractOptions"),
+    "Slides": ("scan", "open_map", "find_lesions", "view", "View", "extract", "ExtractOptions"),
     "Scores": ("measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
 }
+
+RESULTS = {
+    "Data": ("PatchData", "PatchSet", "Audit"),
+    "Training": ("Recipe", "Classifier"),
+    "Using a bundle": (
+        *("Bundle", "Card", "Evaluation", "StressPoint", "Predicted", "Prediction", "Explained", "Evidence", "Engine"),
+    ),
+    "Slides": ("SlideState", "ProbabilityMap", "Lesions", "Lesion"),
+    "Scores": ("Scores", "Estimate"),
+    "Errors": (),
+}
+"""The types that the functions of a topic return. Users read them and do not make them."""
 
 
 def pages() -> dict[Path, str]:
@@ -129,7 +143,7 @@ def parameters(command: Any) -> Iterator[tuple[str, ParameterInfo, str]]:
             label = metavar + ("..." if _is_list(kind) and not metavar.endswith("...") else "")
             yield _code(label if required else f"[{label}]"), info, "required" if required else ""
             continue
-        switch = _plain(kind) is bool
+        switch = _without_none(kind) is bool
         flags = "/".join([", ".join(read[name].opts), *read[name].secondary_opts])
         label = _code(flags + ("" if switch else f" {metavar}"))
         yield (
@@ -145,7 +159,7 @@ def _annotation(hint: Any) -> tuple[Any, ParameterInfo]:
     return kind, info if info is not None else typer.Option(...)
 
 
-def _plain(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     """``X`` of ``X | None``."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return next(part for part in typing.get_args(kind) if part is not type(None))
@@ -153,11 +167,11 @@ def _plain(kind: Any) -> Any:
 
 
 def _is_list(kind: Any) -> bool:
-    return typing.get_origin(_plain(kind)) in (list, tuple)
+    return typing.get_origin(_without_none(kind)) in (list, tuple)
 
 
 def _metavar(name: str, kind: Any, argument: bool) -> str:
-    kind = _plain(kind)
+    kind = _without_none(kind)
     if typing.get_origin(kind) is typing.Literal:
         return "|".join(str(value) for value in typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -198,10 +212,10 @@ def _recipe() -> Iterator[str]:
 
 
 def _changes(recipe: Recipe) -> Iterator[str]:
-    plain = Recipe().model_dump(mode="json")
+    defaults = Recipe().model_dump(mode="json")
     for section, keys in recipe.model_dump(mode="json").items():
         for key, value in keys.items():
-            if value != plain[section][key]:
+            if value != defaults[section][key]:
                 yield _code(f"{section}.{key} = {value}")
 
 
@@ -228,10 +242,53 @@ def _api() -> Iterator[str]:
     yield from API.splitlines()
     for topic, names in TOPICS.items():
         yield from (f"## {topic}", "")
-        for name in names:
+        for name in (*names, *RESULTS[topic]):
             thing = getattr(sentinode, name)
-            lead = " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split()).replace("``", "`")
-            yield from (f"### {name}", "", lead, "", "```python", *_signature(name, thing), "```", "")
+            yield from (f"### {name}", "", _lead(thing), "")
+            if name in names:
+                yield from ("```python", *_signature(name, thing), "```", "")
+            members = [*(() if name in names else _attributes(thing)), *_methods(thing)]
+            if members:
+                yield from (
+                    "| | |",
+                    "|---|---|",
+                    *(f"| {_code(_cell(one))} | {_cell(text)} |" for one, text in members),
+                    "",
+                )
+
+
+def _lead(thing: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return _markdown((inspect.getdoc(thing) or "").partition("\n\n")[0])
+
+
+def _markdown(text: str) -> str:
+    """A docstring's text on one line, its code and references as Markdown's code."""
+    return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split())).replace("``", "`")
+
+
+def _attributes(thing: type) -> Iterator[tuple[str, str]]:
+    """The attributes of a result with what its docstring says of them, or with their types where it says nothing."""
+    section = (inspect.getdoc(thing) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    if entries:
+        yield from ((name, _markdown(text)) for name, text in entries)
+        return
+    described = {name: field.description or "" for name, field in getattr(thing, "model_fields", {}).items()}
+    for name, kind in vars(thing).get("__annotations__", {}).items():
+        if not name.startswith("_") and "ClassVar" not in str(kind):
+            yield f"{name}: {_type(kind)}", described.get(name, "")
+
+
+def _methods(thing: Any) -> Iterator[tuple[str, str]]:
+    """The public methods and properties that a class itself defines."""
+    for name, member in vars(thing).items() if isinstance(thing, type) else ():
+        explained = (inspect.getdoc(member) or "") if not name.startswith("_") else ""
+        if isinstance(member, property) and explained:
+            yield name, _lead(member)
+        elif inspect.isfunction(member) and explained:
+            parameters = list(inspect.signature(member).parameters.values())[1:]
+            yield f"{name}({', '.join(map(_parameter, parameters))})", _lead(member)
 
 
 def _signature(name: str, thing: Any) -> Iterator[str]:

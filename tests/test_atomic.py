@@ -64,9 +64,9 @@ def test_a_missing_input_is_not_taken_for_an_output_that_cannot_be_written(tmp_p
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("I am a file")
-    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+    with pytest.raises(OutputError, match="there is a file where a folder is needed"):
         make_folder(tmp_path / "out")
-    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+    with pytest.raises(OutputError, match="there is a file where a folder is needed"):
         write_text(tmp_path / "out" / "a.csv", "x")
 
 

@@ -46,10 +46,10 @@ def test_run_again_it_goes_on_says_each_command_and_prints_the_report_alone(
     assert ended.value.code in (0, None)
     assert (demo / "run" / "bundle" / "weights.safetensors").read_bytes() == weights
 
-    said = capfd.readouterr()
-    assert Path(said.out.strip()) == demo / "test" / "report.html"
-    assert "toy" in said.err
-    commands = [shlex.split(line)[1:] for line in re.findall(r"^\$ (sentinode .*)$", said.err, re.MULTILINE)]
+    printed = capfd.readouterr()
+    assert Path(printed.out.strip()) == demo / "test" / "report.html"
+    assert "toy" in printed.err
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^\$ (sentinode .*)$", printed.err, re.MULTILINE)]
     assert [words[0] for words in commands] == ["data", "train", "evaluate", "predict", "explain"]
 
     before = (demo / "predictions.csv").read_bytes()

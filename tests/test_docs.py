@@ -133,7 +133,8 @@ def test_the_python_of_the_pages_uses_public_names_alone(page: str, snippet: str
 
 
 def test_the_python_page_lists_every_public_name(reference: ModuleType) -> None:
-    listed = [name for names in reference.TOPICS.values() for name in names]
+    listed = [name for topics in (reference.TOPICS, reference.RESULTS) for names in topics.values() for name in names]
+    assert list(reference.TOPICS) == list(reference.RESULTS)
     assert sorted([*listed, "__version__"]) == sorted(sentinode.__all__)
 
 

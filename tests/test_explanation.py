@@ -12,7 +12,7 @@ from sentinode import explanation
 from sentinode.errors import BundleError, DataError, OutputError, RecipeError
 from sentinode.explanation import EXACT, FIRST_ORDER, Evidence, Explainer, draw, explain
 from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, save
-from sentinode.model.classifier import Classifier, Head, build
+from sentinode.model.classifier import Classifier, Head, build_classifier
 from sentinode.patches import PatchSet, open_data
 from sentinode.patches.unlabelled import Patch
 
@@ -46,8 +46,8 @@ class Bright(nn.Module):
             self.layer.bias.fill_(-0.5)  # type: ignore[union-attr]
 
     def forward(self, images: Tensor) -> Tensor:
-        map_ = self.layer(self.light(images.permute(0, 3, 1, 2).float() / 255))
-        margin = map_.relu().mean((1, 2, 3))
+        features = self.layer(self.light(images.permute(0, 3, 1, 2).float() / 255))
+        margin = features.relu().mean((1, 2, 3))
         return torch.stack([-margin, margin], 1)
 
 
@@ -132,7 +132,7 @@ BACKBONES = ("test_resnet", "test_efficientnet", "test_convnext", "test_vit", "p
 @pytest.mark.parametrize("pooling", ["avg", "centre", "avgcentre", "max", "avgmax"])
 def test_contributions_and_bias_add_up_to_the_margin(backbone: str, pooling: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, _ = build(backbone, pooling=pooling)
+    network, _ = build_classifier(backbone, pooling=pooling)
     torch.nn.init.normal_(network.head[-1].bias)
     bundle = bundled(network, tmp_path / "bundle", backbone=backbone, pooling=pooling)
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
@@ -161,7 +161,7 @@ def test_contributions_and_bias_add_up_to_the_margin(backbone: str, pooling: str
     ],
 )
 def test_it_says_whether_the_contributions_are_exact(head: dict[str, object], method: str, tmp_path: Path) -> None:
-    network, _ = build("test_resnet", **head)  # type: ignore[arg-type]
+    network, _ = build_classifier("test_resnet", **head)  # type: ignore[arg-type]
     bundle = bundled(network, tmp_path / "bundle", backbone="test_resnet", **head)
     explainer = Explainer(bundle, device="cpu")
     (evidence,) = explainer.evidence(np.full((1, 96, 96, 3), 200, np.uint8))
@@ -170,7 +170,7 @@ def test_it_says_whether_the_contributions_are_exact(head: dict[str, object], me
 
 def test_a_step_along_the_evidence_of_another_head_moves_the_margin_as_it_says(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = build("test_resnet", pooling="avgmax", hidden=[16])[0].eval()
+    network = build_classifier("test_resnet", pooling="avgmax", hidden=[16])[0].eval()
     bundle = bundled(network, tmp_path / "bundle", backbone="test_resnet", pooling="avgmax", hidden=[16])
     images = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
     (evidence,) = Explainer(bundle, device="cpu").evidence(images, "tumour")
@@ -196,8 +196,8 @@ def test_a_network_that_works_in_place_after_its_map_is_explained(tmp_path: Path
 
 
 def in_place(network: Bright, images: Tensor) -> Tensor:
-    map_ = network.layer(network.light(images.permute(0, 3, 1, 2).float() / 255))
-    margin = nn.functional.relu_(map_).mean((1, 2, 3))
+    features = network.layer(network.light(images.permute(0, 3, 1, 2).float() / 255))
+    margin = nn.functional.relu_(features).mean((1, 2, 3))
     return torch.stack([-margin, margin], 1)
 
 
@@ -211,7 +211,7 @@ class Blind(Bright):
 
 def test_a_network_without_gradients_is_refused_in_words(tmp_path: Path) -> None:
     bundle = bundled(Blind(), tmp_path / "bundle", kind="custom", class_name="Blind")
-    with pytest.raises(BundleError, match="gradient cannot be followed"):
+    with pytest.raises(BundleError, match="gradient of its network cannot be computed"):
         Explainer(bundle, device="cpu").evidence(np.zeros((1, 96, 96, 3), np.uint8))
 
 
@@ -228,8 +228,8 @@ def test_the_probability_beside_the_evidence_is_the_calibrated_one(bundle: Bundl
     with torch.inference_mode():
         logits = bundle.classifier()(torch.from_numpy(images))
     margins = (logits[:, 1] - logits[:, 0]) / bundle.card.temperature
-    said = [evidence.probability for evidence in explained]
-    np.testing.assert_allclose(said, torch.sigmoid(margins).numpy(), rtol=1e-4)
+    probabilities = [evidence.probability for evidence in explained]
+    np.testing.assert_allclose(probabilities, torch.sigmoid(margins).numpy(), rtol=1e-4)
     for evidence in explained:
         assert evidence.target == ("tumour" if evidence.probability >= bundle.card.threshold else "normal")
         assert evidence.cells.min() >= 0
@@ -245,7 +245,7 @@ def test_a_patch_has_the_same_evidence_alone_and_in_a_batch(bundle: Bundle, patc
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_convnext", "test_efficientnet"])
 def test_transformers_and_other_backbones_are_explained_too(backbone: str, tmp_path: Path) -> None:
-    network, _ = build(backbone)
+    network, _ = build_classifier(backbone)
     bundle = bundled(network, tmp_path / "bundle", backbone=backbone)
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
     for evidence in Explainer(bundle, device="cpu").evidence(images):
@@ -289,7 +289,7 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(
     Image.fromarray(patches.images[:1][0]).save(tmp_path / "b.png")
     done = explain(bundle, [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out", device="cpu")
     assert [picture.name for picture in done.pictures] == ["b.png"]
-    assert done.failures == (((tmp_path / "a.tif").as_posix(), "this is not an image, whatever its name says."),)
+    assert done.failures == (((tmp_path / "a.tif").as_posix(), "this is not an image, although its name says so."),)
     assert "not an image" in " ".join(capsys.readouterr().err.split())
 
 
@@ -321,7 +321,7 @@ def test_a_fault_of_ours_on_one_image_does_not_cost_the_others(
         Image.new("RGB", (96, 96), "plum").save(tmp_path / name)
     done = explain(bundle, [tmp_path], tmp_path / "out", device="cpu", show=False)
     assert [picture.name for picture in done.pictures] == ["a.png", "c.png"]
-    assert [reason for _, reason in done.failures] == ["a fault of Sentinode's: ZeroDivisionError: by zero"]
+    assert [reason for _, reason in done.failures] == ["a bug in Sentinode: ZeroDivisionError: by zero"]
 
 
 def test_pictures_whose_names_differ_in_case_alone_stay_two(bundle: Bundle, tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def test_a_module_imports_only_from_the_floors_below_its_own() -> None:
 def test_the_architecture_page_draws_the_same_floors() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     drawing = page.partition("```text\n")[2].partition("\n```")[0]
-    drawn = [set(re.findall(r"\w+", line.partition("  ")[0])) for line in drawing.splitlines() if line[:1].strip()]
-    assert drawn == floors()
+    sketched = [set(re.findall(r"\w+", line.partition("  ")[0])) for line in drawing.splitlines() if line[:1].strip()]
+    assert sketched == floors()
 
 
 @pytest.mark.parametrize("module", ["sentinode", "sentinode.cli", "sentinode.patches", "sentinode.scoring"])

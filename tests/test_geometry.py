@@ -58,7 +58,7 @@ def test_nothing_differs_from_itself(geometry: PatchGeometry) -> None:
         (96, 0.5, 97, "cannot cover the centre 97 x 97 of a patch of 96 x 96"),
         (96, 0.5, 0, "cannot cover"),
         (96, 0.5, -32, "cannot cover"),
-        (96, 0.0, 32, "0 microns per pixel is no resolution"),
+        (96, 0.0, 32, "0 microns per pixel is outside the range"),
         (96, -0.5, 32, "-0.5 microns"),
         (96, 0.0005, 32, "0.05 to 50"),
         (96, 250.0, 32, "0.05 to 50"),

@@ -128,7 +128,7 @@ def test_a_name_that_stands_for_something_else_is_moved_aside() -> None:
 # Pictures
 
 
-def drawn(text: str, **options: object) -> np.ndarray:
+def rendered(text: str, **options: object) -> np.ndarray:
     """What matplotlib makes of a text, any warning an error."""
     figure, png = Figure(figsize=(3, 1)), io.BytesIO()
     figure.text(0.05, 0.5, text, **options)
@@ -141,18 +141,18 @@ def drawn(text: str, **options: object) -> np.ndarray:
 @pytest.mark.parametrize("weight", ["normal", "bold"])
 @pytest.mark.parametrize("name", ODD)
 def test_a_name_is_drawn_without_a_formula_or_a_warning(name: str, weight: str) -> None:
-    drawn(drawable(name, weight=weight), weight=weight, family=list(families()))
+    rendered(drawable(name, weight=weight), weight=weight, family=list(families()))
 
 
 @settings(max_examples=50, deadline=None)
 @given(names)
 def test_so_is_any_text(name: str) -> None:
-    drawn(drawable(name[:40]), family=list(families()))
+    rendered(drawable(name[:40]), family=list(families()))
 
 
 @pytest.mark.parametrize("name", ["a$^$b", "$x$", "a\\$b$", "100 $"])
 def test_dollars_are_drawn_as_dollars(name: str) -> None:
-    assert (drawn(drawable(name)) == drawn(name, parse_math=False)).all()
+    assert (rendered(drawable(name)) == rendered(name, parse_math=False)).all()
 
 
 def test_what_no_font_has_becomes_a_question_mark_and_what_changes_a_letter_goes(

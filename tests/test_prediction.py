@@ -57,9 +57,11 @@ def test_csv_has_a_row_for_each_image_with_the_engines_probability(
     assert [row["id"] for row in table] == [f"{images.as_posix()}/patch{number}.png" for number in range(10)]
     pixels = np.stack([np.asarray(Image.open(row["id"])) for row in table])
     expected = open_engine(bundle, device="cpu", precision="float32").probabilities(pixels)
-    said = np.array([float(row["probability"]) for row in table])
-    np.testing.assert_allclose(said, expected, rtol=1e-5)
-    assert [row["tumour"] for row in table] == ["true" if p >= bundle.card.threshold else "false" for p in said]
+    probabilities = np.array([float(row["probability"]) for row in table])
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+    assert [row["tumour"] for row in table] == [
+        "true" if p >= bundle.card.threshold else "false" for p in probabilities
+    ]
     assert (done.done, done.failures, done.out) == (10, (), tmp_path / "out.csv")
 
 
@@ -85,7 +87,7 @@ def test_kaggles_ids_are_those_of_the_images_in_parquet(bundle: Bundle, images: 
 def test_a_submission_with_an_id_twice_is_refused(bundle: Bundle, images: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "patch0.png").write_bytes((images / "patch0.png").read_bytes())
-    with pytest.raises(OutputError, match="the id 'patch0' stands for two patches") as refused:
+    with pytest.raises(OutputError, match="the id 'patch0' means two patches") as refused:
         predict(bundle, [images, tmp_path / "other"], out=tmp_path / "out.csv", format="kaggle", show=False)
     assert "other/patch0.png" in refused.value.what
     assert not (tmp_path / "out.csv").exists()

@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "bilevel": (converted("L") > 128, {"photometric": "minisblack"}, "a grey one"),
     "a palette of greys": (
         converted("L"), {"photometric": "palette", "colormap": np.tile(np.arange(256) * 257, (3, 1)).astype(np.uint16)},
-        "greys only",
+        "only greys",
     ),
     "three channels of no colour": (STAINED, {"photometric": "minisblack", "planarconfig": "contig"}, "a grey one"),
     "12 of 16 bits": (TWELVE, {}, "the upper ones are empty"),
@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "ycbcr in jpeg 2000": (
         converted("YCbCr"), {"photometric": "ycbcr", "compression": "jpeg2000"}, "JPEG 2000",
     ),
-    "logluv": (STAINED, {"photometric": "logluv"}, "no colours that are read"),
+    "logluv": (STAINED, {"photometric": "logluv"}, "colours that are not read"),
 }  # fmt: skip
 
 
@@ -244,9 +244,9 @@ def test_what_is_transparent_in_a_palette_is_white(tmp_path: Path) -> None:
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_half_transparent_pixels_are_laid_on_white_multiplied_or_not(colour: int, alpha: int) -> None:
     on_white = colour * alpha / 255 + 255 - alpha
-    plain = np.full((4, 4, 3), colour, np.uint8)
+    opaque = np.full((4, 4, 3), colour, np.uint8)
     multiplied = np.full((4, 4, 3), round(colour * alpha / 255), np.uint8)
-    for pixels, kind in ((plain, "unassalpha"), (multiplied, "assocalpha")):
+    for pixels, kind in ((opaque, "unassalpha"), (multiplied, "assocalpha")):
         held = io.BytesIO()
         samples = with_alpha(pixels, np.full((4, 4), alpha, np.uint8))
         tifffile.imwrite(held, samples, photometric="rgb", extrasamples=[kind])
@@ -393,9 +393,9 @@ def test_several_pictures_in_a_file_are_not_taken_for_one(tmp_path: Path, kind: 
     path = tmp_path / f"several.{kind.removeprefix('a')}"
     one, other = Image.fromarray(STAINED), Image.fromarray(STAINED[::-1].copy())
     one.save(path, save_all=True, append_images=[other, one])
-    with pytest.raises(DataError, match="it holds 3 pictures"):
+    with pytest.raises(DataError, match="it contains 3 pictures"):
         as_patch(path)
-    with pytest.raises(SlideError, match="holds 3 pictures"):
+    with pytest.raises(SlideError, match="contains 3 pictures"):
         as_slide(path)
 
 

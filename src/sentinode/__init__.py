@@ -12,39 +12,60 @@ from typing import TYPE_CHECKING, Any
 from sentinode._version import __version__
 
 if TYPE_CHECKING:
-    from sentinode.app import view
+    from sentinode.app import View, view
     from sentinode.augmentation.preview import preview
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
-    from sentinode.evaluation import evaluate
-    from sentinode.evaluation.stress import stress
-    from sentinode.explanation import Explainer, explain
+    from sentinode.evaluation import Evaluation, evaluate
+    from sentinode.evaluation.stress import StressPoint, stress
+    from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
-    from sentinode.model.bundle import load
-    from sentinode.model.classifier import build
-    from sentinode.model.engines import open_engine
-    from sentinode.patches import open_data
-    from sentinode.patches.audit import audit
+    from sentinode.model.bundle import Bundle, Card, load
+    from sentinode.model.classifier import Classifier, build_classifier
+    from sentinode.model.engines import Engine, open_engine
+    from sentinode.patches import PatchData, PatchSet, open_data
+    from sentinode.patches.audit import Audit, audit
     from sentinode.patches.download import download
     from sentinode.patches.synthetic import synthesise
-    from sentinode.patches.table import read_table
-    from sentinode.prediction import predict
-    from sentinode.recipes import load_recipe
-    from sentinode.scoring import cluster_interval, measure
+    from sentinode.prediction import Predicted, Prediction, predict
+    from sentinode.recipes import Recipe, load_recipe
+    from sentinode.scoring import Estimate, Scores, cluster_interval, measure
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
-    from sentinode.slides.results.lesions import find_lesions
-    from sentinode.slides.scanning.probability_map import open_map
+    from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
+    from sentinode.slides.scanning.manifest import SlideState
+    from sentinode.slides.scanning.probability_map import ProbabilityMap, open_map
     from sentinode.training import train
 
 _HOME = {
+    "Audit": "sentinode.patches.audit",
     "Augment": "sentinode.augmentation.transforms",
+    "Bundle": "sentinode.model.bundle",
+    "Card": "sentinode.model.bundle",
+    "Classifier": "sentinode.model.classifier",
+    "Engine": "sentinode.model.engines",
+    "Estimate": "sentinode.scoring",
+    "Evaluation": "sentinode.evaluation",
+    "Evidence": "sentinode.explanation",
+    "Explained": "sentinode.explanation",
     "Explainer": "sentinode.explanation",
     "ExtractOptions": "sentinode.slides.extract",
+    "Lesion": "sentinode.slides.results.lesions",
+    "Lesions": "sentinode.slides.results.lesions",
+    "PatchData": "sentinode.patches",
     "PatchGeometry": "sentinode.geometry",
+    "PatchSet": "sentinode.patches",
+    "Predicted": "sentinode.prediction",
+    "Prediction": "sentinode.prediction",
+    "ProbabilityMap": "sentinode.slides.scanning.probability_map",
+    "Recipe": "sentinode.recipes",
+    "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
+    "SlideState": "sentinode.slides.scanning.manifest",
+    "StressPoint": "sentinode.evaluation.stress",
+    "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
-    "build": "sentinode.model.classifier",
+    "build_classifier": "sentinode.model.classifier",
     "cluster_interval": "sentinode.scoring",
     "download": "sentinode.patches.download",
     "evaluate": "sentinode.evaluation",
@@ -59,7 +80,6 @@ _HOME = {
     "open_map": "sentinode.slides.scanning.probability_map",
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
-    "read_table": "sentinode.patches.table",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
     "symmetry": "sentinode.augmentation.transforms",
@@ -70,14 +90,35 @@ _HOME = {
 """The module of each public name."""
 
 __all__ = [
+    "Audit",
     "Augment",
+    "Bundle",
+    "Card",
+    "Classifier",
+    "Engine",
+    "Estimate",
+    "Evaluation",
+    "Evidence",
+    "Explained",
     "Explainer",
     "ExtractOptions",
+    "Lesion",
+    "Lesions",
+    "PatchData",
     "PatchGeometry",
+    "PatchSet",
+    "Predicted",
+    "Prediction",
+    "ProbabilityMap",
+    "Recipe",
+    "Scores",
     "SentinodeError",
+    "SlideState",
+    "StressPoint",
+    "View",
     "__version__",
     "audit",
-    "build",
+    "build_classifier",
     "cluster_interval",
     "download",
     "evaluate",
@@ -92,7 +133,6 @@ __all__ = [
     "open_map",
     "predict",
     "preview",
-    "read_table",
     "scan",
     "stress",
     "symmetry",

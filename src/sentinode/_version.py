@@ -1,3 +1,3 @@
-"""The version, in one place: what is written here is what every bundle, batch and wheel says."""
+"""The version, defined in one place for every bundle, batch and wheel."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Make the next items in a thread while the last one is used, so that reading and computing go on side by side."""
+"""Make the next items in a thread while the last one is used, so that reading and computing overlap."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
     An error of the thread is raised here, in its place among the items. A caller that stops early stops the thread.
 
     Args:
-        items: what to make; it is used by the thread alone.
+        items: the items to make; only the thread uses this iterable.
         depth: how many items wait at most.
     """
     ready: queue.Queue[Future[T] | None] = queue.Queue(depth)
@@ -52,7 +52,7 @@ def _make(items: Iterable[T], ready: queue.Queue[Future[T] | None], stop: thread
 
 
 def _put(item: Future[T] | None, ready: queue.Queue[Future[T] | None], stop: threading.Event) -> bool:
-    """Wait for room, and say whether the item is in; it is not if nobody wants any more."""
+    """Wait for room. Return whether the item was added; it is not added if nobody wants more items."""
     while not stop.is_set():
         with suppress(queue.Full):
             ready.put(item, timeout=0.1)

@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all.
+"""Write files and folders completely or not at all.
 
 A result is written beside its destination under a temporary name and renamed into place at the end, so that a crash,
-a full disk or Ctrl-C leaves nothing half-written under the name that people look for.
+a full disk or Ctrl-C leaves no incomplete file under the final name.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LONGEST = 200
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about writing to ``path`` into an :class:`OutputError`.
+    """Turn an error of the operating system in writing to ``path`` into an :class:`OutputError`.
 
-    An error that names a file elsewhere (an input that is missing, say) passes through as it is.
+    An error that names another file (such as a missing input) passes through unchanged.
     """
     try:
         yield
@@ -50,10 +50,10 @@ def output_error(path: Path, error: OSError) -> OutputError:
             hint="Free some space, or choose another disk, and run the same command again.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError("this place cannot be written.", where=path, hint="Choose a folder that you may write to.")
+        return OutputError("this place is not writable.", where=path, hint="Choose a folder in which you may write.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return OutputError(
-            "a file stands where a folder is needed.",
+            "there is a file where a folder is needed.",
             where=path,
             hint="Choose another place, or move the file.",
         )
@@ -126,7 +126,7 @@ def _brief(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with Unix line ends, whole or not at all.
+    """Write a UTF-8 text file with Unix line ends, completely or not at all.
 
     Raises:
         OutputError: the place cannot be written or the disk is full.

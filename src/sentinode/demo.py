@@ -1,6 +1,6 @@
-"""The main job from beginning to end on generated patches, with no download: what ``make demo`` runs.
+"""The main steps from beginning to end on generated patches, without a download. ``make demo`` runs this.
 
-Each step is said as the command that does the same: a newcomer has seen the commands before typing one.
+Each step prints its command, so that a newcomer sees the commands first.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ EXAMPLES = 4
 def run(out: Path, *, patches: int = 2048, show: bool = True) -> Path:
     """Generate patches, train, evaluate, predict and explain.
 
-    Run again on the same folder, it goes on where it was stopped.
+    A second run on the same folder resumes where the first one stopped.
 
     Args:
-        out: the folder for all of it.
-        patches: generated for training; a quarter as many each for valid and test.
+        out: the folder for all results.
+        patches: number of training patches to generate; valid and test get a quarter of it each.
         show: whether to show steps and progress on standard error.
 
     Returns:
         The report to open.
 
     Raises:
-        OutputError: ``out`` cannot be written, or holds something else under these names.
+        OutputError: ``out`` cannot be written, or contains other files under these names.
     """
     out = make_folder(Path(out))
     data, job, test, examples = out / "data", out / "run", out / "test", out / "examples"
@@ -53,23 +53,23 @@ def run(out: Path, *, patches: int = 2048, show: bool = True) -> Path:
 
     held = patches // 4
     counts = ("--train", str(patches), "--valid", str(held), "--test", str(held))
-    say("1. Patches that look a little like H&E", "data", "synth", data, *counts)
+    say("1. Generate patches that look a little like H&E", "data", "synth", data, *counts)
     synthesise(data, train=patches, valid=held, test=held, show=show)
 
     again = ("--resume",) if resume else ()
     start = ("--recipe", "quick", "--weights", "none", *again)
-    say("2. A small network, from nothing", "train", data, "--out", job, *start)
+    say("2. Train a small network from random weights", "train", data, "--out", job, *start)
     bundle = train(data, job, recipe="quick", weights="none", resume=resume, show=show)
 
     model = bundle.path
-    say("3. How good it is on other slides", "evaluate", model, data, "--split", "test", "--out", test)
+    say("3. Evaluate it on other slides", "evaluate", model, data, "--split", "test", "--out", test)
     evaluation = evaluate(bundle, data, "test", test, show=show)
 
     _save_examples(open_data(data, show=False)["test"], examples)
-    say("4. Single images", "predict", model, examples, "--out", predictions)
+    say("4. Predict single images", "predict", model, examples, "--out", predictions)
     predict(bundle, [examples], out=predictions, show=show)
 
-    say("5. Where in them the evidence is", "explain", model, examples, "--out", explained)
+    say("5. Show the evidence in these images", "explain", model, examples, "--out", explained)
     explain(bundle, [examples], explained, show=show)
 
     if show:

@@ -139,7 +139,7 @@ def _system() -> Iterator[Finding]:
         "memory",
         f"{memory.total / 1e9:.0f} GB, {memory.available / 1e9:.0f} GB of it free",
         "lack" if small else "good",
-        "Train in smaller portions: --set training.accumulate=4." if small else None,
+        "Compute each batch in parts: --set training.accumulate=4." if small else None,
     )
 
 
@@ -214,14 +214,14 @@ def _compute() -> Iterator[Finding]:
         "processor",
         f"{processor()}, {cores} cores, {threads} threads, {torch.backends.cpu.get_cpu_capability()}",
         "lack" if held else "good",
-        "OMP_NUM_THREADS holds PyTorch back: unset it." if held else None,
+        "OMP_NUM_THREADS limits PyTorch: unset it." if held else None,
     )
     yield _cuda()
     device = choose_device("auto")
     yield Finding(topic, "--device auto", f"chooses {describe(device)}")
     native = native_bfloat16(device)
     dtype = str(choose_precision("auto", device)).removeprefix("torch.")
-    why = "multiplies in bfloat16 natively" if native else "has no fast bfloat16 and would only emulate it"
+    why = "supports bfloat16 natively" if native else "would only emulate bfloat16, which is slow"
     yield Finding(topic, "precision auto", f"chooses {dtype}: this device {why}")
 
 
@@ -244,7 +244,7 @@ def _cuda() -> Finding:
     return Finding(
         "Compute",
         "cuda",
-        f"an NVIDIA driver is here, but PyTorch, {build}, finds no GPU",
+        f"there is an NVIDIA driver, but PyTorch ({build}) finds no GPU",
         "lack",
         "Install the build of PyTorch that https://pytorch.org/get-started/locally/ names for this driver.",
     )
@@ -300,18 +300,19 @@ def _weights(online: bool, backbone: str = "resnet50") -> Iterator[Finding]:
     cached = (try_to_load_from_cache(repo, WEIGHTS_FILE), Path(get_dir(), "checkpoints", Path(url).name))
     held = next((path for path in cached if isinstance(path, str | Path) and Path(path).exists()), None)
     if held:
-        yield Finding("Weights", backbone, f"ImageNet's are in the cache, {held}")
+        yield Finding("Weights", backbone, f"the ImageNet weights are in the cache, {held}")
     elif not online:
-        yield Finding("Weights", backbone, "ImageNet's are not in the cache; the network was not tried")
+        yield Finding("Weights", backbone, "the ImageNet weights are not in the cache; the network was not tried")
     elif (from_hub := _hub_trouble(repo)) and (from_torchvision := _url_trouble(url)):
         remedy = (
-            "Give weights that you fetched elsewhere (.safetensors or .pth, timm's or torchvision's keys) by "
-            "--weights FILE, or train from nothing by --weights none."
+            "Download weights on another machine (.safetensors or .pth, with timm's or torchvision's key names) and "
+            "give them with --weights FILE, or start from random weights with --weights none."
         )
-        value = f"ImageNet's are out of reach: {repo}: {from_hub}; torchvision: {from_torchvision}"
+        value = f"the ImageNet weights cannot be downloaded: {repo}: {from_hub}; torchvision: {from_torchvision}"
         yield Finding("Weights", backbone, value, "lack", remedy)
     else:
-        yield Finding("Weights", backbone, f"ImageNet's can be fetched from {'torchvision' if from_hub else repo}")
+        value = f"the ImageNet weights can be downloaded from {'torchvision' if from_hub else repo}"
+        yield Finding("Weights", backbone, value)
 
 
 def _hub_trouble(repo: str) -> str | None:
@@ -340,7 +341,7 @@ def _places(folder: Path) -> Iterator[Finding]:
     from sentinode.patches.cache import cache_folder
 
     elsewhere = "Choose another disk"
-    yield _place("results", folder, f"{elsewhere} by --out.", ROOM_GB)
+    yield _place("results", folder, f"{elsewhere} with --out.", ROOM_GB)
     yield _place("cache", cache_folder(), f"{elsewhere} by setting SENTINODE_CACHE.", ROOM_GB)
     yield _place("temporary", Path(tempfile.gettempdir()), f"{elsewhere} by setting TMPDIR.", 1)
 

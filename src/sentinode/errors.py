@@ -1,7 +1,7 @@
 """What went wrong, in the user's words, and what to do next.
 
-Every failure that a user can cause or mend is a :class:`SentinodeError`. The command line prints it as one
-paragraph and exits with 2 (refused, nothing done). Anything else that escapes is a fault of ours and exits with 1.
+Every failure that a user can cause or fix is a :class:`SentinodeError`. The command line prints it as one
+paragraph and exits with 2 (refused, nothing done). Any other exception is a bug in Sentinode and exits with 1.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ EXIT_INTERRUPTED = 130
 
 
 class SentinodeError(Exception):
-    """Something was refused: what was wrong, where, and what to do next.
+    """An error of the user's input or machine: what was wrong, where, and what to do next.
 
     Args:
-        what: one sentence that says what is wrong.
-        where: the file, key or device that it is about.
+        what: what is wrong, as one sentence.
+        where: the file, key or device.
         hint: what the user can do next, as a sentence.
     """
 
@@ -46,19 +46,19 @@ class DataError(SentinodeError):
 
 
 class PictureError(SentinodeError):
-    """A picture whose samples are no colours, or leave open which; readers raise it on as theirs, with the file."""
+    """A picture without colours, or with colours that are not defined; readers raise it again with the file."""
 
 
 class DownloadError(SentinodeError):
-    """A file that could not be fetched, or arrived other than it was published."""
+    """A file that could not be downloaded, or that differs from the published one."""
 
 
 class RecipeError(SentinodeError):
-    """A recipe that names an unknown key, a wrong type or a value out of its range."""
+    """A recipe with an unknown key, a wrong type or a value out of range."""
 
 
 class WeightsError(SentinodeError):
-    """Pretrained weights that are missing, unsafe to load, or made for another network."""
+    """Pretrained weights that are missing, unsafe to load, or for another network."""
 
 
 class BundleError(SentinodeError):
@@ -78,11 +78,11 @@ class OutputError(SentinodeError):
 
 
 class DeviceError(SentinodeError):
-    """A device or precision that this machine lacks."""
+    """A device or precision that this machine does not have."""
 
 
 class Interrupted(SentinodeError):
-    """Stopped by Ctrl-C or by the system, with the work so far saved."""
+    """Stopped by Ctrl-C or by the system; the work so far is saved."""
 
 
 def nearest(word: str, known: list[str]) -> str | None:

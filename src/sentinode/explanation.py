@@ -1,4 +1,4 @@
-"""Where in the patch the evidence is: what each cell of the last feature map adds to the answer."""
+"""The evidence in a patch: what each cell of the last feature map adds to the prediction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sentinode.progress import bar, console
 from sentinode.scoring import calibrated
 
 CALLED = "called"
-"""The target that stands for the class that each patch was given."""
+"""The target that means the predicted class of each patch."""
 
 EXACT, FIRST_ORDER = "exact contributions", "gradient x activation"
 """How evidence was found: the contributions themselves where the head is linear, else their first-order estimate."""
@@ -44,13 +44,13 @@ NAME_WIDTH = 80
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model saw in one patch.
+    """The evidence in one patch.
 
     Attributes:
         probability: of the positive class.
         target: the class that the evidence is for, by its name.
         contributions: float64 (h, w), what each cell adds to the target's logit minus that of the other class; below 0
-            where it speaks against the target.
+            for evidence against the target.
         method: ``EXACT``, where the contributions and the head's bias add up to that margin, or ``FIRST_ORDER``.
         size: side of the patch in pixels.
     """
@@ -63,9 +63,9 @@ class Evidence:
 
     @property
     def cells(self) -> NDArray[np.float32]:
-        """float32 (h, w), from 0 to 1: what speaks for the target, as a share of the strongest cell.
+        """float32 (h, w), from 0 to 1: the evidence for the target, as a share of the strongest cell.
 
-        All zero where nothing speaks for it.
+        All zero if there is no evidence for it.
         """
         supporting = self.contributions.clip(min=0)
         shares: NDArray[np.float64] = supporting / max(supporting.max(), np.finfo(np.float64).tiny)
@@ -82,7 +82,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Explained:
-    """What :func:`explain` has done.
+    """The result of :func:`explain`.
 
     Attributes:
         pictures: the files that it wrote.
@@ -99,11 +99,12 @@ class Explainer:
     """The evidence in each cell of the last feature map of a bundle's network: its gradient times its activation.
 
     This is HiResCAM (Draelos and Carin 2020, https://arxiv.org/abs/2011.08891). The gradient is that of the margin
-    between the two logits, since a softmax over two classes knows nothing else. Where the head is linear in the feature
-    map, the products are what each cell adds to the margin, exactly. Grad-CAM (Selvaraju et al. 2017) averages the
-    gradients over the map before it multiplies, and so loses what a pooling such as ``avgcentre`` gives to the centre.
+    between the two logits, because a softmax over two classes depends only on it. If the head is linear in the feature
+    map, the products are exactly what each cell adds to the margin. Grad-CAM (Selvaraju et al. 2017) averages the
+    gradients over the map before it multiplies, and so loses the weight that a pooling such as ``avgcentre`` gives to
+    the centre.
 
-    Works for every timm backbone, transformers included, and for a network of one's own that has a feature map with a
+    It works for every timm backbone, including transformers, and for your own network if it has a feature map with a
     height and a width.
 
     Args:
@@ -111,10 +112,10 @@ class Explainer:
         device: where to compute; see :func:`sentinode.model.hardware.choose_device`.
 
     Attributes:
-        method: ``EXACT`` for a linear head, ``FIRST_ORDER`` for any other and for a network of one's own.
+        method: ``EXACT`` for a linear head, ``FIRST_ORDER`` for any other head and for your own network.
 
     Raises:
-        BundleError: the network has no feature map to look at.
+        BundleError: the network has no feature map.
         DeviceError: no such device.
     """
 
@@ -131,16 +132,16 @@ class Explainer:
         self._layer = self._last_feature_map() if self._ours is None else None
 
     def evidence(self, images: NDArray[np.uint8], target: str = "called") -> list[Evidence]:
-        """Look at uint8 (B, S, S, 3).
+        """Compute the evidence in uint8 (B, S, S, 3).
 
         Args:
             images: RGB patches.
-            target: the class whose evidence is wanted; ``called`` for the class that each patch was given at
+            target: the class whose evidence is wanted; ``called`` for the predicted class of each patch at
                 the bundle's threshold.
 
         Raises:
             RecipeError: no such target.
-            BundleError: no gradient leads from the feature map to the logits.
+            BundleError: the gradient from the logits to the feature map cannot be computed.
             DataError: the patches are not of the bundle's size.
         """
         _check_target(target, self.card)
@@ -167,7 +168,7 @@ class Explainer:
         return features, logits[:, 1] - logits[:, 0]
 
     def _look_into(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature map and the logits of a network of one's own."""
+        """The feature map and the logits of the user's own network."""
         seen: list[Tensor] = []
 
         def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -188,14 +189,14 @@ class Explainer:
             (gradient,) = torch.autograd.grad(margins.sum(), features)
         except RuntimeError as error:
             raise BundleError(
-                f"the gradient cannot be followed through its network ({error}).",
+                f"the gradient of its network cannot be computed ({error}).",
                 where=self.path,
                 hint="Its forward must lead from the feature map to the logits with gradients.",
             ) from error
         return (features.detach().cpu().double() * gradient.cpu().double()).sum(1)
 
     def _last_feature_map(self) -> nn.Module:
-        """The last layer of a network of one's own that answers with a map of several cells."""
+        """The last layer of the user's own network that returns a map of several cells."""
         found: list[nn.Module] = []
 
         def remember(module: nn.Module, _: object, output: object) -> None:
@@ -214,9 +215,9 @@ class Explainer:
                 hook.remove()
         if not found:
             raise BundleError(
-                "no layer of its network answers with a feature map (B, C, h, w) in which to look for evidence.",
+                "no layer of its network returns a feature map (B, C, h, w), which the evidence needs.",
                 where=self.path,
-                hint="Predicting and evaluating work all the same.",
+                hint="Predicting and evaluating still work.",
             )
         return found[-1]
 
@@ -224,7 +225,7 @@ class Explainer:
 def _check_target(target: str, card: Card) -> None:
     targets = (CALLED, *reversed(card.class_names))
     if target not in targets:
-        raise RecipeError(f"{target!r} is no target.", hint=f"Choose one of {', '.join(targets)}.")
+        raise RecipeError(f"there is no target {target!r}.", hint=f"Choose one of {', '.join(targets)}.")
 
 
 def explain(
@@ -244,7 +245,7 @@ def explain(
         paths: images, folders, HDF5 or Parquet files; see :func:`sentinode.patches.unlabelled.read_patches`.
         out: the folder for the pictures; each is named after its image.
         target: ``called``, or the name of one of the bundle's classes: the class whose evidence is wanted.
-        mpp: microns per pixel of the images, for others than patches of the bundle's size and resolution.
+        mpp: microns per pixel of the images, if they are not patches of the bundle's size and resolution.
         device: where to compute.
         show: whether to show progress on standard error.
 
@@ -261,14 +262,14 @@ def explain(
     taken: set[str] = set()
     with bar("Explaining", unit="images", show=show) as shown:
         for patch in read_patches(paths, geometry=images_as(bundle, mpp), mpp=mpp):
-            drawn = _explained(explainer, patch, target)
-            if isinstance(drawn, str):
-                failures.append((patch.id, drawn))
-                console.print(f"{printable(patch.id)}: {drawn}", markup=False)
+            result = _explained(explainer, patch, target)
+            if isinstance(result, str):
+                failures.append((patch.id, result))
+                console.print(f"{printable(patch.id)}: {result}", markup=False)
             else:
                 picture = _free_path(Path(out), short_name(patch.id), taken)
                 with whole_file(picture) as staged:
-                    staged.write_bytes(drawn)
+                    staged.write_bytes(result)
                 pictures.append(picture)
             shown.advance()
     if failures and not pictures:
@@ -288,9 +289,9 @@ def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
         return draw(patch, evidence, explainer.card)
     except SentinodeError:
         raise
-    # A fault of ours on one image must not cost the others.
+    # A bug that one image triggers must not stop the others.
     except Exception as error:
-        return f"a fault of Sentinode's: {type(error).__name__}: {error}"
+        return f"a bug in Sentinode: {type(error).__name__}: {error}"
 
 
 def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:

@@ -11,7 +11,7 @@ SMALLEST, LARGEST = 16, 4096
 """Sides of a patch in pixels."""
 
 FINEST, COARSEST = 0.05, 50.0
-"""Microns per pixel. Outside of them a number is most likely of another unit."""
+"""Microns per pixel. A number outside this range most likely has another unit."""
 
 SAME_MPP = 0.005
 """How far two resolutions may differ and still count as the same: pixels are then copied, not interpolated."""
@@ -24,11 +24,11 @@ def check_mpp(mpp: float | None) -> float | None:
     """Microns per pixel as given.
 
     Raises:
-        DataError: it is no number that a microscope could have.
+        DataError: it is not in the range of microscopes.
     """
     if mpp is not None and not (math.isfinite(mpp) and FINEST <= mpp <= COARSEST):
         raise DataError(
-            f"{mpp:g} microns per pixel is no resolution of a microscope: {FINEST:g} to {COARSEST:g} are.",
+            f"{mpp:g} microns per pixel is outside the range of microscopes, {FINEST:g} to {COARSEST:g}.",
             hint="Give a pixel's side in microns, such as 0.25.",
         )
     return mpp
@@ -36,12 +36,12 @@ def check_mpp(mpp: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class PatchGeometry:
-    """What the pixels of a patch are, and what its label says of them.
+    """The size and resolution of a patch, and the region that its label covers.
 
     Attributes:
         size: side of the square patch in pixels.
-        mpp: microns per pixel, or None where it is unknown.
-        label_region: side in pixels of the centre square that the label covers; ``size`` where it covers the whole
+        mpp: microns per pixel, or None if unknown.
+        label_region: side in pixels of the centre square that the label covers; ``size`` if it covers the whole
             patch.
 
     Raises:
@@ -55,8 +55,8 @@ class PatchGeometry:
     def __post_init__(self) -> None:
         if not SMALLEST <= self.size <= LARGEST:
             raise DataError(
-                f"patches of {self.size} x {self.size} pixels are outside of what is read: {SMALLEST} to {LARGEST} "
-                "pixels a side."
+                f"patches of {self.size} x {self.size} pixels cannot be used: the side must be {SMALLEST} to {LARGEST} "
+                "pixels."
             )
         if not 1 <= self.label_region <= self.size:
             raise DataError(

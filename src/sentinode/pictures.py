@@ -51,12 +51,12 @@ MAX_PIXELS = 400_000_000
 """Pixels that a picture without tiles may have, since it can only be decoded as a whole."""
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-COPY_AGAIN = "It was only partly copied, or is damaged otherwise. Copy it again."
+COPY_AGAIN = "It was only partly copied, or it is damaged. Copy it again."
 
 _OPENING = threading.Lock()
 
 # What tifffile finds odd in a file is either refused by name or does not matter; on the screen it only startles.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read(source: Path | bytes) -> Pixels:
@@ -170,7 +170,7 @@ def _jpeg_2000_bits(picture: ImageFile) -> int:
 def _require_one(pictures: int) -> None:
     if pictures > 1:
         raise PictureError(
-            f"it holds {pictures} pictures, and cannot be taken for one.", hint="Save each as a file of its own."
+            f"it contains {pictures} pictures, and only one is allowed.", hint="Save each as a file of its own."
         )
 
 
@@ -188,7 +188,7 @@ def _read_tiff(source: Path | bytes) -> Pixels:
         import tifffile
     except ImportError as error:
         raise PictureError(
-            "this TIFF is not of the ordinary kind, 8-bit RGB, and reading it needs tifffile, which is not installed.",
+            "this TIFF is not plain 8-bit RGB, and reading it needs tifffile, which is not installed.",
             hint="Install it with: pip install 'sentinode[slides]'",
         ) from error
     try:
@@ -205,8 +205,8 @@ def _is_ordinary(picture: TiffImageFile) -> bool:
     """Whether a TIFF is one page of 8-bit RGB, a pixel's samples side by side, and nothing more."""
     tag = picture.tag_v2.get
     described = str(tag(270, "")).startswith(("ImageJ=", "{"))
-    plain = (picture.mode, tag(258), tag(284, 1), tag(338)) == (RGB, (8, 8, 8), 1, None)
-    return plain and not described and picture.n_frames == 1 and tag(262) in (2, 6)
+    standard = (picture.mode, tag(258), tag(284, 1), tag(338)) == (RGB, (8, 8, 8), 1, None)
+    return standard and not described and picture.n_frames == 1 and tag(262) in (2, 6)
 
 
 def _first_page(tiff: TiffFile) -> Pixels:

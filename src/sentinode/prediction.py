@@ -32,7 +32,7 @@ NAMED = 20
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one patch, or why it says nothing.
+    """The prediction for one patch, or the reason why there is none.
 
     Attributes:
         id: the path as given, or what the patch is called in its file; see :class:`sentinode.patches.unlabelled.Patch`.
@@ -50,13 +50,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What :func:`predict` has done.
+    """The result of :func:`predict`.
 
     Attributes:
-        done: how many patches have a probability.
-        failures: those that have none.
+        done: number of patches with a probability.
+        failures: the patches without a probability.
         out: the file that was written, if any.
-        rows: the predictions in order, where no file was asked for.
+        rows: the predictions in order, if no file was written.
     """
 
     done: int
@@ -77,23 +77,23 @@ def predict(
     precision: str = "auto",
     show: bool = True,
 ) -> Predicted:
-    """Predict patches, one batch at a time, so that a million of them need no more memory than a thousand.
+    """Predict patches, one batch at a time. A million patches need no more memory than a thousand.
 
     Args:
         bundle: the model.
         paths: images, folders, HDF5 or Parquet files; see :func:`sentinode.patches.unlabelled.read_patches`.
-        out: a file, which appears whole or not at all, an open text stream, or None to have the rows
-            returned.
+        out: a file, which is written completely or not at all, an open text stream, or None to return the
+            rows.
         format: ``csv``, ``kaggle`` (``id,label``, the label being the probability), ``parquet`` or
-            ``jsonl``; by default what the file's ending says, else ``csv``.
-        mpp: microns per pixel of the images, for others than patches of the bundle's size and resolution.
+            ``jsonl``; by default the format of the file's ending, else ``csv``.
+        mpp: microns per pixel of the images, if they are not patches of the bundle's size and resolution.
         tta: average the logits over the eight symmetries of the square.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         show: whether to show progress and failures on standard error.
 
     Raises:
-        DataError: not one patch could be read; nothing is written.
+        DataError: no patch could be read; nothing is written.
         OutputError: the file cannot be written, the format is unknown, or two patches of a Kaggle table have one id.
         DeviceError: no such device or precision.
         BundleError: ``mpp`` is given, and the bundle's own is unknown.
@@ -122,12 +122,12 @@ def _predictions(engine: Engine, patches: Iterator[Patch], threshold: float) -> 
 
     for batch in read_ahead(batches()):
         good = [patch.pixels for patch in batch if not isinstance(patch.pixels, DataError)]
-        said = iter(engine.probabilities(np.stack(good)).tolist() if good else ())
+        probabilities = iter(engine.probabilities(np.stack(good)).tolist() if good else ())
         for patch in batch:
             if isinstance(patch.pixels, DataError):
                 yield Prediction(patch.id, None, None, patch.pixels.what)
             else:
-                probability = next(said)
+                probability = next(probabilities)
                 yield Prediction(patch.id, probability, probability >= threshold)
 
 
@@ -162,7 +162,7 @@ class _Tally:
         if self._tell and len(self.failures) <= NAMED:
             console.print(f"{failed.id}: {failed.error}", markup=False)
         if self._tell and len(self.failures) == NAMED + 1:
-            console.print("More inputs fail; they are named in the output and counted at the end.")
+            console.print("More inputs failed. The output names them all.")
 
 
 def _format(out: str | Path | TextIO | None, format: str | None) -> str:
@@ -170,14 +170,14 @@ def _format(out: str | Path | TextIO | None, format: str | None) -> str:
     chosen = format or ENDINGS.get(ending)
     if chosen is None:
         raise OutputError(
-            f"the ending '{ending}' names no format.",
+            f"there is no format with the ending '{ending}'.",
             where=str(out),
             hint=f"End the name with {', '.join(ENDINGS)}, or give --format {'|'.join(FORMATS)}.",
         )
     if chosen not in FORMATS:
         guess = nearest(chosen, list(FORMATS))
         raise OutputError(
-            f"'{chosen}' is no format{f'; did you mean {guess}' if guess else ''}.",
+            f"there is no format '{chosen}'{f'; did you mean {guess}' if guess else ''}.",
             hint=f"The formats are {', '.join(FORMATS)}.",
         )
     if chosen == "parquet" and not isinstance(out, str | Path) and out is not None:
@@ -219,8 +219,8 @@ def _write_kaggle(rows: Iterable[Prediction], stream: TextIO, name: str) -> None
         id = short_name(row.id)
         if id in written:
             raise OutputError(
-                f"the id '{id}' stands for two patches, {written[id]} and {row.id}.",
-                hint="A submission has one row for each id. Predict them apart, or in another format.",
+                f"the id '{id}' means two patches, {written[id]} and {row.id}.",
+                hint="A submission has one row for each id. Predict them separately, or in another format.",
             )
         written[id] = row.id
         table.writerow((id, f"{row.probability:.7g}"))

@@ -58,7 +58,7 @@ class Bar:
     ) -> None:
         self._title, self._total, self._unit, self._live = title, total, unit, live
         self._tell, self._every = tell, every
-        self._done, self._note, self._said, self._began = 0, "", time.monotonic(), time.monotonic()
+        self._done, self._note, self._printed, self._began = 0, "", time.monotonic(), time.monotonic()
         self._task = live.add_task(title, total=total, unit=unit, note="") if live else None
 
     def advance(self, steps: int = 1) -> None:
@@ -66,7 +66,7 @@ class Bar:
         self._done += steps
         if self._live is not None and self._task is not None:
             self._live.advance(self._task, steps)
-        elif self._tell is not None and time.monotonic() - self._said > self._every:
+        elif self._tell is not None and time.monotonic() - self._printed > self._every:
             self._say(self._tell)
 
     def note(self, text: str) -> None:
@@ -83,8 +83,8 @@ class Bar:
 
     def _say(self, tell: Callable[[str], object]) -> None:
         """Tell where things stand as a line."""
-        self._said = time.monotonic()
-        rate = self._done / max(self._said - self._began, 1e-9)
+        self._printed = time.monotonic()
+        rate = self._done / max(self._printed - self._began, 1e-9)
         of = f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}"
         left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and rate else ""
         note = f"  {self._note}" if self._note else ""

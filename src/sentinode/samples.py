@@ -107,7 +107,8 @@ class TiffSamples:
         if photometric not in COLOURS:
             stated = "none" if photometric < 0 else photometric
             raise PictureError(
-                f"its samples are no colours that are read (PhotometricInterpretation {stated}).", hint=EXPORT
+                f"its samples are colours that are not read (PhotometricInterpretation {stated}).",
+                hint=EXPORT,
             )
         colours = _colours(tag, COLOURS[photometric])
         if colours == PALETTE:
@@ -190,13 +191,13 @@ def _colours(tag: Tag, colours: str) -> str:
         raise PictureError("its inks are not cyan, magenta, yellow and black.", hint=EXPORT)
     if compression in (OLD_JPEG, APERIO_YCBCR):
         kind = "the JPEG of TIFF before version 6" if compression == OLD_JPEG else "Aperio's JPEG 2000 in YCbCr"
-        raise PictureError(f"it is compressed as {kind}, which is not read.", hint=EXPORT)
+        raise PictureError(f"it is compressed as {kind}, which Sentinode does not read.", hint=EXPORT)
     if colours != YCBCR:
         return colours
     if compression in GIVES_RGB and by_pixel:
         return RGB
     if compression in JPEG_2000:
-        raise PictureError("it holds YCbCr in JPEG 2000, which readers take in different ways.", hint=EXPORT)
+        raise PictureError("it contains YCbCr in JPEG 2000, which readers interpret in different ways.", hint=EXPORT)
     subsampling = _floats(tag(530)) or (2, 2)
     if subsampling != (1, 1):
         raise PictureError("its YCbCr samples have fewer colours than pixels, and are not JPEG.", hint=EXPORT)
@@ -211,11 +212,12 @@ def _white(tag: Tag, significant_bits: int | None) -> int:
     bits = set(_floats(tag(258)) or (1,))
     kinds = set(_floats(tag(339)) or (1,))
     if not kinds <= {1, 4}:
-        named = {2: "signed integers", 3: "floating-point numbers"}.get(int(max(kinds)), "no unsigned integers")
+        named = {2: "signed integers", 3: "floating-point numbers"}.get(int(max(kinds)), "not unsigned integers")
         raise PictureError(f"its samples are {named}.", hint=EXPORT)
     if len(bits) > 1 or not 8 <= max(bits) <= 16:
         raise PictureError(
-            f"its samples have {' and '.join(f'{b:g}' for b in sorted(bits))} bits, and 8 to 16 are read.", hint=EXPORT
+            f"its samples have {' and '.join(f'{b:g}' for b in sorted(bits))} bits; 8 to 16 can be read.",
+            hint=EXPORT,
         )
     full = (1 << int(max(bits))) - 1
     if full == 65535:
@@ -296,7 +298,7 @@ def _transform(profile: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCm
 
 def grey(how: str) -> PictureError:
     return PictureError(
-        f"not an 8-bit RGB image but a grey one ({how}), and haematoxylin and eosin are told by their colours.",
+        f"not an 8-bit RGB image but a grey one ({how}); haematoxylin and eosin are told apart by colour.",
         hint="Export the picture in colour, as 8-bit RGB.",
     )
 
@@ -304,7 +306,7 @@ def grey(how: str) -> PictureError:
 def require_coloured(palette: Pixels) -> None:
     """Refuse a palette (n, 3) of greys; a few greys are those of an empty picture."""
     if len(np.unique(palette[:, 0])) > FEW_GREYS and (palette == palette[:, :1]).all():
-        raise grey("its palette holds greys only")
+        raise grey("its palette contains only greys")
 
 
 def _require_opaque(alpha: NDArray[np.uint8] | None) -> None:
@@ -322,7 +324,7 @@ def require_bright(brightest: int, limit: int) -> None:
     """
     if brightest <= limit // 2:
         raise PictureError(
-            "its samples have 16 bits, the upper ones are empty, and it does not state how many count.", hint=EXPORT
+            "its samples have 16 bits, the upper ones are empty, and it does not state how many are used.", hint=EXPORT
         )
 
 

@@ -201,7 +201,7 @@ def test_a_closed_folder_is_viewed_and_its_review_refused(client: Client, monkey
     lesion = client.details()["lesions"][0]["id"]
     monkeypatch.setattr(review.tempfile, "TemporaryFile", closed)
     about = client.details()
-    assert "cannot be written" in about["read_only"] and about["tiles"] is not None
+    assert "not writable" in about["read_only"] and about["tiles"] is not None
     answer = client.post(f"api/slides/{client.slide()}/review", judge(lesion, "accepted"))
     assert answer.status == 403 and "cannot be saved" in answer.json()["refused"]
 

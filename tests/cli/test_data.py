@@ -36,7 +36,7 @@ def test_audit_prints_a_table(command, generated):
     assert done.exit_code == 0
     assert "generated: a toy" in done.stdout
     assert "train and valid" in done.stdout
-    assert "Nothing is wrong." in done.stdout
+    assert "No problems were found." in done.stdout
 
 
 def test_audit_prints_json_and_nothing_else_on_request(command, generated):

@@ -25,8 +25,8 @@ class Sentinode:
         self._patch.setattr(sys, "argv", ["sentinode", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = self._captured.readouterr()
-        return int(ended.value.code or 0), said.out, " ".join(said.err.split())
+        printed = self._captured.readouterr()
+        return int(ended.value.code or 0), printed.out, " ".join(printed.err.split())
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_what_is_refused_ends_with_two_and_leaves_nothing(
         (("evaluate", "BUNDLE", "/nowhere", "--out", "OUT"), "there is nothing here"),
         (("evaluate", "BUNDLE", "DATA", "--split", "exam", "--out", "OUT"), "'exam' is not one of"),
         (("evaluate", "BUNDLE", "DATA", "--split", "all", "--out", "OUT"), "no split 'all'"),
-        (("evaluate", "BUNDLE", "DATA", "--rule", "f2", "--out", "OUT"), "no threshold by the rule 'f2'"),
+        (("evaluate", "BUNDLE", "DATA", "--rule", "f2", "--out", "OUT"), "no threshold for the rule 'f2'"),
         (("evaluate", "BUNDLE", "DATA", "--device", "tpu9", "--out", "OUT"), "tpu9"),
         (("predict", "BUNDLE", "/nowhere.png"), "no such file"),
         (("predict", "BUNDLE", "DATA", "--format", "xls", "--out", "OUT"), "'xls' is not one of"),
@@ -152,7 +152,7 @@ def test_each_refusal_is_a_sentence(
     sentinode: Sentinode, bundle: Bundle, generated: Path, tmp_path: Path, words: tuple[str, ...], told: str
 ) -> None:
     meant = {"BUNDLE": bundle.path, "DATA": generated, "OUT": tmp_path / "out"}
-    code, _, said = sentinode(*(meant.get(word, word) for word in words))
+    code, _, message = sentinode(*(meant.get(word, word) for word in words))
     assert code == EXIT_REFUSED
-    assert told in said
-    assert "Traceback" not in said
+    assert told in message
+    assert "Traceback" not in message

@@ -34,8 +34,8 @@ def test_a_scan_leaves_a_map_and_prints_a_table(bundle: Bundle, slides: Path, tm
     assert result.exit_code == 0, result.output
     assert [line.split()[:2] for line in result.stdout.splitlines()] == [["slide", "state"], ["node", "done"]]
     assert "5.0%" in result.stderr and "--prior" in result.stderr
-    map = open_map(tmp_path / "node")
-    assert map.stride == pytest.approx(96) and map.prior == 0.05
+    probability_map = open_map(tmp_path / "node")
+    assert probability_map.stride == pytest.approx(96) and probability_map.prior == 0.05
 
 
 def test_a_run_stands_for_its_bundle_and_json_is_json(bundle: Bundle, run: Path, slides: Path, tmp_path: Path) -> None:

@@ -136,11 +136,11 @@ def test_every_command_that_reads_annotations_takes_the_same_options(batch):
 
 def test_froc_says_how_many_slides_are_without_tumour_and_on_whose_word(batch):
     words = ("froc", batch / "maps", batch / "truth", "--absent-is-normal")
-    assert "slides without tumour: 1 by their annotation file, 0 by having none" in run(*words).stdout
+    assert "slides without tumour: 1 with an annotation file, 0 without one" in run(*words).stdout
     (batch / "truth" / "well.xml").unlink()
     asap(batch / "truth" / "another.xml")
     result = run(*words)
-    assert "slides without tumour: 0 by their annotation file, 1 by having none" in result.stdout
+    assert "slides without tumour: 0 with an annotation file, 1 without one" in result.stdout
     assert "1 annotation file matches no slide: 'another.xml'." in result.stderr
 
 

@@ -39,9 +39,9 @@ def test_one_class_is_said_where_the_curve_would_be() -> None:
 
 def test_a_curve_of_many_points_stays_a_small_drawing() -> None:
     rng = np.random.default_rng(1)
-    labels, said = rng.integers(0, 2, 50_000).astype(np.uint8), rng.random(50_000)
-    scores = measure(labels, said, 0.5, resamples=0)
-    assert len(charts.roc_figure(roc_curve(labels, said), scores, scores)) < 100_000
+    labels, probabilities = rng.integers(0, 2, 50_000).astype(np.uint8), rng.random(50_000)
+    scores = measure(labels, probabilities, 0.5, resamples=0)
+    assert len(charts.roc_figure(roc_curve(labels, probabilities), scores, scores)) < 100_000
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e4), st.booleans())

@@ -37,7 +37,7 @@ from sentinode.evaluation.froc import (
     tumours_on,
     write_froc,
 )
-from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.reading.annotations import rasterise, read_annotations
 from sentinode.slides.scanning.probability_map import write_map
 
 
@@ -242,7 +242,9 @@ def test_a_part_of_the_mask_gives_the_regions_of_the_whole(tmp_path):
     map = made_map(blob(100, 140))
     drawn = read_annotations(asap(tmp_path / "a.xml", square(700, 600, 900), square(-20, 2500, 500)))
     part = tumours_on(map, drawn)
-    whole = drawn.mask(map.slide.width, map.slide.height, part.downsample)
+    before = (part.downsample - 1) / 2  # a mask's pixel is the first of those that it stands for
+    size = (round(map.slide.height / part.downsample), round(map.slide.width / part.downsample))
+    whole = rasterise(drawn.area, size, part.downsample, origin=(-before, -before))
     labels, ignored = grown(whole, 7.776)
     left, top = part.corner
     rows, columns = part.labels.shape
@@ -333,7 +335,7 @@ def test_the_two_slides_of_camelyon16_that_do_not_count_are_left_out(tmp_path):
 def test_a_missing_truth_is_refused_unless_it_means_normal(tmp_path):
     maps, truth = a_batch(tmp_path, "a", "b")
     asap(truth / "a.xml", square(320, 320, 640))
-    with pytest.raises(AnnotationError, match=r"no truth for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 1 of 2 slides: b(.|\n)*--absent-is-normal"):
         evaluate_froc(maps, truth, show=False)
 
 

@@ -23,14 +23,14 @@ def pixels(uri: str) -> np.ndarray:
 
 
 def test_the_most_confident_errors_come_first(bundle: Bundle, patches: PatchSet) -> None:
-    said = np.random.default_rng(0).random(len(patches)).astype(np.float32)
-    shown = gallery(bundle, patches, said, 0.5, device="cpu")
+    probabilities = np.random.default_rng(0).random(len(patches)).astype(np.float32)
+    shown = gallery(bundle, patches, probabilities, 0.5, device="cpu")
     row = {name: at for at, name in enumerate(patches.ids)}
     assert shown.method == "exact contributions"
 
-    worst = sorted(said[(patches.labels == 0) & (said >= 0.5)], reverse=True)[: module.SHOWN]
+    worst = sorted(probabilities[(patches.labels == 0) & (probabilities >= 0.5)], reverse=True)[: module.SHOWN]
     assert [mistake.probability for mistake in shown.false_alarms] == pytest.approx(worst)
-    best = sorted(said[(patches.labels == 1) & (said < 0.5)])[: module.SHOWN]
+    best = sorted(probabilities[(patches.labels == 1) & (probabilities < 0.5)])[: module.SHOWN]
     assert [mistake.probability for mistake in shown.misses] == pytest.approx(best)
     for mistake in (*shown.false_alarms, *shown.misses):
         at = row[mistake.id]

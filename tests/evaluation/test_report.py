@@ -12,20 +12,20 @@ from sentinode.scoring import measure
 
 
 def metrics(labels: list[int], **more: Any) -> dict[str, Any]:
-    said = np.linspace(0.1, 0.9, len(labels))
-    scores = measure(labels, said, 0.5, resamples=20).as_dict()
+    probabilities = np.linspace(0.1, 0.9, len(labels))
+    scores = measure(labels, probabilities, 0.5, resamples=20).as_dict()
     return {**scores, "split": "test", "data": {"toy": False}, "class_names": ["normal", "tumour"], **more}
 
 
 def test_the_verdict_is_one_plain_sentence_with_both_intervals() -> None:
-    said = verdict(metrics([0, 1, 0, 1, 1, 0] * 4))
-    assert said.startswith("On 24 test patches the model ranks a tumour patch above a normal one ")
-    assert said.count("95 % interval") == 2
-    assert said.endswith(".")
+    sentence = verdict(metrics([0, 1, 0, 1, 1, 0] * 4))
+    assert sentence.startswith("On 24 test patches the model ranks a tumour patch above a normal one ")
+    assert sentence.count("95 % interval") == 2
+    assert sentence.endswith(".")
 
 
 def test_the_verdict_on_one_class_says_so() -> None:
-    assert "one class only" in verdict(metrics([1, 1, 1, 1]))
+    assert "are of one class" in verdict(metrics([1, 1, 1, 1]))
 
 
 def test_the_verdict_on_generated_patches_calls_them_generated() -> None:

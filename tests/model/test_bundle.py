@@ -21,11 +21,11 @@ from sentinode.model.bundle import (
     Bundle,
     Card,
     Threshold,
+    json_ready,
     load,
-    plain,
     save,
 )
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 
 
 class Brightness(torch.nn.Module):
@@ -82,7 +82,7 @@ def test_who_may_read_the_card_may_read_the_weights(run: Path) -> None:
 
 
 def test_a_network_that_enlarges_its_patches_does_so_when_it_is_loaded(tmp_path: Path) -> None:
-    network = build("test_resnet", side=128, stride=16)[0].eval()
+    network = build_classifier("test_resnet", side=128, stride=16)[0].eval()
     described = Architecture(backbone="test_resnet", side=128, stride=16)
     loaded = save(tmp_path / "bundle", network, card(architecture=described)).classifier()
     images = torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8)
@@ -162,10 +162,10 @@ def test_weights_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None
 
 
 def test_splits_that_training_drew_are_kept(tmp_path: Path) -> None:
-    drawn = {"a": "train", "b, with a comma": "test", "ü": "valid"}
-    kept = save(tmp_path / "mine", Brightness(), card(), assignment=drawn)
+    assignment = {"a": "train", "b, with a comma": "test", "ü": "valid"}
+    kept = save(tmp_path / "mine", Brightness(), card(), assignment=assignment)
     assert (kept.path / ASSIGNMENT).exists()
-    assert load(kept.path).assignment() == drawn
+    assert load(kept.path).assignment() == assignment
 
 
 def test_the_same_bundle_has_the_same_bytes(tmp_path: Path) -> None:
@@ -175,6 +175,6 @@ def test_the_same_bundle_has_the_same_bytes(tmp_path: Path) -> None:
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 
 
-def test_plain_values_are_fit_for_json() -> None:
+def test_values_are_made_fit_for_json() -> None:
     value = {"a": np.float32(1.5), "b": np.arange(2), "c": float("nan"), "d": (np.int64(3), None)}
-    assert plain(value) == {"a": 1.5, "b": [0, 1], "c": None, "d": [3, None]}
+    assert json_ready(value) == {"a": 1.5, "b": [0, 1], "c": None, "d": [3, None]}

@@ -9,11 +9,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.efficientnet import EfficientNet
 
 from sentinode.errors import RecipeError, WeightsError
 from sentinode.geometry import PatchGeometry
 from sentinode.model import classifier as classifiers
-from sentinode.model.classifier import POOLINGS, Pool, build, read_tensors
+from sentinode.model.bundle import load
+from sentinode.model.classifier import POOLINGS, Pool, build_classifier, read_tensors
 
 
 def patches(count: int = 2) -> torch.Tensor:
@@ -23,23 +25,23 @@ def patches(count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_any_backbone_with_any_pooling_gives_two_logits(backbone: str, pooling: str) -> None:
-    network = build(backbone, pooling=pooling, hidden=[8], dropout=0.1)[0].eval()
+    network = build_classifier(backbone, pooling=pooling, hidden=[8], dropout=0.1)[0].eval()
     assert network(patches()).shape == (2, 2)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "test_vit"])
 def test_patches_can_be_enlarged_for_the_backbone(backbone: str) -> None:
-    plain, large = (build(backbone, pooling="avgcentre", side=side)[0].eval() for side in (96, 128))
-    small, big = (network.features(patches()).shape[2:] for network in (plain, large))
+    usual, large = (build_classifier(backbone, pooling="avgcentre", side=side)[0].eval() for side in (96, 128))
+    small, big = (network.features(patches()).shape[2:] for network in (usual, large))
     assert [round(side * 128 / 96) for side in small] == list(big)
     assert large(patches()).shape == (2, 2)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "test_efficientnet", "test_convnext"])
 def test_a_backbone_can_end_at_a_finer_feature_map(backbone: str, tmp_path: Path) -> None:
-    whole = build(backbone)[0]
+    whole = build_classifier(backbone)[0]
     save_file(whole.backbone.state_dict(), tmp_path / "whole.safetensors")
-    ended = build(backbone, stride=16, weights=tmp_path / "whole.safetensors")[0].eval()
+    ended = build_classifier(backbone, stride=16, weights=tmp_path / "whole.safetensors")[0].eval()
     assert ended.features(patches()).shape[2:] == (6, 6)
     assert ended(patches()).shape == (2, 2)
     kept = ended.backbone.state_dict()
@@ -47,14 +49,32 @@ def test_a_backbone_can_end_at_a_finer_feature_map(backbone: str, tmp_path: Path
     assert all(torch.equal(value, whole.backbone.state_dict()[key]) for key, value in kept.items())
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_an_efficientnet_ends_there_with_every_version_of_timm(left: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm before 1.0.30 leaves the convolution after the last stage where later ones remove it."""
+    prune = EfficientNet.prune_intermediate_layers
+
+    def prune_as_before(net: EfficientNet, indices: list[int]) -> object:
+        last = net.conv_head, net.bn2
+        kept = prune(net, indices)
+        if left:
+            net.conv_head, net.bn2 = last
+        return kept
+
+    monkeypatch.setattr(EfficientNet, "prune_intermediate_layers", prune_as_before)
+    network = build_classifier("tf_efficientnet_lite0", side=128, stride=16)[0]
+    assert network(torch.zeros(1, 96, 96, 3, dtype=torch.uint8)).shape == (1, 2)
+    assert set(network.state_dict()) == set(load().classifier().state_dict())
+
+
 @pytest.mark.parametrize("backbone", ["test_vit", "p4m_resnet"])
 def test_a_backbone_that_cannot_end_there_says_so(backbone: str) -> None:
     with pytest.raises(RecipeError, match="cannot end at a stride of 16"):
-        build(backbone, stride=16)
+        build_classifier(backbone, stride=16)
 
 
 def test_scaling_and_normalisation_happen_inside() -> None:
-    network = build("test_resnet")[0]
+    network = build_classifier("test_resnet")[0]
     white = network.normalise(torch.full((1, 96, 96, 3), 255, dtype=torch.uint8))
     config = network.backbone.pretrained_cfg
     expected = (1 - torch.tensor(config["mean"])) / torch.tensor(config["std"])
@@ -73,7 +93,7 @@ def test_the_centre_is_pooled_by_the_share_that_it_covers() -> None:
 
 def test_an_unknown_backbone_is_refused_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="did you mean 'resnet5"):
-        build("resnet5O")
+        build_classifier("resnet5O")
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
@@ -83,7 +103,7 @@ def test_weights_come_from_a_file_whatever_wraps_them(tmp_path: Path, ending: st
     tensors = {prefix + key: value.contiguous() for key, value in source.state_dict().items()}
     path = tmp_path / f"w{ending}"
     save_file(tensors, path) if ending == ".safetensors" else torch.save({"state_dict": tensors}, path)
-    network, origin = build("test_resnet", weights=path)
+    network, origin = build_classifier("test_resnet", weights=path)
     assert torch.equal(network.backbone.state_dict()["conv1.0.weight"], source.state_dict()["conv1.0.weight"])
     assert path.name in origin
 
@@ -93,7 +113,7 @@ def test_torchvisions_resnet_fits_timms(tmp_path: Path) -> None:
 
     source = resnet18(weights=None)
     torch.save(source.state_dict(), tmp_path / "resnet18.pth")
-    network, _ = build("resnet18", weights=tmp_path / "resnet18.pth")
+    network, _ = build_classifier("resnet18", weights=tmp_path / "resnet18.pth")
     x = torch.randn(1, 3, 96, 96)
     expected = torch.nn.Sequential(*list(source.eval().children())[:-2])(x)
     torch.testing.assert_close(network.eval().backbone(x), expected)
@@ -135,14 +155,14 @@ def test_damaged_weights_are_refused(tmp_path: Path, name: str, content: bytes, 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="belong to another network"):
-        build("test_convnext", weights=tmp_path / "other.safetensors")
+        build_classifier("test_convnext", weights=tmp_path / "other.safetensors")
     tensors = timm.create_model("test_resnet").state_dict()
     tensors["conv1.0.weight"] = torch.zeros(1, 3, 3, 3)
     save_file(tensors, tmp_path / "shape.safetensors")
     with pytest.raises(WeightsError, match="has the shape"):
-        build("test_resnet", weights=tmp_path / "shape.safetensors")
+        build_classifier("test_resnet", weights=tmp_path / "shape.safetensors")
     with pytest.raises(WeightsError, match="no such weights file"):
-        build("test_resnet", weights=tmp_path / "none.pth")
+        build_classifier("test_resnet", weights=tmp_path / "none.pth")
 
 
 def test_without_a_network_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +179,7 @@ def test_without_a_network_the_error_says_how_to_go_on(monkeypatch: pytest.Monke
     monkeypatch.setattr(classifiers.timm, "create_model", offline)
     monkeypatch.setattr(classifiers, "_from_torchvision", no_torchvision)
     with pytest.raises(WeightsError) as caught:
-        build("test_resnet", weights="imagenet")
+        build_classifier("test_resnet", weights="imagenet")
     assert "the network is unreachable" in caught.value.what
     assert "--weights FILE" in (caught.value.hint or "")
     assert "--weights none" in (caught.value.hint or "")
@@ -168,13 +188,13 @@ def test_without_a_network_the_error_says_how_to_go_on(monkeypatch: pytest.Monke
 @pytest.mark.real
 def test_the_real_weights_load_after_decoding(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError):  # as they are published, they are a codebook and codes
-        build("resnet50", weights=shared / "weights" / "resnet50_pqf.pth")
+        build_classifier("resnet50", weights=shared / "weights" / "resnet50_pqf.pth")
 
 
 @pytest.mark.parametrize(("backbone", "size"), [("test_resnet", 64), ("test_vit", 224), ("resnet10t", 100)])
 def test_patches_of_another_size_are_taken_as_they_are(backbone: str, size: int) -> None:
     geometry = PatchGeometry(size, None, size)
-    network = build(backbone, pooling="avgcentre", geometry=geometry)[0].eval()
+    network = build_classifier(backbone, pooling="avgcentre", geometry=geometry)[0].eval()
     assert (network.side, network.geometry) == (size, geometry)
     assert network(torch.zeros(2, size, size, 3, dtype=torch.uint8)).shape == (2, 2)
     assert network.head[0].pooling == "avg"  # type: ignore[index]
@@ -192,11 +212,11 @@ def test_the_shares_of_the_centre_add_up_to_one(region: int, cells: int) -> None
 )
 def test_a_size_that_a_backbone_would_cut_off_is_refused_by_name(backbone: str, size: int, unit: int) -> None:
     with pytest.raises(RecipeError, match=f"'{backbone}' cannot take {size} x {size} pixels") as caught:
-        build(backbone, geometry=PatchGeometry(size, None, size))
+        build_classifier(backbone, geometry=PatchGeometry(size, None, size))
     assert caught.value.hint is not None
     assert f"model.side={-(-size // unit) * unit}" in caught.value.hint
 
 
 def test_patches_are_never_reduced() -> None:
     with pytest.raises(RecipeError, match="patches of 224 x 224 pixels would be reduced to 96 x 96"):
-        build("test_resnet", side=96, geometry=PatchGeometry(224, None, 224))
+        build_classifier("test_resnet", side=96, geometry=PatchGeometry(224, None, 224))

@@ -11,7 +11,7 @@ import torch
 from sentinode.augmentation.transforms import SYMMETRIES, symmetry
 from sentinode.errors import WeightsError
 from sentinode.model import equivariant
-from sentinode.model.classifier import POOLINGS, build
+from sentinode.model.classifier import POOLINGS, build_classifier
 from sentinode.model.equivariant import FieldConv, FieldNorm, P4MResNet
 
 
@@ -51,9 +51,9 @@ def test_turning_the_input_turns_each_field_and_permutes_its_orientations(
     def fields(x: torch.Tensor) -> torch.Tensor:
         return conv(x if image else first(x)).unflatten(1, (3, SYMMETRIES))
 
-    plain, moved = fields(x), fields(turned(x, k))
+    original, moved = fields(x), fields(turned(x, k))
     for field in range(3):
-        expected = turned(plain[:, field], k)
+        expected = turned(original[:, field], k)
         matches = [
             [torch.allclose(moved[:, field, g], expected[:, h], atol=1e-5) for h in range(SYMMETRIES)]
             for g in range(SYMMETRIES)
@@ -72,7 +72,7 @@ def test_the_features_turn_with_the_patch(network: torch.nn.Module, k: int) -> N
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_the_logits_of_a_patch_do_not_depend_on_how_it_lies(pooling: str) -> None:
     torch.manual_seed(0)
-    classifier, _ = build("p4m_resnet", pooling=pooling)
+    classifier, _ = build_classifier("p4m_resnet", pooling=pooling)
     random_statistics(classifier)
     images = torch.randint(256, (1, 96, 96, 3), dtype=torch.uint8)
     with torch.inference_mode():
@@ -104,4 +104,4 @@ def test_timm_knows_it_by_name_and_it_is_small() -> None:
 
 def test_it_has_no_imagenet_weights_and_says_so() -> None:
     with pytest.raises(WeightsError, match="p4m_resnet"):
-        build("p4m_resnet", weights="imagenet")
+        build_classifier("p4m_resnet", weights="imagenet")

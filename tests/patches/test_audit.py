@@ -137,9 +137,9 @@ def test_the_table_says_what_the_findings_say(disk):
     found = planted(disk, leak)
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(render(found))
-    said = console.export_text()
-    assert "train and test" in said
-    assert all(finding[:60] in said for finding in found.findings())
+    printed = console.export_text()
+    assert "train and test" in printed
+    assert all(finding[:60] in printed for finding in found.findings())
 
 
 @pytest.mark.real

@@ -89,7 +89,7 @@ def test_a_disk_with_too_little_room_is_refused_before_anything_is_written(disk,
 def test_a_place_that_cannot_be_written_is_refused(disk, tmp_path):
     disk.parquet("test.parquet", disk.patches(20), LABELS)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+    with pytest.raises(OutputError, match="there is a file where a folder is needed"):
         opened(disk, tmp_path / "file" / "cache")
 
 

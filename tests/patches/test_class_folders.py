@@ -40,7 +40,7 @@ def test_other_names_are_refused_with_the_option(folders: list[str]) -> None:
 
 
 def test_a_folder_of_an_unknown_name_beside_known_ones_is_refused() -> None:
-    with pytest.raises(DataError, match="beside normal, tumour, but its name is no class that is known"):
+    with pytest.raises(DataError, match="beside normal, tumour, but its name is not a known class"):
         tell_apart(["normal", "tumour", "stroma"], (), HERE)
 
 
@@ -64,7 +64,7 @@ def test_the_name_of_a_class_of_many_folders_stays_short() -> None:
     [
         (("lung_zzz",), "no class folder lung_zzz here; there are a and b"),
         (("A",), "no class folder A here"),
-        (("a", "b"), "nothing to tell apart"),
+        (("a", "b"), "there is no negative class"),
     ],
 )
 def test_a_statement_that_does_not_fit_is_refused(positive: tuple[str, ...], says: str) -> None:

@@ -59,9 +59,9 @@ def test_a_gzipped_file_says_its_size_before_it_is_unpacked(tmp_path: Path, stor
     import gzip
 
     images = official(tmp_path, 64, **storage)
-    plain = tmp_path / f"{STEM}train_x.h5"
-    plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    plain.unlink()
+    unpacked = tmp_path / f"{STEM}train_x.h5"
+    unpacked.with_name(f"{unpacked.name}.gz").write_bytes(gzip.compress(unpacked.read_bytes()))
+    unpacked.unlink()
     data = open_data(tmp_path, cache=tmp_path / "cache", show=False)
     assert data.geometry.size == 64
     np.testing.assert_array_equal(data["train"].images[:], images)
@@ -80,7 +80,7 @@ def test_images_of_96_pixels_are_taken_for_patchcamelyons_and_it_is_said(tmp_pat
     root = folders(tmp_path / "data", 96, "normal", "tumour")
     data = open_data(root, cache=tmp_path, whole=True, show=False)
     assert data.geometry == PCAM
-    assert any("taken for patches like PatchCamelyon's" in warning for warning in data.warnings)
+    assert any("assumed to be patches like PatchCamelyon's" in warning for warning in data.warnings)
     stated = open_data(root, cache=tmp_path, whole=True, mpp=0.5, label_region=96, show=False)
     assert stated.geometry == PatchGeometry(96, 0.5, 96)
     assert not any("taken" in warning for warning in stated.warnings)
@@ -106,7 +106,7 @@ def test_images_of_several_sizes_are_counted_with_an_example_of_each(tmp_path: P
     assert "1 of 64 x 48 (such as 9.png)" in what
     found = audit(root, cache=tmp_path, show=False).splits[0]
     assert len(found.corrupt) == 3
-    assert "80 x 80 pixels, where 64 x 64" in found.corrupt["normal/9.png"]
+    assert "80 x 80 pixels; 64 x 64" in found.corrupt["normal/9.png"]
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_splits_of_two_sizes_are_refused(tmp_path: Path) -> None:
     [
         ({"label_region": 65}, "cannot cover the centre 65 x 65"),
         ({"label_region": 0}, "cannot cover"),
-        ({"mpp": 0.0}, "no resolution"),
-        ({"mpp": 500.0}, "no resolution"),
-        ({"positive": ("tumour",)}, "only class folders have names"),
+        ({"mpp": 0.0}, "outside the range of microscopes"),
+        ({"mpp": 500.0}, "outside the range of microscopes"),
+        ({"positive": ("tumour",)}, "only for class folders"),
     ],
 )
 def test_a_statement_that_cannot_be_is_refused(tmp_path: Path, statement: dict[str, object], says: str) -> None:
@@ -169,7 +169,7 @@ def test_a_folder_is_taken_for_what_the_bundle_was_trained_on(tmp_path: Path) ->
     expected = Expected(PatchGeometry(64, 0.25, 32))
     data = open_data(root, cache=tmp_path, whole=True, expected=expected, show=False)
     assert data.geometry == expected.geometry
-    assert any("such as the bundle was trained on" in warning for warning in data.warnings)
+    assert any("like those of the bundle's training" in warning for warning in data.warnings)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,10 @@ def test_patches_that_a_bundle_does_not_take_are_refused(
 def test_classes_that_a_bundle_does_not_tell_apart_are_refused_unless_stated(tmp_path: Path) -> None:
     root = folders(tmp_path / "data", 64, "normal", "tumor")
     lung = Expected(PatchGeometry(64, None, 64), ("lung_n", "lung_aca"))
-    with pytest.raises(DataError, match="classes here are normal and tumor, and the bundle tells apart lung_n and"):
+    with pytest.raises(DataError, match="classes here are normal and tumor, but the bundle was trained on lung_n and"):
         open_data(root, cache=tmp_path, whole=True, expected=lung, show=False)
     data = open_data(root, cache=tmp_path, whole=True, expected=lung, positive=("tumor",), show=False)
-    assert any("here they stand for normal and tumor" in warning for warning in data.warnings)
+    assert any("here they mean normal and tumor" in warning for warning in data.warnings)
     same = Expected(PatchGeometry(64, None, 64), ("normal", "tumour"))
     assert open_data(root, cache=tmp_path, whole=True, expected=same, show=False).class_names == ("normal", "tumor")
 
@@ -209,7 +209,7 @@ def test_a_bundle_knows_which_folders_are_positive(tmp_path: Path) -> None:
 
 def test_folders_of_other_names_without_a_statement_are_refused(tmp_path: Path) -> None:
     root = folders(tmp_path / "data", 64, "lung_aca", "lung_n", "lung_scc")
-    with pytest.raises(DataError, match="lung_aca, lung_n and lung_scc, and which of them is the positive class"):
+    with pytest.raises(DataError, match="lung_aca, lung_n and lung_scc, and their names do not tell which is positive"):
         open_data(root, cache=tmp_path, whole=True, show=False)
 
 

@@ -157,7 +157,7 @@ def test_a_cut_line_is_resumed_from_where_it_broke(server, out):
 
 def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server, out):
     server.faults[X] = ["cut"] + ["busy"] * 10
-    with pytest.raises(DownloadError, match=r"could not be fetched in 6 tries .*busy") as refused:
+    with pytest.raises(DownloadError, match=r"could not be downloaded in 6 tries .*busy") as refused:
         fetch(server, out)
     for way_on in ("same command again", "--url", "by hand from https://zenodo.org/records/2546921"):
         assert way_on in refused.value.hint
@@ -198,7 +198,7 @@ def test_a_part_that_does_not_fit_is_fetched_from_the_start(server, out):
 @pytest.mark.parametrize("page", ["page", "page in disguise"])
 def test_a_web_page_in_place_of_a_file_is_refused(server, out, page):
     server.faults[X] = [page]
-    with pytest.raises(DownloadError, match="a web page came in place of"):
+    with pytest.raises(DownloadError, match="a web page instead of"):
         fetch(server, out)
     assert not (out / X).exists()
     assert not (out / f".{X}.part").exists()
@@ -218,11 +218,11 @@ def test_a_mirror_that_exchanged_two_files_is_found_out(server, out):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("absent", "is not there .HTTP 404"), ("forbidden", "was refused .HTTP 403")]
+    ("fault", "message"), [("absent", "is not there .HTTP 404"), ("forbidden", "was refused .HTTP 403")]
 )
-def test_a_file_that_is_not_given_is_not_asked_for_again(server, out, fault, said):
+def test_a_file_that_is_not_given_is_not_asked_for_again(server, out, fault, message):
     server.faults[META] = [fault]
-    with pytest.raises(DownloadError, match=said):
+    with pytest.raises(DownloadError, match=message):
         fetch(server, out)
     assert len(server.asked) == 1
 
@@ -230,7 +230,7 @@ def test_a_file_that_is_not_given_is_not_asked_for_again(server, out, fault, sai
 def test_without_a_network_it_says_how_to_go_on(server, out):
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(DownloadError, match="could not be fetched") as refused:
+    with pytest.raises(DownloadError, match="could not be downloaded") as refused:
         fetch(server, out)
     assert "--url" in refused.value.hint
 
@@ -238,7 +238,7 @@ def test_without_a_network_it_says_how_to_go_on(server, out):
 def test_a_gzip_that_unpacks_to_something_else_is_refused(server, out, monkeypatch):
     sums = {**module.PUBLISHED_MD5, f"{STEM}test_x.h5": "0" * 32}
     monkeypatch.setattr(module, "PUBLISHED_MD5", sums)
-    with pytest.raises(DownloadError, match="unpacked, it is not the published file"):
+    with pytest.raises(DownloadError, match="the unpacked file is not the published one"):
         fetch(server, out)
     assert f"{STEM}test_x.h5" not in names(out)
 
@@ -246,7 +246,7 @@ def test_a_gzip_that_unpacks_to_something_else_is_refused(server, out, monkeypat
 def test_another_file_of_that_name_is_left_alone(server, out):
     out.mkdir()
     (out / f"{STEM}test_x.h5").write_text("mine")
-    with pytest.raises(DownloadError, match="another file of this name"):
+    with pytest.raises(DownloadError, match="already a file of this name"):
         fetch(server, out)
     assert (out / f"{STEM}test_x.h5").read_text() == "mine"
 

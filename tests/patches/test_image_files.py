@@ -77,7 +77,7 @@ def test_an_ending_tells_two_images_apart(disk):
 
 
 def test_two_ids_for_one_image_are_refused(disk):
-    with pytest.raises(DataError, match="ids stand more than once, such as c"):
+    with pytest.raises(DataError, match="ids occur more than once, such as c"):
         open_data(table_of(disk, ["c.tif", *"abcdefghij"]))
 
 
@@ -119,7 +119,7 @@ def test_an_id_that_stands_twice_is_refused(disk):
     disk.kaggle(disk.patches(20), LABELS)
     with (disk.folder / "train_labels.csv").open("a") as file:
         file.write(f"{3:040x},1\n")
-    with pytest.raises(DataError, match=rf"1 ids stand more than once, such as {3:040x}"):
+    with pytest.raises(DataError, match=rf"1 ids occur more than once, such as {3:040x}"):
         open_data(disk.folder)
 
 
@@ -133,33 +133,33 @@ def test_other_labels_in_the_table_are_refused(disk, label):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("False", "True"), "20 of 20 are not: 'False' (10), 'True' (10)"),
         (("normal", "tumor"), "20 of 20 are not: 'normal' (10), 'tumor' (10)"),
         (("0", "tumor"), "10 of 20 are not: 'tumor' (10)"),
     ],
 )
-def test_words_in_place_of_labels_are_refused_with_those_found(disk, words, said):
+def test_words_in_place_of_labels_are_refused_with_those_found(disk, words, message):
     disk.kaggle(disk.patches(20), [words[label] for label in LABELS])
     with pytest.raises(DataError) as refused:
         open_data(disk.folder)
-    assert said in refused.value.what
+    assert message in refused.value.what
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "this table is empty"),
-        ("id,label\n", "a head, but no rows"),
+        ("id,label\n", "a header, but no rows"),
         ("id;label\na;1\n", "separated by semicolons"),
         ("id,label\na\n", "line 2 has 1 cells"),
     ],
 )
-def test_a_table_without_rows_or_with_other_separators_is_refused(disk, content, said):
+def test_a_table_without_rows_or_with_other_separators_is_refused(disk, content, message):
     disk.kaggle(disk.patches(20), LABELS)
     (disk.folder / "train_labels.csv").write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_data(disk.folder)
 
 
@@ -243,7 +243,7 @@ def test_one_class_only_is_read(disk):
 def test_a_folder_with_images_that_is_no_class_is_refused(disk):
     disk.classes(disk.patches(20), LABELS, ("normal", "tumour"))
     (disk.folder / "tumour").rename(disk.folder / "unsure")
-    with pytest.raises(DataError, match="its name is no class") as refused:
+    with pytest.raises(DataError, match="its name is not a known class") as refused:
         open_data(disk.folder)
     assert refused.value.where == disk.folder / "unsure"
 
@@ -274,4 +274,4 @@ def test_the_audit_goes_on_past_what_opening_refuses(disk):
     (disk.folder / "normal" / "0.png").write_text("I am text")
     (split,) = audit(disk.folder, show=False).splits
     assert split.patches == 20
-    assert split.corrupt == {"normal/0.png": "this is not an image, whatever its name says."}
+    assert split.corrupt == {"normal/0.png": "this is not an image, although its name says so."}

@@ -43,7 +43,7 @@ def test_one_split_alone_is_enough_and_another_is_named_as_missing(disk):
     disk.official("test", disk.patches(6), LABELS)
     data = open_data(disk.folder)
     assert data.splits == ("test",)
-    with pytest.raises(DataError, match=r"no split 'train' here; there is test"):
+    with pytest.raises(DataError, match=r"no split 'train' here, only test"):
         data["train"]
 
 
@@ -181,16 +181,16 @@ def test_other_labels_than_0_and_1_are_refused_with_their_row(disk):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (np.zeros((6, 64, 96, 3), np.uint8), r"uint8 \(6, 64, 96, 3\)"),
         (np.zeros((6, 96, 96), np.uint8), r"uint8 \(6, 96, 96\)"),
         (np.zeros((6, 96, 96, 3), np.float32), r"float32 \(6, 96, 96, 3\)"),
     ],
 )
-def test_a_wrong_shape_or_type_is_refused(disk, data, said):
+def test_a_wrong_shape_or_type_is_refused(disk, data, message):
     disk.official("train", data, LABELS)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_data(disk.folder)
 
 
@@ -309,12 +309,12 @@ class TestFilesThatAreWhole:
         assert "h5repack" in error.hint
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "this file is empty"), (b"text" * 99, "not an HDF5 file")])
-def test_what_is_no_hdf5_is_not_called_damaged(disk, content, said):
+@pytest.mark.parametrize(("content", "message"), [(b"", "this file is empty"), (b"text" * 99, "not an HDF5 file")])
+def test_what_is_no_hdf5_is_not_called_damaged(disk, content, message):
     path = disk.official("train", disk.patches(6), LABELS) / f"{STEM}train_x.h5"
     path.write_bytes(content)
     error = refusal(disk.folder)
-    assert said in error.what
+    assert message in error.what
     assert "damaged" not in error.what
 
 

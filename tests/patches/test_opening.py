@@ -41,7 +41,7 @@ def test_a_kaggle_folder_without_its_table_is_recognised(tmp_path, disk):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(DataError, match="none of those that are read alone"):
+    with pytest.raises(DataError, match="A single file must be one of"):
         open_data(tmp_path / "a.txt")
 
 
@@ -93,14 +93,14 @@ class TestAStoredSplit:
         disk.kaggle(disk.patches(20), LABELS)
         stored = open_data(disk.folder).assignment() | {"gone": "test"}
         data = open_data(disk.folder, assignment=stored)
-        assert "1 patches of the split that was stored are not in this data." in data.warnings
+        assert "1 patches of the stored split are not in this data." in data.warnings
         assert len(data["valid"]) == 2
-        with pytest.raises(DataError, match="1 patches of the test split that was stored are not in this data"):
+        with pytest.raises(DataError, match="1 patches of the test split that was stored are no longer in this data"):
             data["test"]
 
     def test_refuses_other_data(self, disk):
         disk.kaggle(disk.patches(20), LABELS)
-        with pytest.raises(DataError, match="none of these 20 patches is in the split that was stored"):
+        with pytest.raises(DataError, match="none of these 20 patches is in the stored split"):
             open_data(disk.folder, assignment={"elsewhere": "train"})
 
     def test_gives_way_to_splits_that_the_data_names_itself(self, generated):
@@ -133,5 +133,5 @@ class TestAsAWhole:
         assert set(open_data(disk.folder, slide_map=table, whole=True)["all"].slides) == {"one"}
 
     def test_data_with_splits_of_its_own_has_no_all(self, generated):
-        with pytest.raises(DataError, match="no split 'all' here; there is train and valid and test"):
+        with pytest.raises(DataError, match="no split 'all' here, only train, valid, test"):
             open_data(generated, whole=True)["all"]

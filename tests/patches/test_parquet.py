@@ -46,7 +46,7 @@ def test_a_file_whose_name_is_no_split_is_left_out_and_said(disk):
     disk.parquet("kaggle.parquet", disk.patches(6), LABELS)
     data = open_data(disk.folder)
     assert data.splits == ("train",)
-    assert data.warnings[0].startswith("kaggle.parquet is left out: its name is no split.")
+    assert data.warnings[0].startswith("kaggle.parquet is left out: its name has no split.")
 
 
 def test_named_as_a_shard_of_train_it_joins_train(disk):

@@ -129,7 +129,7 @@ class TestWhatItLeavesOut:
     def test_a_map_without_any_slide_is_refused(self, disk, tmp_path):
         disk.kaggle(disk.patches(20), LABELS)
         path = written(tmp_path, [(id, "") for id in kaggle_ids()])
-        with pytest.raises(DataError, match="leaves the slides of the 20 patches empty"):
+        with pytest.raises(DataError, match="leaves the slide of each of the 20 patches empty"):
             open_data(disk.folder, slide_map=path)
 
     def test_a_map_of_other_patches_is_refused_and_shows_its_ids(self, disk, tmp_path):
@@ -225,11 +225,11 @@ class TestRows:
         "rows", [[("a", "x"), ("a", "y")], [("a/b", "x"), ("./a\\b", "y")], [("a", ""), ("a", "y")]]
     )
     def test_a_map_that_contradicts_itself_is_refused(self, tmp_path, rows):
-        with pytest.raises(DataError, match=r"stands twice, with slides (x|unknown) and y"):
+        with pytest.raises(DataError, match=r"is listed twice, with the slides (x|unknown) and y"):
             read_slide_map(written(tmp_path, rows))
 
     def test_so_is_one_that_does_so_with_and_without_an_ending(self, tmp_path):
-        with pytest.raises(DataError, match=r"a\.tif stands twice, with slides x and y"):
+        with pytest.raises(DataError, match=r"a\.tif is listed twice, with the slides x and y"):
             read_slide_map(written(tmp_path, [("a", "x"), ("a.tif", "y")]))
 
     def test_a_row_may_repeat(self, tmp_path):
@@ -240,7 +240,7 @@ class TestRows:
             read_slide_map(written(tmp_path, [("a", "x"), ("", "y")]))
 
     def test_a_map_with_other_columns_is_refused(self, tmp_path):
-        with pytest.raises(DataError, match="these are patch, case"):
+        with pytest.raises(DataError, match="the table has patch, case"):
             read_slide_map(written(tmp_path, [("a", "b")], "patch,case"))
 
 

@@ -70,5 +70,5 @@ def test_patches_of_unknown_slide_go_to_train():
 
 
 def test_two_slides_are_too_few():
-    with pytest.raises(DataError, match="2 slides cannot be dealt"):
+    with pytest.raises(DataError, match="2 slides cannot be divided"):
         deal(np.array(["a", "b"]), np.zeros(2, np.uint8), np.array(["x", "y"]))

@@ -38,18 +38,18 @@ def test_a_cell_may_hold_a_comma_in_quotation_marks_and_may_be_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "this table is empty"),
-        ("id,slide\n", "a head, but no rows"),
-        ("id,slide\n,\n \n", "a head, but no rows"),
-        ("name,class\na,1\n", "the columns 'id,slide' are needed, and 'id' is missing; these are name, class"),
-        ("id,class\na,1\n", "'slide' or 'wsi' is missing; these are id, class"),
-        ("a,x\nb,y\n", "'id' is missing; these are a, x"),  # no head at all
+        ("id,slide\n", "a header, but no rows"),
+        ("id,slide\n,\n \n", "a header, but no rows"),
+        ("name,class\na,1\n", "the columns 'id,slide' are needed, and 'id' is missing; the table has name, class"),
+        ("id,class\na,1\n", "'slide' or 'wsi' is missing; the table has id, class"),
+        ("a,x\nb,y\n", "'id' is missing; the table has a, x"),  # no head at all
         ("id;slide\na;x\n", "separated by semicolons"),
         ("id\tslide\na\tx\n", "separated by tabs"),
-        ("id,slide,slide\na,x,y\n", "the column 'slide' stands twice"),
-        ("id,slide\na,x\nb\n", "line 3 has 1 cells, and the head has 2 columns"),
+        ("id,slide,slide\na,x,y\n", "the column 'slide' occurs twice"),
+        ("id,slide\na,x\nb\n", "line 3 has 1 cells, and the header has 2 columns"),
         ("id,slide\na,x,y\n", "line 2 has 3 cells"),
         ('id,slide\na,"x\n', "line 2 is not CSV"),
         ("id,slide\na,\xe9\n".encode("latin-1"), "not a table in UTF-8"),
@@ -57,9 +57,9 @@ def test_a_cell_may_hold_a_comma_in_quotation_marks_and_may_be_empty(tmp_path):
         ("<!DOCTYPE html><html>sign in</html>", "this is a web page"),
     ],
 )
-def test_what_could_lose_or_shift_a_cell_is_refused_by_name(tmp_path, content, said):
+def test_what_could_lose_or_shift_a_cell_is_refused_by_name(tmp_path, content, message):
     path = table(tmp_path, content)
-    with pytest.raises(DataError, match=said) as refused:
+    with pytest.raises(DataError, match=message) as refused:
         read_table(path, ("id",), SLIDE)
     assert refused.value.where == path
 

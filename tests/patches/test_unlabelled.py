@@ -140,7 +140,7 @@ def test_a_parquet_file_without_paths_is_read(tmp_path: Path) -> None:
 
 def test_another_size_is_refused_and_never_squeezed(tmp_path: Path) -> None:
     path = save(tmp_path / "large.png", noise(200, 300, 3))
-    assert "300 x 200 pixels, where 96 x 96 are needed" in refusal(path)
+    assert "300 x 200 pixels; 96 x 96 are needed" in refusal(path)
     assert "--mpp" in refusal(path)
 
 
@@ -206,7 +206,7 @@ def test_an_image_that_covers_less_than_a_patch_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_resolution_that_is_none_is_refused(tmp_path: Path, mpp: float) -> None:
-    with pytest.raises(DataError, match="is no resolution"):
+    with pytest.raises(DataError, match="is outside the range of microscopes"):
         list(read_patches([tmp_path], mpp=mpp))
 
 

@@ -72,13 +72,13 @@ def test_a_written_recipe_reads_back_as_itself(lr: float, epochs: int, hidden: l
         ("training.epochs=two", "'training.epochs' = 'two'", "Passes over the training patches"),
         ("training.epochs=2.5", "'training.epochs' = 2.5", "Passes over"),
         ("training.epochs=0", "greater than or equal to 1", "Passes over"),
-        ("augment.shift=-1", "greater than or equal to 0", "half of what the label covers"),
+        ("augment.shift=-1", "greater than or equal to 0", "half of the label's region"),
         ("augment.symmetries=1", "'augment.symmetries' = 1", "symmetries of the square"),
         ("model.pooling=mean", "'model.pooling' = 'mean'", "feature map"),
         ("model.hidden=[0]", "'model.hidden.0' = 0", "hidden layers"),
-        ("optimizer.lr=nan", "will not do", "learning rate"),
-        ("epochs=3", "does not read as SECTION.KEY=VALUE", "--set optimizer.lr=3e-4"),
-        ("training.epochs", "does not read as SECTION.KEY=VALUE", "--set"),
+        ("optimizer.lr=nan", "is not valid", "learning rate"),
+        ("epochs=3", "is not of the form SECTION.KEY=VALUE", "--set optimizer.lr=3e-4"),
+        ("training.epochs", "is not of the form SECTION.KEY=VALUE", "--set"),
     ],
 )
 def test_a_wrong_override_is_named_with_the_nearest_right_one(override: str, says: str, advises: str) -> None:
@@ -97,5 +97,5 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[training\nepochs = 9\n")
-    with pytest.raises(RecipeError, match="no valid TOML"):
+    with pytest.raises(RecipeError, match="not valid TOML"):
         load_recipe(tmp_path / "bad.toml")

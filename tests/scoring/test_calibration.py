@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from sentinode.errors import DataError
 from sentinode.scoring import calibrated, ece_floor, fit_platt, fit_temperature, measure, reliability
@@ -34,10 +35,10 @@ def test_no_other_temperature_has_a_lower_likelihood_loss() -> None:
 
 def test_calibrating_keeps_the_order_and_the_side_of_one_half() -> None:
     margins = np.linspace(-8, 8, 101)
-    said = calibrated(margins, 2.0)
-    assert said.dtype == np.float32
-    assert (np.diff(said) > 0).all()
-    assert said[50] == 0.5
+    predicted = calibrated(margins, 2.0)
+    assert predicted.dtype == np.float32
+    assert (np.diff(predicted) > 0).all()
+    assert predicted[50] == 0.5
 
 
 @pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0]])
@@ -51,12 +52,12 @@ def test_margins_without_an_error_leave_the_temperature_at_one_and_warn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert fit_temperature([2.0, -1.0], [1, 0]) == 1.0
-    assert "right side" in caplog.text
+    assert "classified correctly" in caplog.text
 
 
 def test_margins_that_are_all_wrong_end_at_the_end_of_the_range(caplog: pytest.LogCaptureFixture) -> None:
     assert fit_temperature([-2.0, 1.0], [1, 0]) == pytest.approx(20, rel=0.01)
-    assert "end of its range" in caplog.text
+    assert "limit of its range" in caplog.text
 
 
 @pytest.mark.parametrize(("margins", "labels"), [([], []), ([1.0], [1, 0]), ([np.nan, 1.0], [1, 0])])
@@ -82,6 +83,22 @@ def test_with_the_offset_the_mean_probability_is_the_share_of_tumour(seed: int) 
     assert calibrated(margins + offset, temperature).mean() == pytest.approx(labels.mean(), abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("patches", "distance"), [(300, 1.0), (3000, 3.0), (400, 8.0), (400, 9.0)], ids=["much", "some", "little", "least"]
+)
+def test_the_offset_and_temperature_are_those_of_scikit_learn(patches: int, distance: float, seed: int) -> None:
+    """However little the classes overlap."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random(patches) < 0.3
+    margins = 2 * rng.standard_normal(patches) + distance * labels - 1
+    margins[:2], labels[:2] = (2.5, 3.0), (True, False)  # so that no threshold separates them wholly
+    reference = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12).fit(margins[:, None], labels)
+    temperature, offset = fit_platt(margins, labels)
+    expected = reference.predict_proba(margins[:, None])[:, 1]
+    np.testing.assert_allclose(expit((margins + offset) / temperature), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("margins", [[-2.0, -1, 3, 4], [1.0, 2, 3, 4]])
 def test_where_labels_cannot_say_there_is_no_offset(margins: list[float]) -> None:
@@ -92,17 +109,17 @@ def test_where_labels_cannot_say_there_is_no_offset(margins: list[float]) -> Non
 
 def test_bins_hold_equally_many_patches_as_split_by_numpy() -> None:
     rng = np.random.default_rng(0)
-    said, labels = rng.random(1000), rng.random(1000) < 0.4
-    order = np.argsort(said)
+    predicted, labels = rng.random(1000), rng.random(1000) < 0.4
+    order = np.argsort(predicted)
     by_numpy = np.array_split(order, 15)
-    bins = reliability(labels, said)
+    bins = reliability(labels, predicted)
 
-    np.testing.assert_allclose(bins.said, [said[rows].mean() for rows in by_numpy])
+    np.testing.assert_allclose(bins.predicted, [predicted[rows].mean() for rows in by_numpy])
     np.testing.assert_allclose(bins.true, [labels[rows].mean() for rows in by_numpy])
     assert bins.count.tolist() == [len(rows) for rows in by_numpy]
-    error = sum(len(rows) * abs(said[rows].mean() - labels[rows].mean()) for rows in by_numpy) / 1000
+    error = sum(len(rows) * abs(predicted[rows].mean() - labels[rows].mean()) for rows in by_numpy) / 1000
     assert bins.error == pytest.approx(error)
-    assert measure(labels, said, 0.5, resamples=0).ece.value == pytest.approx(error)
+    assert measure(labels, predicted, 0.5, resamples=0).ece.value == pytest.approx(error)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.4, 0.8])), min_size=1), st.randoms())
@@ -124,12 +141,12 @@ def test_fewer_patches_than_bins_are_a_bin_each() -> None:
 
 def test_a_perfectly_calibrated_model_scores_about_three_hundredths_on_a_thousand_patches() -> None:
     rng = np.random.default_rng(5)
-    said = expit(rng.normal(0, 3, 1000))
-    floor = ece_floor(said)
+    predicted = expit(rng.normal(0, 3, 1000))
+    floor = ece_floor(predicted)
     assert 0.02 < floor.value < 0.04
     assert floor.low < floor.value < floor.high
 
 
 def test_the_floor_falls_with_more_patches() -> None:
-    said = expit(np.random.default_rng(0).normal(0, 2, 20_000))
-    assert ece_floor(said, draws=20).value < ece_floor(said[:1000], draws=20).value / 3
+    predicted = expit(np.random.default_rng(0).normal(0, 2, 20_000))
+    assert ece_floor(predicted, draws=20).value < ece_floor(predicted[:1000], draws=20).value / 3

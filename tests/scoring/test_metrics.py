@@ -28,18 +28,18 @@ both_classes = tied.filter(lambda rows: len({label for label, _ in rows}) == 2)
 @given(both_classes)
 @settings(max_examples=60, deadline=None)
 def test_each_figure_is_scikit_learns_also_where_scores_are_equal(rows: list[tuple[bool, float]]) -> None:
-    labels, said = (np.array(column) for column in zip(*rows, strict=True))
-    called = said >= 0.5
-    scores = measure(labels, said, 0.5, resamples=0)
+    labels, probabilities = (np.array(column) for column in zip(*rows, strict=True))
+    called = probabilities >= 0.5
+    scores = measure(labels, probabilities, 0.5, resamples=0)
 
-    assert scores.auc.value == pytest.approx(sklearn.roc_auc_score(labels, said))
-    assert scores.average_precision.value == pytest.approx(sklearn.average_precision_score(labels, said))
+    assert scores.auc.value == pytest.approx(sklearn.roc_auc_score(labels, probabilities))
+    assert scores.average_precision.value == pytest.approx(sklearn.average_precision_score(labels, probabilities))
     assert scores.accuracy.value == pytest.approx(sklearn.accuracy_score(labels, called))
     assert scores.recall.value == pytest.approx(sklearn.recall_score(labels, called))
     assert scores.specificity.value == pytest.approx(sklearn.recall_score(~labels, ~called))
     assert scores.f1.value == pytest.approx(sklearn.f1_score(labels, called))
-    assert scores.nll.value == pytest.approx(sklearn.log_loss(labels, said))
-    assert scores.brier.value == pytest.approx(sklearn.brier_score_loss(labels, said))
+    assert scores.nll.value == pytest.approx(sklearn.log_loss(labels, probabilities))
+    assert scores.brier.value == pytest.approx(sklearn.brier_score_loss(labels, probabilities))
     if called.any():
         assert scores.precision.value == pytest.approx(sklearn.precision_score(labels, called))
     else:
@@ -51,32 +51,32 @@ def test_each_figure_is_scikit_learns_also_where_scores_are_equal(rows: list[tup
 @given(both_classes)
 @settings(max_examples=60, deadline=None)
 def test_curves_are_scikit_learns(rows: list[tuple[bool, float]]) -> None:
-    labels, said = (np.array(column) for column in zip(*rows, strict=True))
-    fpr, tpr, threshold = sklearn.roc_curve(labels, said, drop_intermediate=False)
-    roc = roc_curve(labels, said)
+    labels, probabilities = (np.array(column) for column in zip(*rows, strict=True))
+    fpr, tpr, threshold = sklearn.roc_curve(labels, probabilities, drop_intermediate=False)
+    roc = roc_curve(labels, probabilities)
     np.testing.assert_allclose((roc.x, roc.y, roc.threshold), (fpr, tpr, threshold))
 
-    precision, recall, _ = sklearn.precision_recall_curve(labels, said)
-    pr = pr_curve(labels, said)
+    precision, recall, _ = sklearn.precision_recall_curve(labels, probabilities)
+    pr = pr_curve(labels, probabilities)
     np.testing.assert_allclose((pr.x[::-1], pr.y[::-1]), (recall[:-1], precision[:-1]))
 
 
 def test_the_bootstrap_by_counting_is_the_bootstrap_by_copying() -> None:
-    labels, said = patches(120)
-    said = said.round(1)
+    labels, probabilities = patches(120)
+    probabilities = probabilities.round(1)
     rng = np.random.default_rng(7)
     draws = [rng.integers(120, size=120) for _ in range(100)]
-    scores = measure(labels, said, 0.4, resamples=100, seed=7)
+    scores = measure(labels, probabilities, 0.4, resamples=100, seed=7)
 
     for name, figure in (
         ("auc", sklearn.roc_auc_score),
         ("average_precision", sklearn.average_precision_score),
         ("brier", sklearn.brier_score_loss),
     ):
-        copied = np.percentile([figure(labels[draw], said[draw]) for draw in draws], [2.5, 97.5])
+        copied = np.percentile([figure(labels[draw], probabilities[draw]) for draw in draws], [2.5, 97.5])
         counted = getattr(scores, name)
         assert (counted.low, counted.high) == pytest.approx(tuple(copied))
-    copied = np.percentile([np.mean((said[d] >= 0.4) == labels[d]) for d in draws], [2.5, 97.5])
+    copied = np.percentile([np.mean((probabilities[d] >= 0.4) == labels[d]) for d in draws], [2.5, 97.5])
     assert (scores.accuracy.low, scores.accuracy.high) == pytest.approx(tuple(copied))
 
 
@@ -90,10 +90,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_drawing_slides_gives_wider_intervals_than_drawing_patches_that_are_copies() -> None:
-    labels, said = (np.repeat(column, 20) for column in patches(30))
+    labels, probabilities = (np.repeat(column, 20) for column in patches(30))
     slides = np.repeat(np.arange(30), 20)
-    by_patch = measure(labels, said, 0.5, resamples=300)
-    by_slide = measure(labels, said, 0.5, resamples=300, groups=slides)
+    by_patch = measure(labels, probabilities, 0.5, resamples=300)
+    by_slide = measure(labels, probabilities, 0.5, resamples=300, groups=slides)
 
     assert (by_patch.resampled, by_slide.resampled) == ("patch", "slide")
     assert by_slide.auc.value == by_patch.auc.value
@@ -101,13 +101,13 @@ def test_drawing_slides_gives_wider_intervals_than_drawing_patches_that_are_copi
 
 
 def test_a_single_slide_cannot_be_resampled() -> None:
-    labels, said = patches(100)
-    assert measure(labels, said, 0.5, groups=["one"] * 100, resamples=20).resampled == "patch"
+    labels, probabilities = patches(100)
+    assert measure(labels, probabilities, 0.5, groups=["one"] * 100, resamples=20).resampled == "patch"
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
-    labels, said = patches(100)
-    first, again, other = (measure(labels, said, 0.5, resamples=50, seed=seed) for seed in (3, 3, 4))
+    labels, probabilities = patches(100)
+    first, again, other = (measure(labels, probabilities, 0.5, resamples=50, seed=seed) for seed in (3, 3, 4))
     assert first == again
     assert first.auc != other.auc
 
@@ -148,7 +148,7 @@ def test_a_probability_equal_to_the_threshold_is_called_tumour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said", "word"),
+    ("labels", "probabilities", "word"),
     [
         ([], [], "no patches"),
         ([0, 1], [0.5], "2 labels but 1"),
@@ -157,9 +157,9 @@ def test_a_probability_equal_to_the_threshold_is_called_tumour() -> None:
         ([0, 1], [0.5, 1.5], "from 0 to 1"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_in_words(labels: list[int], said: list[float], word: str) -> None:
+def test_what_cannot_be_scored_is_refused_in_words(labels: list[int], probabilities: list[float], word: str) -> None:
     with pytest.raises(DataError, match=word):
-        measure(labels, said, 0.5)
+        measure(labels, probabilities, 0.5)
 
 
 def test_the_area_of_one_class_is_undefined_and_does_not_crash() -> None:
@@ -167,7 +167,7 @@ def test_the_area_of_one_class_is_undefined_and_does_not_crash() -> None:
 
 
 def test_the_whole_test_split_takes_seconds() -> None:
-    labels, said = patches(32_768)
+    labels, probabilities = patches(32_768)
     began = time.process_time()
-    measure(labels, said, 0.5, resamples=100)
+    measure(labels, probabilities, 0.5, resamples=100)
     assert time.process_time() - began < 5

@@ -12,54 +12,57 @@ rows = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.02, 0.3, 0.31, 
 
 
 def columns(some: list[tuple[bool, float]]) -> tuple[np.ndarray, np.ndarray]:
-    labels, said = zip(*some, strict=True)
-    return np.array(labels), np.array(said)
+    labels, probabilities = zip(*some, strict=True)
+    return np.array(labels), np.array(probabilities)
 
 
 @pytest.mark.parametrize("rule", ["accuracy", "balanced_accuracy", "f1"])
 @given(some=rows)
 @settings(max_examples=40, deadline=None)
 def test_no_threshold_serves_the_rule_better(rule: str, some: list[tuple[bool, float]]) -> None:
-    labels, said = columns(some)
+    labels, probabilities = columns(some)
 
     def merit(threshold: float) -> float:
-        scores = measure(labels, said, threshold, resamples=0)
+        scores = measure(labels, probabilities, threshold, resamples=0)
         if rule == "balanced_accuracy":
             return scores.recall.value + scores.specificity.value
         return float(getattr(scores, rule).value)
 
-    chosen = merit(choose_threshold(labels, said, rule))
+    chosen = merit(choose_threshold(labels, probabilities, rule))
     assert chosen >= max(merit(other) for other in (*np.linspace(0, 1, 21), 0.305)) - 1e-12
 
 
 @given(some=rows, share=st.sampled_from([0.5, 0.9, 0.95, 1.0]))
 @settings(max_examples=40, deadline=None)
 def test_a_promised_sensitivity_or_specificity_is_kept(some: list[tuple[bool, float]], share: float) -> None:
-    labels, said = columns(some)
-    sensitive = choose_threshold(labels, said, f"sensitivity@{share}")
-    assert measure(labels, said, sensitive, resamples=0).recall.value >= share
-    if (said[~labels] < 1).mean() < share:  # those of exactly 1 are called tumour by every threshold
-        with pytest.raises(DataError, match="keeps a specificity"):
-            choose_threshold(labels, said, f"specificity@{share}")
+    labels, probabilities = columns(some)
+    sensitive = choose_threshold(labels, probabilities, f"sensitivity@{share}")
+    assert measure(labels, probabilities, sensitive, resamples=0).recall.value >= share
+    if (probabilities[~labels] < 1).mean() < share:  # those of exactly 1 are called tumour by every threshold
+        with pytest.raises(DataError, match="reaches a specificity"):
+            choose_threshold(labels, probabilities, f"specificity@{share}")
         return
-    specific = choose_threshold(labels, said, f"specificity@{share}")
-    assert measure(labels, said, specific, resamples=0).specificity.value >= share
+    specific = choose_threshold(labels, probabilities, f"specificity@{share}")
+    assert measure(labels, probabilities, specific, resamples=0).specificity.value >= share
     # A little further and the promise would be broken, so that nothing is given away on the other side.
-    higher, lower = said[said > sensitive].min(initial=1.0), said[said < specific].max(initial=0.0)
-    if (said > sensitive).any() and (labels & (said > sensitive) & (said <= higher)).any():
-        assert (said[labels] > higher).mean() < share
-    if (said < specific).any():
-        assert (said[~labels] < lower).mean() < share or lower == 0
+    higher, lower = (
+        probabilities[probabilities > sensitive].min(initial=1.0),
+        probabilities[probabilities < specific].max(initial=0.0),
+    )
+    if (probabilities > sensitive).any() and (labels & (probabilities > sensitive) & (probabilities <= higher)).any():
+        assert (probabilities[labels] > higher).mean() < share
+    if (probabilities < specific).any():
+        assert (probabilities[~labels] < lower).mean() < share or lower == 0
 
 
 DENORMAL = np.nextafter(0, 1)
-probabilities = st.one_of(
+any_probability = st.one_of(
     st.floats(0, 1),
     st.floats(0, 1, width=32),
     st.sampled_from([0.0, 1.0, DENORMAL, 2 * DENORMAL, np.nextafter(1, 0), 0.5, np.nextafter(0.5, 1)]),
     st.sampled_from([float(np.float32(value)) for value in (1 - 2**-24, 1 - 2**-23, 2**-149, 0.5 + 2**-24)]),
 )
-patches = st.lists(st.tuples(st.booleans(), probabilities), min_size=2, max_size=40).filter(
+patches = st.lists(st.tuples(st.booleans(), any_probability), min_size=2, max_size=40).filter(
     lambda some: len({label for label, _ in some}) == 2
 )
 
@@ -70,20 +73,22 @@ patches = st.lists(st.tuples(st.booleans(), probabilities), min_size=2, max_size
 def test_whatever_the_probabilities_a_threshold_is_a_number_and_calls_what_its_rule_counted(
     rule: str, some: list[tuple[bool, float]], half_precision: bool
 ) -> None:
-    labels, said = columns(some)
-    said = said.astype(np.float32) if half_precision else said
+    labels, probabilities = columns(some)
+    probabilities = probabilities.astype(np.float32) if half_precision else probabilities
     try:
-        threshold = choose_threshold(labels, said, rule)
+        threshold = choose_threshold(labels, probabilities, rule)
     except DataError as error:
         assert rule == "specificity@0.95"
-        assert (said[~labels] == 1).sum() > 0.05 * (~labels).sum() - 1e-9, error
+        assert (probabilities[~labels] == 1).sum() > 0.05 * (~labels).sum() - 1e-9, error
         return
     assert 0 <= threshold <= 1
     if rule == "half":
         return
     # Every other way to cut the patches that a threshold up to 1 can make, and what the rule thinks of it.
-    called = said >= threshold
-    cuts = [said >= score for score in np.unique(said)] + ([said > 1] if said.max() < 1 else [])
+    called = probabilities >= threshold
+    cuts = [probabilities >= score for score in np.unique(probabilities)] + (
+        [probabilities > 1] if probabilities.max() < 1 else []
+    )
     assert worth(labels, called, rule) == pytest.approx(max(worth(labels, cut, rule) for cut in cuts), abs=1e-12)
 
 
@@ -102,9 +107,9 @@ def worth(labels: np.ndarray, called: np.ndarray, rule: str) -> float:
 
 
 @pytest.mark.parametrize("rule", ["accuracy", "balanced_accuracy", "f1", "sensitivity@0.95"])
-@pytest.mark.parametrize("said", [[0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0.3] * 4])
-def test_saturated_and_equal_probabilities_have_a_threshold(rule: str, said: list[float]) -> None:
-    assert 0 <= choose_threshold([0, 0, 1, 1], said, rule) <= 1
+@pytest.mark.parametrize("probabilities", [[0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0.3] * 4])
+def test_saturated_and_equal_probabilities_have_a_threshold(rule: str, probabilities: list[float]) -> None:
+    assert 0 <= choose_threshold([0, 0, 1, 1], probabilities, rule) <= 1
 
 
 def test_saturated_probabilities_that_are_right_are_cut_in_the_middle() -> None:
@@ -113,7 +118,7 @@ def test_saturated_probabilities_that_are_right_are_cut_in_the_middle() -> None:
 
 
 def test_a_specificity_that_no_threshold_keeps_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match=r"keeps a specificity of 0\.95: 2 of 3 normal patches") as refused:
+    with pytest.raises(DataError, match=r"reaches a specificity of 0\.95: 2 of 3 normal patches") as refused:
         choose_threshold([0, 0, 0, 1], [1, 1, 0, 1], "specificity@0.95")
     assert "another rule" in (refused.value.hint or "")
 
@@ -126,10 +131,10 @@ def test_what_is_no_probability_is_refused(wrong: float) -> None:
 
 def test_neighbours_too_near_for_a_number_between_them_are_still_told_apart() -> None:
     low, high = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(1))
-    said = np.array([low, low, high, high])
-    threshold = choose_threshold([0, 0, 1, 1], said, "accuracy")
-    assert (said >= threshold).tolist() == [False, False, True, True]  # numpy rounds the threshold to float32
-    assert (said.astype(np.float64) >= threshold).tolist() == [False, False, True, True]
+    probabilities = np.array([low, low, high, high])
+    threshold = choose_threshold([0, 0, 1, 1], probabilities, "accuracy")
+    assert (probabilities >= threshold).tolist() == [False, False, True, True]  # numpy rounds the threshold to float32
+    assert (probabilities.astype(np.float64) >= threshold).tolist() == [False, False, True, True]
 
 
 def test_a_threshold_lies_between_patches_so_that_rounding_moves_none() -> None:

@@ -29,7 +29,7 @@ def geojson(path: Path, *features: Any, **members: Any) -> Path:
 
 def asap_file(path: Path, *annotations: tuple[str, str, str, Points], groups: dict[str, str] | None = None) -> Path:
     """An ASAP file of (name, type, group, points); ``groups`` says which group each lies in."""
-    drawn = "".join(
+    regions = "".join(
         f'<Annotation Name="{name}" Type="{kind}" PartOfGroup="{group}" Color="#F4FA58"><Coordinates>'
         + "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}" />' for i, (x, y) in enumerate(points))
         + "</Coordinates></Annotation>"
@@ -37,7 +37,7 @@ def asap_file(path: Path, *annotations: tuple[str, str, str, Points], groups: di
     )
     tree = "".join(f'<Group Name="{name}" PartOfGroup="{outer}"/>' for name, outer in (groups or {}).items())
     path.write_text(
-        f'<?xml version="1.0"?>\n<ASAP_Annotations><Annotations>{drawn}</Annotations>'
+        f'<?xml version="1.0"?>\n<ASAP_Annotations><Annotations>{regions}</Annotations>'
         f"<AnnotationGroups>{tree}</AnnotationGroups></ASAP_Annotations>",
         encoding="utf-8",
     )

@@ -117,7 +117,7 @@ def test_a_fault_of_ours_on_one_slide_leaves_the_others_alone(
 
     monkeypatch.setattr(batch, "find_tissue", faulty)
     states = {state.name: state for state in scan(slides, tmp_path)}
-    assert states["slide2"].reason == "a fault of Sentinode's: ZeroDivisionError: by zero"
+    assert states["slide2"].reason == "a bug in Sentinode: ZeroDivisionError: by zero"
     assert sum(state.state == "done" for state in states.values()) == 3
 
 

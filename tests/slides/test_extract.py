@@ -159,7 +159,7 @@ class Greenness:
 
 
 def test_hard_normal_patches_are_mined_for_train_alone(annotated, extracted, tmp_path):
-    plain, _ = extracted
+    usual, _ = extracted
     counts = cut([annotated[0]], annotated[1], tmp_path / "hard", per_slide=12, splits=SPLITS, engine=Greenness())
     assert counts["train"]["normal"] == 24
 
@@ -167,15 +167,15 @@ def test_hard_normal_patches_are_mined_for_train_alone(annotated, extracted, tmp
         data = open_data(out, show=False)[split]
         return data.images[:][data.labels == 0][..., 1].mean()
 
-    assert green(tmp_path / "hard", "train") > green(plain, "train")
-    assert green(tmp_path / "hard", "valid") == green(plain, "valid")
+    assert green(tmp_path / "hard", "train") > green(usual, "train")
+    assert green(tmp_path / "hard", "valid") == green(usual, "valid")
 
 
 def test_squares_are_tumour_from_the_first_pixel(annotated, tmp_path):
     with open_slide(annotated[0] / "s0.tif") as slide:
         grid = lay_grid(slide, 0.972, 32)
-        drawn = read_annotations(asap(tmp_path / "a.xml", [(63.4, 0), (70, 0), (70, 32.4), (63.4, 32.4)]))
-        labels = label_squares(drawn, grid)
+        annotations = read_annotations(asap(tmp_path / "a.xml", [(63.4, 0), (70, 0), (70, 32.4), (63.4, 32.4)]))
+        labels = label_squares(annotations, grid)
     assert np.argwhere(labels).tolist() == [[0, 1], [0, 2]]
 
 
@@ -215,7 +215,7 @@ def test_a_slide_without_a_split_is_refused(annotated, tmp_path):
 
 
 def test_missing_annotations_are_refused(annotated, tmp_path):
-    with pytest.raises(AnnotationError, match=r"no truth for 7 of 7 slides(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 7 of 7 slides(.|\n)*--absent-is-normal"):
         cut([annotated[0]], tmp_path, tmp_path / "data")
 
 
@@ -229,7 +229,7 @@ def test_annotations_of_another_spelling_are_found_and_never_taken_for_normal(an
     cut([annotated[0]], tmp_path, out, per_slide=4, splits=SPLITS, absent_is_normal=True)
     slides = json.loads((out / EXTRACTED).read_text())["slides"]
     assert (slides["s0"]["annotations"], slides["clean"]["annotations"]) == (name, None)
-    assert "Slides without tumour: 0 by their annotation file, 1 by having none." in capsys.readouterr().err
+    assert "Slides without tumour: 0 with an annotation file, 1 without one." in capsys.readouterr().err
 
 
 def test_a_similar_file_or_one_of_which_nothing_is_left_is_refused(annotated, tmp_path):
@@ -260,11 +260,11 @@ def test_what_qupath_drew_is_moved_by_the_slides_bounds(annotated, tmp_path):
     cropped = read_annotations(geojson(tmp_path / "s.geojson", feature(polygon(square(*corner, 400)))))
     whole = read_annotations(annotated[1] / "s0.xml")
     found = []
-    for drawn, bounds in ((whole, None), (cropped, (160, 96, 1000, 1000))):
+    for annotations, bounds in ((whole, None), (cropped, (160, 96, 1000, 1000))):
         with open_slide(annotated[0] / "s0.tif") as slide:
             slide.bounds = bounds
             rng = np.random.default_rng(0)
-            found.append(candidates("s0", slide, drawn, spacing=96, limit=9, rng=rng))
+            found.append(candidates("s0", slide, annotations, spacing=96, limit=9, rng=rng))
     np.testing.assert_array_equal(found[0].tumour, found[1].tumour)
     assert len(found[0].tumour) > 0
 
@@ -290,7 +290,7 @@ def test_a_folder_with_other_files_is_left_alone(annotated, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"per_slide": 0}, {"spacing": 0}, {"hard_share": 1.5}])
 def test_arguments_that_make_no_sense_are_refused(annotated, tmp_path, wrong):
-    with pytest.raises(DataError, match="that is no data"):
+    with pytest.raises(DataError, match="these options give no data"):
         cut([annotated[0]], annotated[1], tmp_path / "data", **wrong)
 
 
@@ -349,7 +349,7 @@ def test_patches_lie_wholly_on_the_slide_and_apart(annotated, tmp_path):
     ("geometry", "says"),
     [
         (PatchGeometry(96, None, 32), "unknown microns per pixel"),
-        (PatchGeometry(96, 0.972, 4), "too small to lay a slide out in"),
+        (PatchGeometry(96, 0.972, 4), "is too small"),
     ],
 )
 def test_a_geometry_that_cannot_be_cut_is_refused(annotated, tmp_path, geometry, says):
@@ -367,3 +367,19 @@ def test_hard_patches_are_mined_by_a_bundle_of_the_same_geometry_alone(annotated
             geometry=PatchGeometry(64, 0.972, 64),
             engine=Greenness(),
         )
+
+
+def test_what_was_mined_joins_a_training_as_it_is(annotated, generated, tmp_path):
+    splits = dict.fromkeys(SPLITS, "train")
+    cut([annotated[0]], annotated[1], tmp_path / "hard", per_slide=6, splits=splits, engine=Greenness())
+    alone, mixed = (open_data(generated, also=also, show=False) for also in ((), (tmp_path / "hard",)))
+    mined = mixed["train"].subset(range(len(alone["train"]), len(mixed["train"])))
+    assert (mined.labels == 0).sum() == (mined.labels == 1).sum() > 0
+    assert set(mined.slides) <= set(SPLITS)
+
+
+def test_mined_patches_of_another_geometry_do_not_join(annotated, generated, tmp_path):
+    geometry = PatchGeometry(64, 0.972, 64)
+    cut([annotated[0]], annotated[1], tmp_path / "other", per_slide=6, splits=SPLITS, geometry=geometry)
+    with pytest.raises(DataError, match="64 x 64 pixels, not 96 x 96"):
+        open_data(generated, also=[tmp_path / "other"], show=False)

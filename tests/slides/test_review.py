@@ -250,7 +250,7 @@ def test_a_folder_that_is_closed_is_refused_with_the_reason(tmp_path: Path, monk
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
     monkeypatch.setattr(review.tempfile, "TemporaryFile", closed)
-    assert "cannot be written" in str(review.reason_not_writable(tmp_path))
+    assert "not writable" in str(review.reason_not_writable(tmp_path))
     with pytest.raises(OutputError, match="review cannot be saved"):
         add(tmp_path, found, kind="look", whole=True)
 

@@ -15,11 +15,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from own_network import Own
 from safetensors.torch import load_file
 
 import sentinode
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
@@ -94,7 +95,7 @@ def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData,
     assert not (tmp_path / "cut" / "bundle").exists()
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert "Going on from the checkpoint" in finished.stderr
+    assert "Resuming from the checkpoint" in finished.stderr
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -140,10 +141,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data: PatchData, tmp_path: Path) -> 
     )
     wait_for_checkpoints(tmp_path / "run" / "checkpoint.pt", 5, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in said
-    assert "Traceback" not in said
+    assert "--resume" in printed
+    assert "Traceback" not in printed
 
 
 def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Pat
     # Each process's batch norms see its own share of the patches, and learn statistics of their own.
     settings = (f"training.ema={ema}", "training.epochs=3", *EXACT)
     bundle = train(data, tmp_path / "run", recipe=recipe(*settings), device="cpu", devices=2, show=False)
-    network = build("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
+    network = build_classifier("test_resnet", pooling=bundle.card.architecture.pooling)[0].eval()
     network.load_state_dict(load_best(tmp_path / "run"))
     valid = data["valid"]
     with torch.inference_mode():
@@ -238,21 +239,9 @@ def test_out_of_memory_halves_what_is_computed_at_once(
 def test_a_network_of_ones_own_is_trained_as_it_is(data: PatchData, tmp_path: Path) -> None:
     bundle = train(data, tmp_path / "run", recipe=recipe("training.head_epochs=0"), module=Own, show=False)
     assert bundle.card.architecture.kind == "custom"
-    assert (bundle.card.architecture.class_name or "").endswith("test_launch.Own")
+    assert (bundle.card.architecture.class_name or "").endswith("own_network.Own")
     assert "class Own" in (bundle.card.architecture.source or "")
     assert sentinode.load(tmp_path / "run", module=Own).classifier()(torch.zeros(1, 96, 96, 3)).shape == (1, 2)
-
-
-class Own(torch.nn.Module):
-    """The smallest network that learns something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(108, 2))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers(images.permute(0, 3, 1, 2).float() / 255)
-        return logits
 
 
 def test_a_loss_that_is_no_number_stops_the_run(
@@ -266,7 +255,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData) -> None:
-    with pytest.raises(OutputError, match="holds a run already") as caught:
+    with pytest.raises(OutputError, match="already contains a run") as caught:
         train(data, run, recipe=recipe(), show=False)
     assert "--resume" in (caught.value.hint or "")
 
@@ -278,9 +267,11 @@ def test_a_path_and_open_data_give_the_same_run(data: PatchData, tmp_path: Path)
     assert_same(tmp_path / "open", tmp_path / "path")
 
 
-@pytest.mark.parametrize("stated", [{"slide_map": "slides.csv"}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}])
+@pytest.mark.parametrize(
+    "stated", [{"slide_map": "slides.csv"}, {"also": ["more"]}, {"mpp": 0.5}, {"label_region": 32}, {"positive": "a"}]
+)
 def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path, stated: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="not with data that is open") as caught:
+    with pytest.raises(DataError, match="not for data that is open") as caught:
         train(data, tmp_path / "run", recipe=recipe(), show=False, **stated)
     assert "open_data" in (caught.value.hint or "")
     assert not (tmp_path / "run").exists()
@@ -288,7 +279,7 @@ def test_what_is_stated_of_open_data_is_refused(data: PatchData, tmp_path: Path,
 
 def test_settings_beside_a_whole_recipe_are_refused(data: PatchData, tmp_path: Path) -> None:
     for more in ({"settings": ["training.epochs=1"]}, {"weights": "none"}):
-        with pytest.raises(RecipeError, match="not with a Recipe"):
+        with pytest.raises(RecipeError, match="not for a Recipe"):
             train(data, tmp_path / "run", recipe=recipe(), show=False, **more)
 
 
@@ -329,7 +320,7 @@ def test_one_class_alone_cannot_be_trained_on(data: PatchData, tmp_path: Path) -
     synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
     with h5py.File(tmp_path / "data" / "camelyonpatch_level_2_split_train_y.h5", "r+") as file:
         file["y"][:] = 0
-    with pytest.raises(DataError, match="normal patches only"):
+    with pytest.raises(DataError, match="split are normal;"):
         train(open_data(tmp_path / "data", show=False), tmp_path / "run", recipe=recipe(), show=False)
     assert not (tmp_path / "run").exists()
 
@@ -366,5 +357,24 @@ def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp
     assert json.loads(done.stdout)["toy"] is True
     again = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (2, "")
-    assert "holds a run already" in again.stderr
+    assert "already contains a run" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_further_patches_join_the_training_split(data: PatchData, tmp_path: Path) -> None:
+    synthesise(tmp_path / "more", train=40, valid=20, test=20, slides=4, seed=3, show=False)
+    short = [*SETTINGS, "training.epochs=1"]
+    for devices in (1, 2):
+        bundle = train(
+            data.path, tmp_path / f"run{devices}", recipe="quick", settings=short, also=[tmp_path / "more"],
+            device="cpu", devices=devices, show=False,
+        )  # fmt: skip
+        assert sum(bundle.card.data["counts"]["train"].values()) == 120
+        assert sum(bundle.card.data["counts"]["valid"].values()) == 32
+        (further,) = bundle.card.data["also"]
+        assert further["name"] == "more"
+        assert sum(further["counts"].values()) == 40
+    again = {"recipe": "quick", "settings": short, "resume": True, "show": False}
+    with pytest.raises(DataError, match="other training patches"):
+        train(data.path, tmp_path / "run1", **again)
+    train(data.path, tmp_path / "run1", also=[tmp_path / "more"], **again)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.recipes import load_recipe
 from sentinode.training.learner import Learner, Stage
 from sentinode.training.optimisation import moving_average
@@ -16,9 +16,9 @@ STAGE = Stage(1, "all layers", epochs=4, steps=40, head_only=False)
 
 def a_learner(teacher: float, parts: int = 2) -> Learner:
     recipe = load_recipe("quick", [f"training.teacher={teacher}", "training.ema=0.9"])
-    network = build("test_resnet")[0]
+    network = build_classifier("test_resnet")[0]
     average = moving_average(network, 0.9)
-    network.load_state_dict(build("test_resnet")[0].state_dict())  # so that the two answer otherwise
+    network.load_state_dict(build_classifier("test_resnet")[0].state_dict())  # so that the two answer otherwise
     return Learner(Fabric(accelerator="cpu"), recipe, STAGE, network, average, parts)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.recipes import OptimizerRecipe
 from sentinode.training.optimisation import (
     clip_gradients,
@@ -19,7 +19,7 @@ from sentinode.training.optimisation import (
 
 
 def test_layers_nearer_the_input_learn_more_slowly() -> None:
-    network = build("test_resnet")[0]
+    network = build_classifier("test_resnet")[0]
     optimizer = make_optimizer(network, OptimizerRecipe(lr=1.0, layer_decay=0.5))
     set_learning_rate(optimizer, 1.0)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -32,7 +32,7 @@ def test_layers_nearer_the_input_learn_more_slowly() -> None:
 
 
 def test_biases_and_norms_have_no_weight_decay() -> None:
-    network = build("test_resnet")[0]
+    network = build_classifier("test_resnet")[0]
     optimizer = make_optimizer(network, OptimizerRecipe(weight_decay=0.1))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in network.named_parameters():
@@ -51,7 +51,7 @@ def test_biases_and_norms_have_no_weight_decay() -> None:
 def test_what_a_backbone_says_not_to_decay_is_not_decayed(
     backbone: str, kept: dict[str, int], layer_decay: float
 ) -> None:
-    network = build(backbone)[0]
+    network = build_classifier(backbone)[0]
     optimizer = make_optimizer(network, OptimizerRecipe(weight_decay=0.1, layer_decay=layer_decay))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert len(decay) == len(list(network.parameters()))
@@ -67,7 +67,7 @@ def test_a_network_of_ones_own_keeps_what_its_parts_say_not_to_decay() -> None:
     class Own(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.branches = torch.nn.ModuleList([build("test_vit")[0].backbone for _ in range(2)])
+            self.branches = torch.nn.ModuleList([build_classifier("test_vit")[0].backbone for _ in range(2)])
             self.scale = torch.nn.Parameter(torch.ones(2, 2))
 
         def no_weight_decay(self) -> list[str]:
@@ -83,7 +83,7 @@ def test_a_network_of_ones_own_keeps_what_its_parts_say_not_to_decay() -> None:
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "p4m_resnet"])
 def test_a_convolutional_networks_groups_are_its_matrices_and_the_rest_in_order(backbone: str) -> None:
-    network = build(backbone)[0]
+    network = build_classifier(backbone)[0]
     without, decayed = make_optimizer(network, OptimizerRecipe(weight_decay=0.1)).param_groups
     parameters = list(network.named_parameters())
     assert [id(p) for p in decayed["params"]] == [id(p) for name, p in parameters if p.ndim > 1]
@@ -95,14 +95,14 @@ def test_weight_decay_is_decoupled_from_the_gradient(name: str) -> None:
     torch.manual_seed(0)
     network, twin = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     twin.load_state_dict(network.state_dict())
-    decaying, plain = (
+    decaying, undecayed = (
         make_optimizer(each, OptimizerRecipe(name=name, lr=0.1, weight_decay=decay))
         for each, decay in ((network, 0.5), (twin, 0.0))
     )
     # The same gradients throughout: a step differs by the decay of the weights before it, and by nothing else.
     for _ in range(3):
         expected = network.weight.detach() * (1 - 0.1 * 0.5) - twin.weight.detach()
-        for each, optimizer in ((network, decaying), (twin, plain)):
+        for each, optimizer in ((network, decaying), (twin, undecayed)):
             each.weight.grad, each.bias.grad = torch.full((2, 3), 0.7), torch.full((2,), 0.7)
             optimizer.step()
         torch.testing.assert_close(network.weight.detach() - twin.weight.detach(), expected)

@@ -55,14 +55,14 @@ def singles(augment: Augment) -> dict[str, Augment]:
 
 
 def preview(patches: PatchSet, augment: Augment, out: Path, *, count: int = 6, seed: int = 0) -> Path:
-    """Draw patches as they are, then under each transform alone, then under all of them.
+    """Draw unchanged patches, then the patches under each transform alone, then under all transforms together.
 
     Args:
         patches: where the patches are taken from, half of them of the positive class if there are enough.
-        augment: what is shown: only the transforms that it switches on.
-        out: an image file; its ending names the format, such as ``.png``.
-        count: number of patches, a row each.
-        seed: of the choice of patches and of the augmentation.
+        augment: the augmentation; only the transforms that it switches on are shown.
+        out: the image file to write; its ending, such as ``.png``, decides the format.
+        count: number of patches, one row each.
+        seed: random seed for the choice of patches and for the augmentation.
 
     Returns:
         ``out``.
@@ -73,7 +73,7 @@ def preview(patches: PatchSet, augment: Augment, out: Path, *, count: int = 6, s
     """
     rows = _choose(patches.labels, count, seed)
     if not len(rows):
-        raise DataError(f"the {patches.split} split holds no patches to show.", where=patches.source)
+        raise DataError(f"the {patches.split} split contains no patches.", where=patches.source)
     images = torch.from_numpy(np.ascontiguousarray(patches.images[rows]))
     generator = torch.Generator().manual_seed(seed)
     columns = {"original": images}

@@ -1,6 +1,6 @@
-"""Random changes of a batch of patches that leave its labels true, made where the batch lies.
+"""Random changes of a batch of patches, made on its device. They never make a label wrong.
 
-Whatever :class:`Augment` does is, per patch, one of four cheap things: a choice of which pixel goes where
+Each transform of :class:`Augment` is, per patch, one of four cheap operations: a choice of which pixel goes where
 (symmetries, shift); a matrix along rows and columns (zoom, blur, and the cosine transform of JPEG); a 3 x 3 matrix with
 an offset, on optical densities (stain) or on colours; or an addition (noise). So a batch costs a few passes over its
 pixels for each, and no loop over patches.
@@ -40,7 +40,7 @@ def symmetry(images: Tensor, k: int) -> Tensor:
         k: 0 to 7. ``k % 4`` quarter turns counter-clockwise, after a left-right mirror where ``k >= 4``.
 
     Returns:
-        The images turned, of the same shape and type; a view where torch can make one.
+        The rotated images, of the same shape and type; a view where torch can make one.
 
     Raises:
         ValueError: ``k`` is not one of the eight.
@@ -51,16 +51,11 @@ def symmetry(images: Tensor, k: int) -> Tensor:
     return mirrored.rot90(k % 4, (-3, -2)) if k % 4 else mirrored
 
 
-def inverse_symmetry(k: int) -> int:
-    """The symmetry that undoes ``k``: a mirror undoes itself, a turn needs the turn that completes it."""
-    return k if k >= 4 else -k % 4
-
-
 def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Blend each patch, and its target, with another of the batch (Zhang et al. 2018, *mixup*).
 
     Patches are laid over one another without being moved, so the centre of the blend is the blend of the
-    centres, and the target still speaks of the centre.
+    centres, and the target is still right for the centre.
 
     Args:
         images: uint8 (B, S, S, 3).
@@ -73,8 +68,8 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
         The blended images, uint8, and the blended targets.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))  # torch's own Beta takes no generator
-    drawn = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(images)))
-    share = torch.maximum(drawn, 1 - drawn).to(targets)
+    sampled = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(images)))
+    share = torch.maximum(sampled, 1 - sampled).to(targets)
     partner = torch.randperm(len(images), generator=generator).to(images.device)
     blended = torch.lerp(images[partner].float(), images.float(), share.float().view(-1, 1, 1, 1))
     return blended.round_().to(torch.uint8), torch.lerp(targets[partner], targets, share.view(-1, 1))
@@ -82,10 +77,10 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """What is done to a batch of patches, in order, and how strongly; each patch draws its own values.
+    """Random changes of a batch of patches, applied in this order; each patch gets its own random values.
 
     Attributes:
-        symmetries: draw one of the eight symmetries of the square.
+        symmetries: apply a random one of the eight symmetries of the square.
         crop: cut out a square at a random place and enlarge it to the patch; its side is 1 - crop to 1 of the patch's,
             uniform. Only where the label covers the whole patch.
         shift: move by up to this many whole pixels each way, at most half the side of the square that the label covers
@@ -133,20 +128,20 @@ class Augment:
             raise RecipeError(
                 f"a shift of {self.shift} pixels is outside 0 to {most}.",
                 where="augment.shift",
-                hint=f"The label covers the centre {region} x {region}: beyond {most} pixels it may be wrong.",
+                hint=f"The label covers the centre {region} x {region} pixels; a larger shift can make it wrong.",
             )
         if self.crop and not self.geometry.whole:
             raise RecipeError(
-                f"a crop could leave out some of the centre {region} x {region} pixels, which the label covers.",
+                f"a crop could cut off a part of the centre {region} x {region} pixels, which the label covers.",
                 where="augment.crop",
-                hint="Set augment.crop to 0: crops are for patches whose label covers the whole patch.",
+                hint="Set augment.crop to 0. Crops are only for patches whose label covers the whole patch.",
             )
         if self.stain_space not in STAIN_SPACES:
             close = nearest(self.stain_space, list(STAIN_SPACES)) or STAIN_SPACES[0]
             raise RecipeError(
                 f"there is no stain space '{self.stain_space}'.",
                 where="augment.stain_space",
-                hint=f"Did you mean '{close}'? There are {' and '.join(STAIN_SPACES)}.",
+                hint=f"Did you mean '{close}'? The stain spaces are {' and '.join(STAIN_SPACES)}.",
             )
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -160,7 +155,7 @@ class Augment:
             uint8 (B, S, S, 3) on the same device; ``images`` itself where every transform is off.
 
         Raises:
-            ValueError: ``images`` is something else than a batch of RGB bytes.
+            ValueError: ``images`` is not a batch of RGB bytes.
         """
         square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
         if images.dtype != torch.uint8 or not square:
@@ -199,8 +194,8 @@ class Augment:
     def _place(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Symmetries and shifts: which pixel goes where, for bytes as they are."""
         count, size = images.shape[:2]
-        drawn = torch.randint(SYMMETRIES if self.symmetries else 1, (count,), generator=generator)
-        taken = _pixels_taken(size, images.device)[drawn.to(images.device)]
+        sampled = torch.randint(SYMMETRIES if self.symmetries else 1, (count,), generator=generator)
+        taken = _pixels_taken(size, images.device)[sampled.to(images.device)]
         if self.shift:
             for axis, shape in ((1, (count, size, 1)), (2, (count, 1, size))):
                 moved = torch.randint(-self.shift, self.shift + 1, (count, 1), generator=generator)

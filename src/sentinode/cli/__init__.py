@@ -1,7 +1,7 @@
-"""The commands, each a thin line to the function that does the work.
+"""The commands. Each one calls the function that does the work.
 
 Standard output carries results, standard error carries progress and messages. Exit codes: 0 done; 3 some inputs
-failed and the rest is done; 2 refused, nothing done; 130 interrupted; 1 a fault of ours.
+failed and the rest is done; 2 refused, nothing done; 130 interrupted; 1 a bug in Sentinode.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import typer
 
 from sentinode._version import __version__
 from sentinode.cli import data
-from sentinode.cli import train as training
 from sentinode.cli.bundle import bundle
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
@@ -24,6 +23,7 @@ from sentinode.cli.evaluate import evaluate, explain, predict, stress
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.slides import check_annotations, extract, froc, lesions
+from sentinode.cli.train import recipe, train
 from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
@@ -36,8 +36,8 @@ app = typer.Typer(
 )
 PATCHES, EVALUATION, SLIDES, MACHINE = "Patches", "Evaluation", "Slides", "Machine and data"
 for panel, command in (
-    (PATCHES, training.train),
-    (PATCHES, training.recipe),
+    (PATCHES, train),
+    (PATCHES, recipe),
     (PATCHES, predict),
     (PATCHES, explain),
     (PATCHES, bundle),
@@ -69,11 +69,11 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """The options that stand before a command."""
+    """The options that come before a command."""
 
 
 def main() -> None:
-    """Run the command line and turn refusals into a sentence and an exit code."""
+    """Run the command line, and turn a refusal into a message and an exit code."""
     from sentinode.progress import console
 
     _hush_libraries()
@@ -101,9 +101,8 @@ def main() -> None:
 
 
 def _hush_libraries() -> None:
-    """Keep the libraries' chatter off the screen; what the user must know, Sentinode says itself."""
+    """Silence the libraries' messages; Sentinode itself prints what the user must know."""
     warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported; its logger's level is reset then
     for name in ("lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its errors are reasons of ours, in the slide's refusal

@@ -10,14 +10,14 @@ import typer
 
 
 def bundle(
-    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that holds it.")],
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")],
     mpp: Annotated[
         float | None,
-        typer.Option(metavar="UM", help="Write these microns per pixel into a bundle that does not know them."),
+        typer.Option(metavar="UM", help="Microns per pixel to write into a bundle that has none."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
-    """Say what patches a bundle takes and what it tells apart; state its microns per pixel once, where unknown.
+    """Show the patches and the classes that a bundle is for, or state its microns per pixel if they are unknown.
 
     Example: sentinode bundle runs/own --mpp 0.5
     """
@@ -35,10 +35,13 @@ def bundle(
         "class_names": card.class_names,
         "threshold": card.threshold,
         "fingerprint": opened.fingerprint,
+        "made_from": card.made_from.model_dump() if card.made_from else None,
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     negative, positive = card.class_names
     typer.echo(f"{card.name} takes patches of {card.geometry}.")
-    typer.echo(f"It gives the probability of {positive}, as against {negative}; its threshold is {card.threshold:.3f}.")
+    if card.made_from is not None:
+        typer.echo(f"It was trained on from the bundle {card.made_from.name} ({card.made_from.fingerprint[:12]}).")
+    typer.echo(f"It predicts the probability of {positive}, not {negative}. Its threshold is {card.threshold:.3f}.")

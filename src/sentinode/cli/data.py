@@ -23,7 +23,7 @@ def download(
 ) -> None:
     """Download the official PatchCamelyon files from Zenodo (8 GB). Run it again to resume.
 
-    Prints the path of each file. Checks every file against its published checksum, packed and unpacked.
+    Prints the path of each file. Checks every file against its published checksum, compressed and unpacked.
 
     Example: sentinode data download pcam --splits valid,test
     """

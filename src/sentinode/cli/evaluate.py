@@ -30,7 +30,7 @@ Mpp = Annotated[
     float | None,
     typer.Option(
         metavar="UM",
-        help="Microns per pixel of the images. They are resampled to the model's, and the centre is used.",
+        help="Microns per pixel of the images. They are resampled to the model's resolution, and the centre is used.",
     ),
 ]
 Paths = Annotated[
@@ -46,13 +46,13 @@ def evaluate(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
-    split: Annotated[Split, typer.Option(help="Split to score; all, where the data has no splits.")] = "test",
+    split: Annotated[Split, typer.Option(help="Split to score. Use 'all' for data without splits.")] = "test",
     rule: Annotated[
-        str | None, typer.Option(help="Use the bundle's threshold of this rule. Overrides the recipe.")
+        str | None, typer.Option(help="Use the bundle's threshold for this rule. Overrides the recipe.")
     ] = None,
     slides: Annotated[
         Path | None,
-        typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Intervals are then by slide."),
+        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Makes intervals by slide."),
     ] = None,
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
@@ -102,7 +102,7 @@ def predict(
     ] = None,
     format: Annotated[
         TableFormat | None,
-        typer.Option(help="Format of the table. Default: by the ending of FILE. kaggle: id,label."),
+        typer.Option(help="Format of the table. Default: from the ending of FILE. kaggle writes id,label."),
     ] = None,
     mpp: Mpp = None,
     tta: Tta = False,
@@ -110,9 +110,10 @@ def predict(
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
-    """Predict the probability of tumour for patches without labels: one row each, with the reason where there is none.
+    """Predict the probability of tumour for patches without labels.
 
-    The exit code is 3 if some patches cannot be read. The others are predicted.
+    Writes one row for each patch, with the reason if it cannot be read. The exit code is
+    then 3, and the other patches are predicted.
 
     Example: sentinode predict runs/first/bundle patches/ --out predictions.csv
     """
@@ -141,13 +142,13 @@ def explain(
         "explained"
     ),
     target: Annotated[
-        str, typer.Option(help="Evidence for which class: called (what each patch was called), or a class by its name.")
+        str, typer.Option(help="Class whose evidence is shown: a class name, or called (each patch's predicted class).")
     ] = "called",
     mpp: Mpp = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the pictures and the failures as JSON.")] = False,
 ) -> None:
-    """Draw each patch and, beside it, where the model finds its evidence.
+    """Draw each patch and, beside it, a map of the model's evidence.
 
     The exit code is 3 if some images cannot be read. The others are explained.
 
@@ -168,10 +169,11 @@ def stress(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
-    split: Annotated[Split, typer.Option(help="Split to score; all, where the data has no splits.")] = "valid",
-    count: Annotated[int, typer.Option("--patches", min=2, help="How many patches of the split to take.")] = 1000,
+    split: Annotated[Split, typer.Option(help="Split to score. Use 'all' for data without splits.")] = "valid",
+    count: Annotated[int, typer.Option("--patches", min=2, help="Number of patches to take from the split.")] = 1000,
     slides: Annotated[
-        Path | None, typer.Option(metavar="MAP.csv", help="Which slide each patch is from (id,slide).")
+        Path | None,
+        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Makes intervals by slide."),
     ] = None,
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
@@ -181,7 +183,7 @@ def stress(
     seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print stress.json instead of the picture's path.")] = False,
 ) -> None:
-    """Score a bundle on patches whose focus, compression, stain, light or magnification is changed.
+    """Score a bundle on patches with changed focus, compression, stain, brightness or magnification.
 
     Writes stress.json and stress.png to DIR.
 
@@ -213,7 +215,7 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
 
     split, scores, raw = evaluation.about["split"], evaluation.scores, evaluation.uncalibrated
     valid = card.metrics.get("valid", {})
-    without = "; valid is without the symmetries averaged" if evaluation.about["tta"] else ""
+    without = "; valid is without averaging over the symmetries" if evaluation.about["tta"] else ""
     table = Table(
         title=f"{card.name}: {scores.n:,} {split} patches, threshold {scores.threshold:.3f}",
         caption=f"Interval: {scores.interval}. ECE by chance {scores.ece_floor}; before temperature scaling "

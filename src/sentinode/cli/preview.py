@@ -22,7 +22,7 @@ def preview(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as augment.jpeg=0.3."),
     ] = None,
-    split: Annotated[NamedSplit, typer.Option(help="Split to draw patches from.")] = "train",
+    split: Annotated[NamedSplit, typer.Option(help="Split from which patches are taken.")] = "train",
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,

@@ -26,7 +26,7 @@ WholeSlide = Annotated[
     typer.Option(
         "--whole-slide-coordinates/--cropped-coordinates",
         help="Origin of lesions.geojson: the slide's corner, or the corner of the slide's bounds, as in QuPath. "
-        "Without either, the batch keeps its earlier choice. The first choice is the bounds.",
+        "Default: the choice of the first scan into this folder, or the bounds.",
     ),
 ]
 
@@ -43,15 +43,15 @@ def scan(
         int | None,
         typer.Option(
             min=1,
-            help="Pixels between predictions at the bundle's resolution: 32 for PCam's patches, half a patch where "
-            "labels cover all of it; larger for a quick look.",
+            help="Pixels between predictions, at the bundle's resolution. Default: 32 for PCam, half a patch if "
+            "labels cover whole patches. A larger value is faster.",
         ),
     ] = None,
-    prior: Annotated[float, typer.Option(help="Share of windows of tissue that are expected to show tumour.")] = 0.05,
+    prior: Annotated[float, typer.Option(help="Expected share of tissue windows that show tumour.")] = 0.05,
     mpp: Annotated[
-        float | None, typer.Option(help="Microns per pixel of the slides. Overrides what they state.")
+        float | None, typer.Option(help="Microns per pixel of the slides. Overrides the values in their files.")
     ] = None,
-    icc: Annotated[bool, typer.Option("--icc", help="Convert colours to sRGB by the ICC profiles.")] = False,
+    icc: Annotated[bool, typer.Option("--icc", help="Convert colours to sRGB with the slides' ICC profiles.")] = False,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over the eight symmetries. 8 x slower.")] = False,
@@ -60,7 +60,7 @@ def scan(
 ) -> None:
     """Scan whole slides: write probability maps, heatmaps, lesions and pages.
 
-    Run the same command again to resume. Several computers may share one DIR.
+    Run the same command again to resume. Several computers can share one DIR.
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
@@ -84,8 +84,8 @@ def scan(
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)
     console.print(
-        f"{len(states) - failed} of {len(states)} slides done. Probabilities assume that {prior:.1%} of the "
-        f"tissue's windows show tumour (--prior).\nLook at {out / PAGE}",
+        f"{len(states) - failed} of {len(states)} slides done. The probabilities assume that {prior:.1%} of the "
+        f"tissue windows show tumour (--prior).\nOpen in a browser: {out / PAGE}",
         markup=False,
     )
     if failed:

@@ -62,7 +62,7 @@ TruthOnWholeSlide = Annotated[
     bool,
     typer.Option(
         "--whole-slide-coordinates",
-        help="GeoJSON counts from the slide's corner. Without this, it counts from the slide's bounds, as in QuPath.",
+        help="GeoJSON counts from the slide's corner. Default: from the corner of its bounds, as in QuPath.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -117,7 +117,7 @@ def lesions(
         for table in (rows, [(patient.name, patient.stage) for patient in found.patients]):
             if table:
                 typer.echo(aligned(table))
-    console.print(f"The pages begin at {found.page}.", markup=False)
+    console.print(f"Open in a browser: {found.page}", markup=False)
     if found.failed:
         raise typer.Exit(EXIT_PARTIAL if found.slides else EXIT_REFUSED)
 
@@ -129,9 +129,9 @@ def froc(
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for froc.json, froc.csv and froc.svg.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Detections are above this probability, at a prior of one half.")
+        float, typer.Option(help="Detections have a probability above this, for a prior of one half.")
     ] = 0.5,
-    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that holds one detection.")] = 746.5,
+    box: Annotated[float, typer.Option(metavar="UM", help="Side of the box that keeps one detection.")] = 746.5,
     mask_mpp: Annotated[float, typer.Option(metavar="UM", help="Microns per pixel of the annotation mask.")] = 7.776,
     absent_is_normal: AbsentIsNormal = False,
     scale: Scale = 1.0,
@@ -190,26 +190,26 @@ def check_annotations(
     if mask is not None and (slide is None or not downsample > 0):
         raise DataError("a mask needs the size of the slide.", hint="Give --slide, and a --downsample above 0.")
     reading = _reading(scale, tumour_class, excluded_class, ignored_class)
-    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+    annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
     if slide is not None:
         with open_slide(slide, mpp=mpp) as opened:
-            drawn = drawn.on(opened.width, opened.height, opened.bounds)
+            annotations = annotations.on(opened.width, opened.height, opened.bounds)
             if mask is not None:
-                write_mask(mask, drawn, opened.width, opened.height, opened.mpp, downsample)
+                write_mask(mask, annotations, opened.width, opened.height, opened.mpp, downsample)
     facts = {
-        "tumour_regions": len(drawn.tumour),
-        "excluded_regions": len(drawn.excluded),
-        "tumour_pixels": round(drawn.area.area, 1),
-        "warnings": list(drawn.warnings),
+        "tumour_regions": len(annotations.tumour),
+        "excluded_regions": len(annotations.excluded),
+        "tumour_pixels": round(annotations.area.area, 1),
+        "warnings": list(annotations.warnings),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(
-        f"{len(drawn.tumour)} regions of tumour, {len(drawn.excluded)} exclusions; "
-        f"{drawn.area.area:,.0f} level-0 pixels of tumour"
+        f"{len(annotations.tumour)} regions of tumour, {len(annotations.excluded)} exclusions; "
+        f"{annotations.area.area:,.0f} level-0 pixels of tumour"
     )
-    for warning in drawn.warnings:
+    for warning in annotations.warnings:
         console.print(warning, markup=False)
 
 
@@ -217,27 +217,29 @@ def extract(
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, or folders of slides.")],
     annotations: Annotated[Path, typer.Option(metavar="DIR", help="A folder of annotations named like the slides.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DATA", help="Folder for the patches.")],
-    per_slide: Annotated[int, typer.Option(min=1, help="Patches of each class that a slide gives at most.")] = 200,
-    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a patch; 96 by default.")] = None,
+    per_slide: Annotated[
+        int, typer.Option(min=1, help="Largest number of patches of each class from one slide.")
+    ] = 200,
+    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a patch in pixels. Default: 96.")] = None,
     patch_mpp: Annotated[
-        float | None, typer.Option(metavar="UM", help="Microns per pixel of the patches; 0.972 by default.")
+        float | None, typer.Option(metavar="UM", help="Microns per pixel of the patches. Default: 0.972.")
     ] = None,
     label_region: Annotated[
         int | None,
         typer.Option(
             metavar="PIXELS",
-            help="Side of the centre square whose tumour makes the label; by default 32 of 96, else the whole patch.",
+            help="Side of the centre square that labels cover. Default: 32 for a side of 96, else the whole patch.",
         ),
     ] = None,
     spacing: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels between the centres of a slide's patches; by default the side of a patch."),
+        typer.Option(min=1, help="Pixels between the centres of a slide's patches. Default: the side of a patch."),
     ] = None,
     splits: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns slide, split. Default: 80/10/10 at random.")
     ] = None,
     hard: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Bundle that mines hard normal patches for train.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Bundle that selects hard normal patches for train.")
     ] = None,
     hard_share: Annotated[float, typer.Option(help="Share of mined patches among the normal patches of train.")] = 0.5,
     absent_is_normal: AbsentIsNormal = False,
@@ -251,7 +253,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="Random seed for the splits and the choice of patches.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Cut patches out of annotated slides, in the format of PatchCamelyon, with no slide in two splits.
+    """Cut patches from annotated slides, in PatchCamelyon's format. Each slide goes to one split.
 
     Example: sentinode extract slides --annotations annotations --out data
     """
@@ -322,7 +324,7 @@ def _froc_table(result: Froc) -> str:
     free = result.without_tumour
     if any(free.values()):
         lines.append(
-            f"slides without tumour: {free['by_file']} by their annotation file, {free['by_absence']} by having none"
+            f"slides without tumour: {free['by_file']} with an annotation file, {free['by_absence']} without one"
         )
     if result.left_out:
         lines.append(f"left out: {', '.join(result.left_out)}")
@@ -333,7 +335,7 @@ def _interval(figure: Estimate) -> str:
     if math.isnan(figure.value):
         return "undefined"
     if math.isnan(figure.low):
-        return f"{figure.value:.4f} (no interval: it would rest on one slide)"
+        return f"{figure.value:.4f} (no interval: it would depend on one slide)"
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 
@@ -344,7 +346,7 @@ def _splits(path: Path) -> dict[str, str]:
         return {name: row["split"] for row in rows for name in (row["slide"], Path(row["slide"]).stem)}
     except (OSError, UnicodeDecodeError, KeyError) as error:
         raise DataError(
-            f"no splits can be read from it ({type(error).__name__}: {error}).",
+            f"the splits cannot be read ({type(error).__name__}: {error}).",
             where=path,
             hint="Give a CSV whose first line is: slide,split",
         ) from error

@@ -1,4 +1,4 @@
-"""The options by which a user states what labelled patches do not say themselves."""
+"""The options that state what labelled patches do not record."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from typing import Annotated
 import typer
 
 PatchMpp = Annotated[
-    float | None, typer.Option("--mpp", metavar="UM", help="Microns per pixel of the patches, where unknown.")
+    float | None, typer.Option("--mpp", metavar="UM", help="Microns per pixel of the patches, if the data has none.")
 ]
 LabelRegion = Annotated[
     int | None,
     typer.Option(
         "--label-region",
         metavar="PIXELS",
-        help="Side of the centre square that labels cover: 32 in PCam, else the whole patch.",
+        help="Side of the centre square that labels cover. Default: 32 for PCam, else the whole patch.",
     ),
 ]
 Positive = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME,NAME", help="The class folders that are the positive class, where their names do not say it."
-    ),
+    typer.Option(metavar="NAME,NAME", help="Class folders of the positive class, if their names do not tell it."),
 ]
 
 

@@ -31,14 +31,29 @@ def train(
         typer.Option(metavar="imagenet|none|FILE", help="Initial weights. Overrides the recipe."),
     ] = None,
     settings: Settings = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA", help="Further labelled patches for the training split, such as mined ones. Repeatable."
+        ),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="BUNDLE|packaged",
+            help="Continue from a bundle: its network and weights. Default recipe: its own, one pass at a tenth of its "
+            "learning rate. 'packaged' is the bundled model.",
+        ),
+    ] = None,
     slides: Annotated[
         Path | None,
-        typer.Option(metavar="MAP.csv", help="Slide of each patch (id,slide). Prevents leakage."),
+        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Prevents leakage."),
     ] = None,
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices that train together (DDP).")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's card as JSON.")] = False,
@@ -55,6 +70,8 @@ def train(
         recipe=recipe,
         weights=weights,
         settings=settings or (),
+        start_from=start_from,
+        also=also or (),
         slide_map=slides,
         mpp=mpp,
         label_region=label_region,
@@ -76,7 +93,7 @@ def _summary(bundle: Bundle, data: Path, out: Path, slides: Path | None) -> str:
     valid = card.metrics["valid"]
     auc = valid["auc"]
     interval = "no interval" if auc["low"] is None else f"{auc['low']:.4f} to {auc['high']:.4f}"
-    toy = " A toy: it was trained on generated patches." if card.toy else ""
+    toy = " This model is a toy: it was trained on generated patches." if card.toy else ""
     slide_map = f" --slides {slides}" if slides else ""
     lines = [
         f"Valid AUC {auc['value']:.4f} ({interval}), threshold {card.threshold:.3f} by {card.threshold_rule}.{toy}",

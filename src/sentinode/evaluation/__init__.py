@@ -1,4 +1,4 @@
-"""How good a bundle is: figures with intervals, curves, and a report for people."""
+"""How good a bundle is: metrics with intervals, curves, and a report."""
 
 from sentinode.evaluation.evaluating import Evaluation, evaluate
 

@@ -15,7 +15,7 @@ from sentinode.scoring import Curve, Reliability, Scores
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 360, 330
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44
 
 STYLE = """
 .chart { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; --ink: #22222a; --soft: #6c6c78;
@@ -41,10 +41,10 @@ STYLE = """
 
 @dataclass
 class Chart:
-    """A frame with axes; what is drawn on it is given in the data's own units.
+    """A chart with axes. Coordinates are in the units of the data.
 
     Args:
-        title: what a reader who cannot see it is told.
+        title: the text for readers who cannot see the chart.
         x: the label of the horizontal axis.
         y: the label of the vertical axis.
         across: the range of the horizontal axis.
@@ -61,7 +61,7 @@ class Chart:
     _words: list[tuple[str, str]] = field(default_factory=list)
 
     def place(self, x: Any, y: Any) -> tuple[Floats, Floats]:
-        """Data to SVG units; what is outside is held at the frame."""
+        """From data units to SVG units; points outside are moved to the frame."""
         (x0, x1), (y0, y1) = self.across, self.up
         right, down = WIDTH - RIGHT - LEFT, HEIGHT - BOTTOM - TOP
         along = np.clip((np.asarray(x, float) - x0) / (x1 - x0), 0, 1)
@@ -69,12 +69,12 @@ class Chart:
         return LEFT + right * along, TOP + down * (1 - above)
 
     def line(self, x: Any, y: Any, kind: str) -> None:
-        """A polyline; points that would not be told apart are left out."""
+        """A polyline; points that would fall on each other are left out."""
         points = _thinned(*self.place(x, y))
         self._marks.append(f'<polyline class="{kind}" points="{_points(points)}"/>')
 
     def area(self, x: Any, low: Any, high: Any, kind: str) -> None:
-        """What lies between two lines."""
+        """The area between two lines."""
         upper, lower = np.stack(self.place(x, high), 1), np.stack(self.place(x, low), 1)[::-1]
         self._marks.append(f'<polygon class="{kind}" points="{_points(np.concatenate([upper, lower]))}"/>')
 
@@ -178,24 +178,24 @@ def pr_figure(curve: Curve, scores: Scores, half: Scores) -> str:
 def reliability_figure(
     after: Reliability, before: Reliability, scores: Scores, raw: Scores, positive: str = "tumour"
 ) -> str:
-    """What was said against what was true, after temperature scaling and before.
+    """The observed share against the predicted probability, after and before temperature scaling.
 
     The band is where 95 % of the bins of a perfectly calibrated model would lie (binomial, as a normal).
     """
-    chart = Chart("Reliability diagram", f"P({positive}) as said", f"share of {positive} as found")
+    chart = Chart("Reliability diagram", f"predicted probability of {positive}", f"observed share of {positive}")
     grid = np.linspace(0, 1, 101)
     spread = 1.96 * np.sqrt(grid * (1 - grid) / np.median(after.count))
     chart.area(grid, np.maximum(grid - spread, 0), np.minimum(grid + spread, 1), "band")
     chart.line([0, 1], [0, 1], "dash")
     for bins, kind, radius in ((before, "soft", 2.5), (after, "tumour", 4.0)):
-        chart.line(bins.said, bins.true, f"line s-{kind}")
+        chart.line(bins.predicted, bins.true, f"line s-{kind}")
         tips = [
-            f"said {s:.3f}, true {t:.3f}, {n:.0f} patches"
-            for s, t, n in zip(bins.said, bins.true, bins.count, strict=True)
+            f"predicted {s:.3f}, observed {t:.3f}, {n:.0f} patches"
+            for s, t, n in zip(bins.predicted, bins.true, bins.count, strict=True)
         ]
-        chart.dots(bins.said, bins.true, f"f-{kind} halo", radius, tips)
+        chart.dots(bins.predicted, bins.true, f"f-{kind} halo", radius, tips)
     chart.legend("f-tumour", f"calibrated, ECE {scores.ece.value:.3f}")
-    chart.legend("f-soft", f"before, ECE {raw.ece.value:.3f}")
+    chart.legend("f-soft", f"before calibration, ECE {raw.ece.value:.3f}")
     if np.isfinite(scores.ece_floor.value):
         chart.legend("band", f"by chance, ECE {scores.ece_floor.value:.3f}")
     return chart.svg()
@@ -207,7 +207,7 @@ def histogram_figure(
     threshold: float,
     class_names: Sequence[str] = ("normal", "tumour"),
 ) -> str:
-    """How many patches of each class got which probability."""
+    """The histogram of the probabilities of each class."""
     edges = np.linspace(0, 1, 26)
     colours = ("normal", "tumour")
     counts = {colour: np.histogram(probabilities[labels == label], edges)[0] for label, colour in enumerate(colours)}
@@ -233,19 +233,19 @@ def learning_figures(history: Sequence[dict[str, float]]) -> list[str]:
     figures = []
     losses = {"train_loss": ("soft", "train"), "valid_nll": ("tumour", "valid")}
     held = {key: [entry.get(key) for entry in history] for key in (*losses, "valid_auc")}
-    drawn = {key: values for key, values in held.items() if all(isinstance(v, int | float) for v in values)}
-    if any(key in drawn for key in losses):
-        top = max(max(drawn[key]) for key in losses if key in drawn)  # type: ignore[type-var]
+    plotted = {key: values for key, values in held.items() if all(isinstance(v, int | float) for v in values)}
+    if any(key in plotted for key in losses):
+        top = max(max(plotted[key]) for key in losses if key in plotted)  # type: ignore[type-var]
         chart = Chart("Loss by epoch", "epoch", "loss (nats)", across, (0, 1.1 * float(top or 1)), whole=True)
         for key, (kind, name) in losses.items():
-            if key in drawn:
-                chart.line(epochs, drawn[key], f"line s-{kind}")
-                tips = [f"epoch {e:g}: {v:.4f}" for e, v in zip(epochs, drawn[key], strict=True)]
-                chart.dots(epochs, drawn[key], f"f-{kind} halo", 3.5, tips)
+            if key in plotted:
+                chart.line(epochs, plotted[key], f"line s-{kind}")
+                tips = [f"epoch {e:g}: {v:.4f}" for e, v in zip(epochs, plotted[key], strict=True)]
+                chart.dots(epochs, plotted[key], f"f-{kind} halo", 3.5, tips)
                 chart.legend(f"f-{kind}", name)
         figures.append(chart.svg())
-    if "valid_auc" in drawn:
-        values = np.asarray(drawn["valid_auc"], float)
+    if "valid_auc" in plotted:
+        values = np.asarray(plotted["valid_auc"], float)
         span = max(float(values.max() - values.min()), 0.01)
         chart = Chart(
             "Valid AUC by epoch",

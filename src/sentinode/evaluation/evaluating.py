@@ -1,4 +1,4 @@
-"""One evaluation: a bundle's probabilities on labelled patches, scored, drawn and written down."""
+"""One evaluation: score a bundle on labelled patches, draw the curves, and write the results."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Evaluation:
         labels: uint8 (N,).
         probabilities: float32 (N,), of the positive class, calibrated.
         ids: str (N,).
-        about: what was evaluated on what, with what: the rest of ``metrics.json``.
-        warnings: what to bear in mind when reading the figures, as sentences.
+        about: the bundle, the data and the settings: the rest of ``metrics.json``.
+        warnings: warnings for the reader of the metrics, as sentences.
         path: the folder that was written.
     """
 
@@ -63,7 +63,7 @@ class Evaluation:
         return self.path / "report.html"
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds."""
+        """The content of ``metrics.json``."""
         return {
             **self.scores.as_dict(),
             "at_half": self.at_half.as_dict(),
@@ -91,31 +91,31 @@ def evaluate(
     seed: int = 0,
     show: bool = True,
 ) -> Evaluation:
-    """Score a bundle on one split, and write the figures, the predictions, the curves and a report.
+    """Score a bundle on one split, and write the metrics, the predictions, the curves and a report.
 
     Args:
         bundle: the model.
-        data: labelled patches. Where they name no splits themselves, those that training dealt are used.
-        split: ``train``, ``valid`` or ``test``; or ``all``, every patch of data without splits, for patches that
-            training never saw.
+        data: labelled patches. If they have no splits, the splits that training made are used.
+        split: ``train``, ``valid`` or ``test``; or ``all`` for every patch of data without splits that
+            training has never seen.
         out: the folder to write to.
-        rule: the stored threshold to use, by its rule; by default the one that training's recipe chose.
-        slide_map: a CSV that names the slide of each patch of the split, for intervals by slide, where ``data`` is a
+        rule: the rule of the stored threshold to use; by default that of the training recipe.
+        slide_map: a CSV that names the slide of each patch of the split, for intervals by slide, if ``data`` is a
             path.
-        mpp: microns per pixel of the patches, where ``data`` is a path that does not record them.
-        label_region: side in pixels of the centre square that labels cover, likewise.
-        positive: names of the class folders of label 1, where they differ from those that the bundle was trained on.
+        mpp: microns per pixel of the patches, if ``data`` is a path that does not record them.
+        label_region: side in pixels of the centre square that labels cover, in the same case.
+        positive: names of the class folders of label 1, if they differ from those of the bundle's training data.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        resamples: of the bootstrap behind intervals by patch; those by slide need none.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples for intervals by patch; intervals by slide need none.
+        seed: random seed for the bootstrap.
         show: whether to show progress and warnings on standard error.
 
     Raises:
         DataError: the data or the split cannot be read, the slide map does not name all its patches, or the patches or
-            their classes are others than the bundle was trained on.
-        BundleError: the bundle stores no threshold by this rule.
+            their classes differ from those that the bundle was trained on.
+        BundleError: the bundle stores no threshold for this rule.
         OutputError: the folder cannot be written.
         DeviceError: no such device or precision.
     """
@@ -188,10 +188,10 @@ def open_for(
     positive: Sequence[str] = (),
     show: bool = True,
 ) -> PatchData:
-    """Open labelled patches as a bundle takes them; patches that were opened already are checked.
+    """Open labelled patches for a bundle, or check patches that are already open.
 
     Raises:
-        DataError: they cannot be read, or are others than the bundle was trained on.
+        DataError: they cannot be read, or differ from those that the bundle was trained on.
     """
     expected = bundle.card.expected
     if isinstance(data, PatchData):
@@ -231,7 +231,7 @@ def _threshold(bundle: Bundle, rule: str | None) -> Threshold:
     if rule not in stored:
         guess = nearest(rule, list(stored))
         raise BundleError(
-            f"this bundle stores no threshold by the rule '{rule}'.",
+            f"this bundle stores no threshold for the rule '{rule}'.",
             where=bundle.path,
             hint=(f"Did you mean '{guess}'? " if guess else "") + f"It stores {', '.join(stored)}.",
         )
@@ -247,7 +247,7 @@ def _command(
     tta: bool,
     seed: int,
 ) -> str:
-    """The command that makes this evaluation again."""
+    """The command that repeats this evaluation."""
     words: list[str | Path] = ["sentinode", "evaluate", bundle.path, data.path, "--split", split, "--out", out]
     words += ["--rule", rule] if rule else []
     words += ["--slides", data.slide_map] if data.slide_map else []
@@ -265,31 +265,31 @@ def _carried(threshold: float, temperature: float) -> float:
 
 
 def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:
-    """What a reader of the figures must bear in mind."""
+    """Warnings for the reader of the metrics."""
     warnings = []
     seen = bundle.card.data.get("fingerprint", {})
     if fingerprint == seen.get("train"):
-        warnings.append("The model was trained on these very patches: the figures say nothing about others.")
+        warnings.append("The model was trained on these same patches. The metrics tell nothing about other patches.")
     elif fingerprint == seen.get("valid"):
         warnings.append(
-            "The checkpoint, the temperature and the threshold were chosen on these very patches: the "
-            "figures look better than they would on others."
+            "The checkpoint, the temperature and the threshold were chosen on these same patches. The "
+            "metrics look better than they would on other patches."
         )
     elif patches.split == ALL:
         if known := len(np.intersect1d(patches.ids, list(bundle.assignment() or ()))):
             warnings.append(
-                f"{known:,} of these patches bear the names of patches that the model was trained, chosen or tested "
-                "on: where they are the same, the figures look better than they would on others."
+                f"{known:,} of these patches have the ids of patches on which the model was trained, chosen or tested. "
+                "If they are the same patches, the metrics look better than they would on other patches."
             )
     elif patches.split != "test":
         warnings.append(
-            f"This is a {patches.split} split: where the model was trained or chosen on any of it, the "
-            "figures look better than they would on others."
+            f"This is a {patches.split} split. If the model was trained or chosen on a part of it, the "
+            "metrics look better than they would on other patches."
         )
     if patches.toy:
-        warnings.append("A toy: these patches are generated, and the figures say nothing about tissue.")
+        warnings.append("A toy: these patches are generated, so the metrics tell nothing about tissue.")
     elif bundle.card.toy:
-        warnings.append("A toy: the model was trained on generated patches and knows nothing about tissue.")
+        warnings.append("A toy: the model was trained on generated patches and has never seen tissue.")
     warnings += scores.notes
     warnings += [f"{NAMES[name][0]} is undefined: {why}." for name, why in scores.undefined.items()]
     warnings += [f"{NAMES[name][0]} has no interval: {why}." for name, why in scores.no_interval.items()]
@@ -297,20 +297,24 @@ def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Score
 
 
 def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArray[np.float32], device: str) -> None:
-    labels, said, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
-    drawn = {
-        "roc": roc_figure(roc_curve(labels, said), scores, evaluation.at_half),
-        "pr": pr_figure(pr_curve(labels, said), scores, evaluation.at_half),
+    labels, probabilities, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
+    charts = {
+        "roc": roc_figure(roc_curve(labels, probabilities), scores, evaluation.at_half),
+        "pr": pr_figure(pr_curve(labels, probabilities), scores, evaluation.at_half),
         "reliability": reliability_figure(
-            reliability(labels, said), reliability(labels, raw), scores, evaluation.uncalibrated, patches.class_names[1]
+            reliability(labels, probabilities),
+            reliability(labels, raw),
+            scores,
+            evaluation.uncalibrated,
+            patches.class_names[1],
         ),
     }
     metrics = evaluation.as_dict()
-    table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": said})
-    texts = {f"{name}.svg": standalone(svg) for name, svg in drawn.items()}
-    drawn["histogram"] = histogram_figure(labels, said, scores.threshold, patches.class_names)
-    shown = gallery(bundle, patches, said, scores.threshold, device=device)
-    texts["report.html"] = render(Report(metrics, bundle.card, drawn, shown))
+    table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": probabilities})
+    texts = {f"{name}.svg": standalone(svg) for name, svg in charts.items()}
+    charts["histogram"] = histogram_figure(labels, probabilities, scores.threshold, patches.class_names)
+    shown = gallery(bundle, patches, probabilities, scores.threshold, device=device)
+    texts["report.html"] = render(Report(metrics, bundle.card, charts, shown))
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     # Written beside and moved in together: a full disk leaves the results of the run before as they were.
     with output_errors(evaluation.path), TemporaryDirectory(prefix=".part-", dir=evaluation.path) as staged:

@@ -29,8 +29,8 @@ class Mistake:
         id: of the patch.
         probability: of the positive class.
         picture: the patch as a PNG data URI.
-        evidence: what speaks for the class that it was called, a transparent PNG data URI to lay over the
-            picture; None where the network has no feature map.
+        evidence: the evidence for the predicted class, a transparent PNG data URI that lies over the
+            picture; None if the network has no feature map.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Gallery:
         misses: patches of the positive class that were called negative.
         cells: height and width of the feature map, or None.
         method: how the evidence was found; see :class:`sentinode.explanation.Evidence`.
-        excuse: why there is no evidence, where there is none.
+        excuse: the reason, if there is no evidence.
     """
 
     false_alarms: tuple[Mistake, ...]
@@ -70,21 +70,21 @@ def gallery(
 
     Args:
         bundle: the model.
-        patches: what it was tried on.
+        patches: the patches that it was evaluated on.
         probabilities: float32 (N,), of the positive class.
         threshold: the probability from which a patch is called positive.
         device: where to compute the evidence.
     """
-    said = probabilities.astype(np.float64)
-    order = np.argsort(said, kind="stable")
-    called = said >= threshold
+    predicted = probabilities.astype(np.float64)
+    order = np.argsort(predicted, kind="stable")
+    called = predicted >= threshold
     alarms = order[::-1][(called & (patches.labels == 0))[order[::-1]]][:SHOWN]
     misses = order[(~called & (patches.labels == 1))[order]][:SHOWN]
     rows = np.concatenate([alarms, misses])
     pixels = patches.images[rows]
     evidence, excuse = _evidence(bundle, pixels, device)
     mistakes = tuple(
-        Mistake(str(patches.ids[row]), float(said[row]), _png(patch), _png(_veil(seen)) if seen else None)
+        Mistake(str(patches.ids[row]), float(predicted[row]), _png(patch), _png(_veil(seen)) if seen else None)
         for row, patch, seen in zip(rows, pixels, evidence, strict=True)
     )
     cells, method = next(((seen.cells.shape, seen.method) for seen in evidence if seen), (None, None))
@@ -92,7 +92,7 @@ def gallery(
 
 
 def _evidence(bundle: Bundle, pixels: NDArray[np.uint8], device: str) -> tuple[Sequence[Evidence | None], str | None]:
-    """The evidence for what each patch was called; or nothing, and why."""
+    """The evidence for the predicted class of each patch, or None with the reason."""
     if not len(pixels):
         return (), None
     try:

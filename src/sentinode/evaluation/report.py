@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, for people."""
+"""The report: one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sentinode.patches import ALL
 
 NAMES = {
     "auc": ("AUC", "area under the ROC curve"),
-    "accuracy": ("Accuracy", "share of patches on their right side"),
-    "precision": ("Precision", "of the patches called {1}, those that are"),
-    "recall": ("Recall", "sensitivity: of the {1} patches, those that were called so"),
-    "specificity": ("Specificity", "of the {0} patches, those that were called so"),
+    "accuracy": ("Accuracy", "share of patches that are classified correctly"),
+    "precision": ("Precision", "share of the patches called {1} that are {1}"),
+    "recall": ("Recall", "sensitivity: share of the {1} patches that are called {1}"),
+    "specificity": ("Specificity", "share of the {0} patches that are called {0}"),
     "f1": ("F1", "harmonic mean of precision and recall"),
     "average_precision": ("Average precision", "area under the precision-recall curve"),
     "nll": ("NLL", "negative log-likelihood, in nats; lower is better"),
     "brier": ("Brier", "mean squared error of the probability; lower is better"),
     "ece": ("ECE", "expected calibration error, 15 equal-mass bins; lower is better"),
 }
-"""Of each figure its title and what it means; {0} and {1} stand for the names of the classes."""
+"""The title and the meaning of each metric; {0} and {1} stand for the names of the classes."""
 
 CALIBRATION = ("nll", "brier", "ece")
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the report tells.
+    """Everything that the report shows.
 
     Attributes:
-        metrics: what ``metrics.json`` holds.
-        card: of the bundle.
+        metrics: the content of ``metrics.json``.
+        card: the bundle's card.
         figures: SVGs by name: ``roc``, ``pr``, ``reliability``, ``histogram``.
         gallery: the most confident errors.
     """
@@ -79,12 +79,12 @@ def verdict(metrics: dict[str, Any]) -> str:
     words = ("generated" if metrics["data"]["toy"] else "", "" if metrics["split"] == ALL else metrics["split"])
     patches = " ".join((*filter(None, words), "patches"))
     right = (
-        f"at its threshold of {metrics['threshold']:.3f} it is right about {_percent(accuracy)} of them"
+        f"at its threshold of {metrics['threshold']:.3f} it classifies {_percent(accuracy)} of them correctly"
         f"{_interval(accuracy)}"
     )
     negative, positive = metrics["class_names"]
     if auc["value"] is None:
-        return f"Of {n:,} {patches} there is one class only, so that no AUC can be had; {right}."
+        return f"All {n:,} {patches} are of one class, so there is no AUC; {right}."
     return (
         f"On {n:,} {patches} the model ranks a {positive} patch above a {negative} one {_percent(auc)} of "
         f"the time{_interval(auc)}, and {right}."

@@ -1,7 +1,7 @@
-"""How a bundle holds up when patches are not as they were: blurred, recompressed, stained or lit otherwise, resized.
+"""How well a bundle works on changed patches: blurred, recompressed, stained or lit differently, or resized.
 
-The curves show where figures measured on one hospital's slides stop holding on another's (the corruptions follow
-Hendrycks and Dietterich 2019, those of Tellez et al. 2019 for H&E among them). Everything is done by Pillow.
+The curves show when metrics from one hospital's slides no longer hold for another's. The changes follow Hendrycks and
+Dietterich (2019) and, for H&E, Tellez et al. (2019). Pillow makes all of them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ METRICS = ("auc", "accuracy", "nll")
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One way in which a patch can differ.
+    """One way to change a patch.
 
     Attributes:
         title: what changes, with its unit.
-        untouched: the level that stands for the patch as it is.
-        levels: the others.
-        apply: one patch and a level to the disturbed patch of the same size.
+        untouched: the level that means the unchanged patch.
+        levels: the other levels.
+        apply: makes the changed patch, of the same size, from a patch and a level.
     """
 
     title: str
@@ -64,13 +64,13 @@ def _hue(patch: Image.Image, by: float) -> Image.Image:
 
 
 def _stain(patch: Image.Image, by: float) -> Image.Image:
-    """All optical densities times ``by``: a thicker or thinner section, a longer or shorter bath."""
+    """All optical densities times ``by``, as in a thicker or thinner section, or with longer or shorter staining."""
     light = (np.asarray(patch, np.float32) + 1) / 256
     return Image.fromarray(np.clip(256 * light**by - 1, 0, 255).round().astype(np.uint8))
 
 
 def _zoom(patch: Image.Image, by: float) -> Image.Image:
-    """The centre ``by`` times as large, as from a slide whose microns per pixel are not what it says."""
+    """The centre ``by`` times as large, as on a slide whose stated microns per pixel are wrong."""
     size = patch.width
     border = size // 2
     wide = Image.fromarray(np.pad(np.asarray(patch), ((border, border), (border, border), (0, 0)), "reflect"))
@@ -95,7 +95,13 @@ DISTURBANCES = {
 
 @dataclass(frozen=True)
 class StressPoint:
-    """How good the bundle is at one level of one disturbance: each figure as value, low and high (None for none)."""
+    """How good the bundle is at one level of one disturbance.
+
+    Attributes:
+        disturbance: its name.
+        level: how strong it is, in its own unit.
+        figures: value, low and high of each metric; None for what is undefined.
+    """
 
     disturbance: str
     level: float
@@ -119,21 +125,21 @@ def stress(
     seed: int = 0,
     show: bool = True,
 ) -> list[StressPoint]:
-    """Score a bundle on patches that are disturbed more and more; write ``stress.json`` and ``stress.png``.
+    """Score a bundle on patches that are changed more and more; write ``stress.json`` and ``stress.png``.
 
     The threshold and the temperature stay those of the bundle.
 
     Args:
         bundle: the model.
         data: labelled patches.
-        split: which of its splits, or ``all`` where it has none.
+        split: one of its splits, or ``all`` for data without splits.
         out: the folder to write to.
-        count: patches to take, at random; all where there are fewer.
+        count: number of patches to take at random; all if there are fewer.
         slide_map: as for :func:`~sentinode.evaluation.evaluate`; so are ``mpp``, ``label_region`` and ``positive``.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        resamples: of the bootstrap behind the intervals, which are by slide where slides are known.
-        seed: of the choice of patches and of the bootstrap.
+        resamples: number of bootstrap resamples, for intervals by patch where slides are unknown.
+        seed: random seed for the choice of patches and for the bootstrap.
         show: whether to show progress on standard error.
 
     Raises:
@@ -148,22 +154,24 @@ def stress(
     images, labels = patches.images[rows], patches.labels[rows]
     slides = None if patches.slides is None else patches.slides[rows]
     if len(np.unique(labels)) < 2:
-        raise DataError("these patches are of one class only.", where=data.path, hint="Take more: --patches.")
+        raise DataError(
+            "these patches are of one class only.", where=data.path, hint="Take more patches with --patches."
+        )
     folder = make_folder(Path(out))
     engine, card = open_engine(bundle, device=device, precision=precision), bundle.card
     total = (1 + sum(len(disturbance.levels) for disturbance in DISTURBANCES.values())) * len(rows)
 
-    with bar("Disturbing patches", total, show=show) as shown:
+    with bar("Stress test", total, show=show) as shown:
 
         def score(disturbance: Disturbance | None, level: float = 0) -> Scores:
             margins = []
             for batch in read_ahead(_disturbed(images, disturbance, level, engine.batch)):
                 margins.append(engine.margins(batch))
                 shown.advance(len(batch))
-            said = calibrated(np.concatenate(margins), card.temperature)
+            probabilities = calibrated(np.concatenate(margins), card.temperature)
             return measure(
                 labels,
-                said,
+                probabilities,
                 card.threshold,
                 groups=slides,
                 resamples=resamples,
@@ -205,7 +213,7 @@ def _disturbed(
 
 
 def draw(points: list[StressPoint]) -> Figure:
-    """A panel for each disturbance: AUC and accuracy by its strength, with intervals; the patch as it is marked."""
+    """A panel for each disturbance: AUC and accuracy by its strength, with intervals; a line marks no change."""
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     for axis, (name, disturbance) in zip(figure.subplots(2, 3, sharey=True).flat, DISTURBANCES.items(), strict=True):
         mine = sorted((point for point in points if point.disturbance == name), key=lambda point: point.level)

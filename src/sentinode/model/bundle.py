@@ -23,7 +23,7 @@ from sentinode._version import __version__
 from sentinode.atomic import whole_folder
 from sentinode.errors import BundleError, DataError
 from sentinode.geometry import PCAM, PatchGeometry, check_mpp
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import CLASS_NAMES, Expected
 
 FORMAT = 2
@@ -43,9 +43,9 @@ class Part(BaseModel):
 
 
 class Architecture(Part):
-    """What is needed to build the network again.
+    """The parameters that build the network again.
 
-    A ``custom`` network is a class of the user's: the card names it and keeps its source to read, never to run.
+    A ``custom`` network is the user's own class. The card names it and keeps its source for readers; it is never run.
     """
 
     kind: Literal["timm", "custom"] = "timm"
@@ -69,8 +69,20 @@ class Threshold(Part):
     n: int
 
 
+class MadeFrom(Part):
+    """The bundle that a training went on from.
+
+    Attributes:
+        name: of the bundle.
+        fingerprint: SHA-256 of its weights.
+    """
+
+    name: str
+    fingerprint: str
+
+
 class Card(Part):
-    """All that is needed to use the model in ten years, and to judge it."""
+    """Everything that is needed to use and to judge the model in ten years."""
 
     format: int = 1
     name: str
@@ -79,12 +91,12 @@ class Card(Part):
     architecture: Architecture
     patch_size: int = PCAM.size
     label_region: int = PCAM.label_region
-    mpp: float | None = Field(PCAM.mpp, description="Microns per pixel; null where the training data did not say.")
+    mpp: float | None = Field(PCAM.mpp, description="Microns per pixel; null if unknown.")
     class_names: list[str] = Field(
         default_factory=lambda: list(CLASS_NAMES), min_length=2, max_length=2, description="Label 0, then label 1."
     )
     positive: list[str] = Field(
-        default_factory=list, description="The class folders that label 1 stands for, where training was told them."
+        default_factory=list, description="The class folders of label 1, if they were stated in training."
     )
     temperature: float = Field(1.0, gt=0, description="Divides the logits; fitted on valid.")
     thresholds: dict[str, Threshold]
@@ -96,7 +108,8 @@ class Card(Part):
     seed: int = 0
     toy: bool = False
     initial_weights: str = "random initialisation"
-    licence: str = "That of the initial weights and of the training data."
+    made_from: MadeFrom | None = Field(None, description="The bundle whose training this one continued.")
+    licence: str = "The licence of the initial weights and of the training data."
     intended_use: str = "Research only; not for diagnosis."
     history: list[dict[str, float]] = Field(default_factory=list)
 
@@ -110,21 +123,21 @@ class Card(Part):
 
     @property
     def geometry(self) -> PatchGeometry:
-        """Of the patches that the network takes."""
+        """The geometry of the patches that the network takes."""
         return PatchGeometry(self.patch_size, self.mpp, self.label_region)
 
     @property
     def expected(self) -> Expected:
-        """What it takes of labelled patches."""
+        """The labelled patches that it takes."""
         return Expected(self.geometry, (self.class_names[0], self.class_names[1]), tuple(self.positive))
 
     @property
     def positive_class(self) -> str:
-        """What label 1 is called: the probabilities are of it."""
+        """The name of label 1, to which the probabilities refer."""
         return self.class_names[1]
 
     def called(self, probability: float, threshold: float | None = None) -> str:
-        """The class that a patch is called at the bundle's threshold, or another."""
+        """The predicted class of a patch, at the bundle's threshold or another."""
         return self.class_names[probability >= (self.threshold if threshold is None else threshold)]
 
     @property
@@ -134,7 +147,12 @@ class Card(Part):
 
 
 class Bundle:
-    """A trained model on disk. Use :func:`load`."""
+    """A trained model on disk. Use :func:`load`.
+
+    Attributes:
+        path: its folder.
+        card: what it is and how to use it: geometry, class names, temperature, thresholds, metrics.
+    """
 
     def __init__(self, path: Path, card: Card, module: ModuleSource | None = None) -> None:
         self.path, self.card, self._module = path, card, module
@@ -144,14 +162,15 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights: what the model is, wherever it lies."""
+        """SHA-256 of the weights, which identifies the model in any place."""
         return _checksums(self.path)[WEIGHTS]
 
     def classifier(self, device: str = "cpu") -> nn.Module:
         """The network with its weights, in eval mode: uint8 (B, S, S, 3) to logits (B, 2).
 
         Raises:
-            BundleError: the weights do not fit the network, or the network is the user's own and was not given.
+            BundleError: the weights do not fit the network, or the network is the user's own class, and the class was
+                not given.
         """
         try:
             module = self._network()
@@ -170,15 +189,15 @@ class Bundle:
             return self._module if isinstance(self._module, nn.Module) else self._module()
         if arch.kind == "custom":
             raise BundleError(
-                f"its network is a class of its author's, {arch.class_name}, and loading a bundle runs no code.",
+                f"its network is the class {arch.class_name} of a user, and loading a bundle runs no code.",
                 where=self.path,
                 hint="Load it from Python: sentinode.load(path, module=ThatClass). Its source is in card.json.",
             )
         options = arch.model_dump(exclude={"kind", "parameters", "class_name", "source"})
-        return build(**options, geometry=self.card.geometry)[0]
+        return build_classifier(**options, geometry=self.card.geometry)[0]
 
     def assignment(self) -> dict[str, str] | None:
-        """The split of each patch by id, where training drew the splits itself; else None."""
+        """The split of each patch by id, if training made the splits; else None."""
         path = self.path / ASSIGNMENT
         if not path.exists():
             return None
@@ -187,11 +206,11 @@ class Bundle:
 
 
 def load(path: str | Path | None = None, *, module: ModuleSource | None = None) -> Bundle:
-    """Open a bundle and check that it is whole. Runs no code from it.
+    """Open a bundle and verify its checksums. This runs no code from the bundle.
 
     Args:
-        path: the bundle's folder, or the run that holds it; without it, the bundle that comes with Sentinode.
-        module: for a network of one's own: the class, a function that makes it, or the module.
+        path: the folder of the bundle or of its run; by default the bundled model.
+        module: for your own network: the class, a function that makes the network, or the network.
 
     Raises:
         BundleError: it is missing, incomplete, changed since it was written, or newer than this version.
@@ -200,7 +219,7 @@ def load(path: str | Path | None = None, *, module: ModuleSource | None = None) 
         path = PACKAGED
         if not (path / CARD).is_file():
             raise BundleError(
-                "no bundle is named, and none comes with this version.",
+                "you named no bundle, and this version contains none.",
                 hint="Make one with `sentinode train DATA --out RUN`, and name RUN/bundle first.",
             )
     path = Path(path)
@@ -208,9 +227,9 @@ def load(path: str | Path | None = None, *, module: ModuleSource | None = None) 
         path = path / "bundle"
     if not (path / CARD).is_file():
         raise BundleError(
-            "there is no bundle here: it has no card.json.",
+            "there is no bundle here: card.json is missing.",
             where=path,
-            hint="`sentinode train DATA --out RUN` leaves one at RUN/bundle.",
+            hint="`sentinode train DATA --out RUN` writes one to RUN/bundle.",
         )
     card = _read_card(path)
     _verify(path)
@@ -218,7 +237,7 @@ def load(path: str | Path | None = None, *, module: ModuleSource | None = None) 
 
 
 def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str, str] | None = None) -> Bundle:
-    """Write a bundle, whole or not at all, and open it.
+    """Write a bundle, completely or not at all, and open it.
 
     Raises:
         OutputError: the place cannot be written or the disk is full.
@@ -237,11 +256,11 @@ def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str,
 
 
 def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
-    """Write the microns per pixel into a bundle whose training data did not say them, once and for all.
+    """Write the microns per pixel into a bundle that has none. This can be done once.
 
     Raises:
-        DataError: ``mpp`` is no resolution of a microscope.
-        BundleError: the bundle knows another resolution.
+        DataError: ``mpp`` is outside the range of microscopes.
+        BundleError: the bundle has another resolution.
         OutputError: the bundle cannot be written.
     """
     check_mpp(mpp)
@@ -249,7 +268,7 @@ def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
         raise BundleError(
             f"this bundle was trained at {bundle.card.mpp:g} microns per pixel, and you state {mpp:g}.",
             where=bundle.path,
-            hint="A network reads the resolution that it was trained on. Train again to read another.",
+            hint="A network works at the resolution on which it was trained. Train another one for another resolution.",
         )
     card = bundle.card.model_copy(update={"mpp": mpp})
     with whole_folder(bundle.path) as staged:
@@ -263,11 +282,11 @@ def require_mpp(bundle: Bundle) -> float:
     """The microns per pixel that the network reads.
 
     Raises:
-        BundleError: the training data did not say them, and nobody has since.
+        BundleError: they are unknown.
     """
     if bundle.card.mpp is None:
         raise BundleError(
-            "the microns per pixel that this bundle reads are unknown: its training data did not say them.",
+            "the microns per pixel of this bundle are unknown: its training data did not record them.",
             where=bundle.path,
             hint=f"State them once: sentinode bundle {bundle.path} --mpp UM",
         )
@@ -275,10 +294,10 @@ def require_mpp(bundle: Bundle) -> float:
 
 
 def images_as(bundle: Bundle, mpp: float | None) -> PatchGeometry:
-    """The geometry to which images are brought for a bundle; its resolution must be known where theirs is stated.
+    """The geometry to which images are resampled for a bundle.
 
     Raises:
-        BundleError: ``mpp`` is given, and the bundle does not know its own.
+        BundleError: ``mpp`` is given, and the bundle's own is unknown.
     """
     if mpp is not None:
         require_mpp(bundle)
@@ -304,14 +323,14 @@ def describe_custom(network: nn.Module) -> tuple[str, str | None]:
     return f"{kind.__module__}.{kind.__qualname__}", source
 
 
-def plain(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """``value`` with numpy's scalars and arrays as Python's own, and undefined numbers as None: fit for JSON."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_ready(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        return json_ready(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

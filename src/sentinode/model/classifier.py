@@ -1,4 +1,4 @@
-"""The patch classifier: a timm backbone and a head of one's own. uint8 in, logits out."""
+"""The patch classifier: a timm backbone and our own head, from uint8 to logits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,8 +36,8 @@ CENTRED = ("centre", "avgcentre")
 class Classifier(nn.Module):
     """A backbone without its own head, and a head.
 
-    ``forward`` takes uint8 (B, S, S, 3) RGB and returns logits (B, 2), the negative class before the positive. Scaling
-    and normalisation happen inside, so that no caller can get them wrong.
+    ``forward`` takes uint8 (B, S, S, 3) RGB and returns logits (B, 2), the negative class before the positive. The
+    network itself scales and normalises its input, so that a caller cannot do it wrongly.
 
     Args:
         backbone: maps normalised (B, 3, side, side) to a feature map (B, C, h, w), or to tokens.
@@ -142,7 +143,7 @@ class Pool(nn.Module):
     def __init__(self, pooling: str, geometry: PatchGeometry = PCAM) -> None:
         super().__init__()
         if pooling not in POOLINGS:
-            raise RecipeError(f"'{pooling}' is no pooling.", hint=f"Choose one of {', '.join(POOLINGS)}.")
+            raise RecipeError(f"there is no pooling '{pooling}'.", hint=f"Choose one of {', '.join(POOLINGS)}.")
         self.pooling, self.geometry = pooling, geometry
         self.widening = 2 if pooling in ("avgmax", "avgcentre") else 1
         self.power = nn.Parameter(torch.tensor(3.0)) if pooling == "gem" else None
@@ -180,7 +181,7 @@ def pooling_for(pooling: str, geometry: PatchGeometry) -> str:
     return "avg" if geometry.whole and pooling in CENTRED else pooling
 
 
-def build(
+def build_classifier(
     backbone: str = "resnet50",
     *,
     weights: str | Path = "none",
@@ -191,21 +192,21 @@ def build(
     stride: int = STRIDE,
     geometry: PatchGeometry = PCAM,
 ) -> tuple[Classifier, str]:
-    """A classifier, and a sentence on where its weights come from and under which licence.
+    """Build a classifier; also return a sentence on the source and the licence of its weights.
 
     Args:
         backbone: name of a timm model.
-        weights: ``imagenet``, ``none``, or a file (safetensors or .pth) under timm's or torchvision's key names.
-        pooling: of the head; see ``POOLINGS`` and :func:`pooling_for`.
+        weights: ``imagenet``, ``none``, or a file (safetensors or .pth) with timm's or torchvision's key names.
+        pooling: the pooling of the head; see ``POOLINGS`` and :func:`pooling_for`.
         hidden: widths of the head's hidden layers.
-        dropout: of the head.
-        side: pixels to which patches are enlarged for the backbone; 0 leaves them as they are.
-        stride: pixels of the image to a cell of the last feature map; below 32, the layers after that are left out.
+        dropout: share of the head's inputs that training drops.
+        side: side in pixels to which patches are enlarged for the backbone; 0 for no enlargement.
+        stride: image pixels per cell of the last feature map; below 32, the later layers are left out.
         geometry: of the patches.
 
     Raises:
         RecipeError: timm has no such backbone, or it cannot end at that stride, or it cannot take patches of this size.
-        WeightsError: the weights cannot be had, are unsafe to load, or belong to another network.
+        WeightsError: the weights cannot be found or downloaded, are unsafe to load, or belong to another network.
     """
     if not timm.is_model(backbone.partition(".")[0]):
         guess = nearest(backbone, timm.list_models())
@@ -239,7 +240,7 @@ def _side(side: int, geometry: PatchGeometry) -> int:
         raise RecipeError(
             f"patches of {geometry.size} x {geometry.size} pixels would be reduced to {side} x {side}.",
             where="model.side",
-            hint=f"Set model.side to 0, which takes them as they are, or to {geometry.size} or more.",
+            hint=f"Set model.side to 0, which keeps their size, or to {geometry.size} or more.",
         )
     return side or geometry.size
 
@@ -286,6 +287,9 @@ def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
             hint="Leave it at 32, or choose a convolutional backbone such as resnet50.",
         )
     net.prune_intermediate_layers([strides.index(stride)])  # type: ignore[operator]
+    if isinstance(net, EfficientNet):
+        # timm before 1.0.30 leaves the convolution after the last stage, which no longer fits the stages that are kept.
+        net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
     return net
 
 
@@ -346,7 +350,7 @@ def _first_line(error: Exception) -> str:
 
 
 def load_backbone(net: nn.Module, path: Path) -> str:
-    """Fill a backbone from a file without running any code that the file may hold.
+    """Load a backbone's weights from a file without running code that the file may contain.
 
     Args:
         net: a timm backbone without its head.
@@ -380,20 +384,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            "this file holds more than tensors, or is no weights file at all; it was not opened, because "
+            "this file contains more than tensors, or is not a weights file. It was not opened, because "
             "unpickling it could run code.",
             where=path,
             hint="Save only the state dict, preferably as .safetensors, and give that file.",
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise WeightsError(
-            f"cannot be read as weights ({_first_line(error)}).", where=path, hint="Fetch the file again."
+            f"cannot be read as weights ({_first_line(error)}).", where=path, hint="Download the file again."
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]
     if not isinstance(held, dict) or not any(isinstance(value, Tensor) for value in held.values()):
-        raise WeightsError("holds no named tensors.", where=path, hint="Give a state dict.")
+        raise WeightsError("contains no named tensors.", where=path, hint="Give a state dict.")
     return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
 
 
@@ -407,7 +411,7 @@ def _fill(net: nn.Module, tensors: dict[str, Tensor], *, where: str | Path) -> N
     if missing:
         raise WeightsError(
             f"these weights belong to another network: {len(missing)} of {len(wanted)} tensors are missing, "
-            f"{missing[0]} first.",
+            f"such as {missing[0]}.",
             where=where,
             hint="Choose the backbone that they were trained for: --set model.backbone=NAME. For networks other than "
             "ResNets the key names must be timm's.",

@@ -1,4 +1,4 @@
-"""What this machine computes with: the device, and the precision that it gains from."""
+"""The device and the precision to compute with on this machine."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"'{name}' is no device.", hint=f"Choose one of {', '.join(DEVICES)}.") from error
+        raise DeviceError(f"there is no device '{name}'.", hint=f"Choose one of {', '.join(DEVICES)}.") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
         raise DeviceError(
-            f"this machine offers PyTorch no device '{name}'.",
-            hint="Run `sentinode doctor` to see what there is, or use --device auto.",
+            f"PyTorch finds no device '{name}' on this machine.",
+            hint="Run `sentinode doctor` to list the devices, or use --device auto.",
         )
     return device
 
 
 def native_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies in bfloat16 faster than in float32.
+    """Whether ``device`` computes faster in bfloat16 than in float32.
 
     A processor without AVX512-BF16 or AMX emulates bfloat16 and is slower with it.
     """
@@ -57,13 +57,13 @@ def native_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision to compute in; ``auto`` takes bfloat16 where the device gains from it.
+    """The precision to compute in; ``auto`` chooses bfloat16 where it is faster on the device.
 
     Raises:
         DeviceError: no such precision.
     """
     if name not in PRECISIONS:
-        raise DeviceError(f"'{name}' is no precision.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
+        raise DeviceError(f"there is no precision '{name}'.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
     if name == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32

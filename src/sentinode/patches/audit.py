@@ -1,4 +1,4 @@
-"""Looking through labelled patches for what makes figures wrong: leakage, exchanged splits, unusable patches."""
+"""Search labelled patches for faults that make metrics wrong: leakage, exchanged splits, unusable patches."""
 
 from __future__ import annotations
 
@@ -66,7 +66,20 @@ class Copies:
 
 @dataclass
 class Audit:
-    """What was found in labelled patches; :meth:`as_dict` for JSON, :func:`render` for reading."""
+    """What was found in labelled patches; :meth:`as_dict` for JSON, :func:`render` for reading.
+
+    Attributes:
+        path: the data.
+        kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
+        toy: whether the patches are generated.
+        geometry: of the patches.
+        class_names: what labels 0 and 1 are called.
+        splits: what was found in each split.
+        swapped: how it shows that valid and test are exchanged, or None.
+        shared_slides: the slides that lie in several splits, by the two splits.
+        copies: the groups of patches that show the same tissue.
+        warnings: what the user should know, as sentences.
+    """
 
     path: str
     kind: str
@@ -100,7 +113,7 @@ class Audit:
         return {**asdict(self), "across": across, "findings": self.findings()}
 
     def findings(self) -> list[str]:
-        """What is wrong, a sentence each, the worst first."""
+        """The problems, one sentence each, the worst first."""
         found = []
         if self.swapped:
             found.append(f"Valid and test are exchanged: {self.swapped}.")
@@ -111,8 +124,8 @@ class Audit:
             repeated = sum(len(copies.ids) - 1 for copies in self.copies)
             found.append(
                 f"Patches that repeat others: {repeated:,}, in {len(self.copies):,} groups, such as "
-                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and dealing by patch would put copies on "
-                "both sides: name a slide map with --slides that gives all patches of a group one slide."
+                f"{_and(self.copies[0].ids[:2])}. The data has no splits, and splitting by patch would put copies on "
+                "both sides. Give a slide map with --slides that gives all patches of a group the same slide."
             )
         for (first, second), (exact, near) in self.across().items():
             if exact + near:
@@ -146,10 +159,10 @@ def audit(
     cache: Path | None = None,
     show: bool = True,
 ) -> Audit:
-    """Look through all patches at a path; the kind is found by looking.
+    """Check all patches at a path. The format is detected from the files.
 
-    Unlike :func:`~sentinode.patches.open_data` it goes on past patches that cannot be read, and reports exchanged
-    splits in place of refusing them. Memory stays below a gigabyte on full PatchCamelyon.
+    Unlike :func:`~sentinode.patches.open_data`, it continues after patches that cannot be read, and reports exchanged
+    splits instead of refusing them. It needs less than a gigabyte of memory on all of PatchCamelyon.
 
     Args:
         path: as for :func:`~sentinode.patches.open_data`; so are ``mpp``, ``label_region`` and ``positive``.
@@ -157,7 +170,7 @@ def audit(
         show: whether to draw a progress bar.
 
     Raises:
-        DataError: no data is there, or a file that holds many patches is damaged.
+        DataError: there is no data, or a file with many patches is damaged.
     """
     source = find_source(Path(path), cache_folder(cache), positive)
     geometry, note = geometry_of(source, Stated(mpp, label_region, tuple(positive)), None)
@@ -303,6 +316,6 @@ def render(found: Audit) -> RenderableType:
         for splits, numbers_ in across.items():
             between.add_row(_and(list(splits)), *(f"{n:,}" for n in numbers_))
         parts.append(between)
-    parts.append(f"Patches of {found.geometry}; label 1 is {found.class_names[1]}, label 0 {found.class_names[0]}.")
-    lines = found.findings() or ["Nothing is wrong."]
+    parts.append(f"Patches of {found.geometry}; label 1 is {found.class_names[1]}, label 0 is {found.class_names[0]}.")
+    lines = found.findings() or ["No problems were found."]
     return Group(*parts, *lines, *found.warnings)

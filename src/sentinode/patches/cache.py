@@ -124,7 +124,7 @@ def _kept(entry: Path, sources: str, count: int, size: int) -> MappedImages | No
     except (OSError, ValueError, TypeError):
         return None
     if not whole or _checksum(images) != about.checksum:
-        console.print(f"The cache in {entry} is damaged; it is made again.", markup=False)
+        console.print(f"The cache in {entry} is damaged. Sentinode makes it again.", markup=False)
         return None
     return images
 

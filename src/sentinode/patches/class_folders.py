@@ -1,4 +1,4 @@
-"""Which class folders stand for which label, and what the two classes are called."""
+"""The label of each class folder, and the names of the two classes."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def known_label(folder: str) -> int | None:
 
 
 def tell_apart(folders: Iterable[str], positive: Sequence[str], where: Path) -> Classes:
-    """Say which class folders are of label 1.
+    """Find out which class folders have label 1.
 
     Args:
         folders: the names of all class folders.
-        positive: those of label 1, as the user stated them; empty where their names are to say it.
+        positive: those of label 1 that the user stated; empty if their names tell it.
         where: the folder that they lie in, for messages.
 
     Raises:
@@ -76,11 +76,11 @@ def _stated(found: list[str], positive: Sequence[str], where: Path) -> dict[str,
         raise DataError(
             f"there is no class folder {_and(absent)} here; there are {_and(found)}.",
             where=where,
-            hint="Name the folders of the positive class, with commas between: --positive NAME,NAME.",
+            hint="Name the folders of the positive class, separated by commas: --positive NAME,NAME.",
         )
     if len(set(positive)) == len(found):
         raise DataError(
-            f"all class folders ({_and(found)}) are named as the positive class; there is nothing to tell apart.",
+            f"all class folders ({_and(found)}) are named as the positive class, so there is no negative class.",
             where=where,
             hint="Name only some of them with --positive.",
         )
@@ -92,16 +92,16 @@ def _known(found: list[str], where: Path) -> dict[str, int]:
     other = [name for name in found if name not in labels]
     if other and labels:
         raise DataError(
-            f"this folder holds images beside {', '.join(labels)}, but its name is no class that is known.",
+            f"this folder contains images and lies beside {', '.join(labels)}, but its name is not a known class.",
             where=where / other[0],
-            hint=f"Name the folders of the positive class with --positive, such as --positive {_last(labels)}; or "
+            hint=f"Name the folders of the positive class with --positive, such as --positive {_last(labels)}. Or "
             "rename this folder by its class (normal, tumour, 0, 1, ...), or move it elsewhere.",
         )
     if other:
         raise DataError(
-            f"the class folders are {_and(found)}, and which of them is the positive class is not known.",
+            f"the class folders are {_and(found)}, and their names do not tell which is positive.",
             where=where,
-            hint="Name it, or several with commas between, with --positive, such as --positive "
+            hint="Name it with --positive (or several, separated by commas), such as --positive "
             f"{found[0]}. All others are the negative class.",
         )
     return labels

@@ -1,7 +1,7 @@
-"""Fetching the official files of PatchCamelyon from Zenodo (record 2546921), or from a mirror of it.
+"""Download the official files of PatchCamelyon from Zenodo (record 2546921), or from a mirror of it.
 
-Each file is fetched into a hidden ``.part`` beside its place, resumed where the line was cut, checked against its
-published checksum, unpacked, and checked again. Nothing unchecked ever gets a name that a reader would open.
+Each file is downloaded into a hidden ``.part`` file, resumed after an interruption, checked against its
+published checksum, unpacked, and checked again. No unchecked file ever gets its final name.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sentinode.progress import Bar, bar, console
 RECORD = "https://zenodo.org/records/2546921"
 FILES_URL = f"{RECORD}/files"
 MANUALLY = (
-    f"Run the same command again to go on from there, name a mirror with --url, or fetch the files by hand from "
-    f"{RECORD} into the folder and run the command again: it checks and unpacks what it finds."
+    f"Run the same command again to resume, name a mirror with --url, or download the files by hand from "
+    f"{RECORD} into the folder and run the command again. It checks and unpacks the files that it finds."
 )
 PATCHES = {"train": 262_144, "valid": 32_768, "test": 32_768}
 PACKED_BYTES = {"train": 6_500_000_000, "valid": 810_000_000, "test": 805_000_000}
@@ -43,7 +43,7 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 
 class _TryAgain(Exception):
-    """The line was cut or the server is busy; what has arrived is kept."""
+    """The connection was lost or the server is busy; the received part is kept."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def download(
     show: bool = True,
     pause: float = 2.0,
 ) -> list[Path]:
-    """Fetch the official files of some splits: images, labels and the slide of each patch.
+    """Download the official files of some splits: images, labels and the slide of each patch.
 
     Args:
-        out: the folder to put them in. Files that are there already are checked, not fetched again.
-        splits: which of ``train``, ``valid`` and ``test``.
-        url: where the files lie: the address of a folder, to which their names are added.
+        out: the folder to write to. Existing files are checked and not downloaded again.
+        splits: the splits to download, of ``train``, ``valid`` and ``test``.
+        url: the address of the folder that contains the files; their names are appended.
         keep_gz: keep the compressed files beside the unpacked ones.
         show: whether to draw progress bars.
         pause: seconds before the second try; doubled before each one after it.
@@ -82,8 +82,8 @@ def download(
         The files, unpacked.
 
     Raises:
-        DownloadError: a file cannot be fetched, or is not the published one.
-        OutputError: ``out`` cannot be written, or the disk has too little room.
+        DownloadError: a file cannot be downloaded, or is not the published one.
+        OutputError: ``out`` cannot be written, or the disk has too little space.
     """
     out, chosen = Path(out), list(splits)
     if wrong := [split for split in chosen if split not in SPLITS]:
@@ -131,7 +131,7 @@ def _fetch_and_unpack(task: _Task, keep_gz: bool, show: bool) -> Path:
         if md5(final) == PUBLISHED_MD5[final.name]:
             return final
         raise DownloadError(
-            "another file of this name is here; it is not the published one.",
+            "there is already a file of this name, and it is not the published one.",
             where=final,
             hint="Move it away, or choose another folder.",
         )
@@ -156,7 +156,7 @@ def _fetch(task: _Task, show: bool) -> None:
             except _TryAgain as cut:
                 if number == TRIES:
                     raise DownloadError(
-                        f"could not be fetched in {TRIES} tries ({cut}).", where=task.url, hint=MANUALLY
+                        f"could not be downloaded in {TRIES} tries ({cut}).", where=task.url, hint=MANUALLY
                     ) from cut
                 shown.note(f"{cut}; trying again")
                 time.sleep(task.pause * 2 ** (number - 1))
@@ -218,7 +218,7 @@ def _receive(task: _Task, shown: Bar) -> None:
         reason = getattr(error, "reason", None) or error
         raise _TryAgain(str(reason) or type(error).__name__) from error
     if total is not None and arrived < total:
-        raise _TryAgain(f"the line was cut at {arrived / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+        raise _TryAgain(f"the connection was lost at {arrived / 1e6:,.1f} of {total / 1e6:,.1f} MB")
 
 
 def _first_byte(answer: http.client.HTTPResponse) -> int:
@@ -229,7 +229,7 @@ def _first_byte(answer: http.client.HTTPResponse) -> int:
     try:
         return int(given.removeprefix("bytes").strip().split("-")[0])
     except ValueError:
-        raise _TryAgain(f"the server sent a part without saying which ({given!r})") from None
+        raise _TryAgain(f"the server did not state which part it sent ({given!r})") from None
 
 
 def _refuse_web_page(answer: http.client.HTTPResponse, task: _Task) -> None:
@@ -239,9 +239,9 @@ def _refuse_web_page(answer: http.client.HTTPResponse, task: _Task) -> None:
 
 def _web_page(task: _Task) -> DownloadError:
     return DownloadError(
-        f"a web page came in place of {task.name}.",
+        f"the server sent a web page instead of {task.name}.",
         where=task.url,
-        hint=f"A proxy, a login or a confirmation page stands between. {MANUALLY}",
+        hint=f"A proxy, a login page or a confirmation page may be the cause. {MANUALLY}",
     )
 
 
@@ -278,7 +278,7 @@ def _unpack(packed: Path, final: Path, show: bool) -> None:
                 done += len(chunk)
         if digest.hexdigest() != PUBLISHED_MD5[final.name]:
             raise DownloadError(
-                f"unpacked, it is not the published file (MD5 {digest.hexdigest()}).",
+                f"the unpacked file is not the published one (MD5 {digest.hexdigest()}).",
                 where=packed,
                 hint="Remove it and run the same command again.",
             )

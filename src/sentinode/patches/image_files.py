@@ -78,7 +78,7 @@ def find_kaggle(path: Path) -> Source | None:
     folder = table.parent / "train"
     if not folder.is_dir():
         raise DataError(
-            "the folder 'train' with the images is missing beside this table.",
+            "the folder 'train' with the images is not beside this table.",
             where=table,
             hint="Unpack train.zip of the competition there, so that train/<id>.tif exists for each row.",
         )
@@ -136,7 +136,7 @@ def _kaggle_table(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
             f"labels must be 0 (normal) or 1 (tumour); {counts.total():,} of {len(rows):,} are not: "
             f"{found}{', ...' if len(counts) > 5 else ''}.",
             where=path,
-            hint="Write 0 and 1 into the column 'label', in place of words.",
+            hint="Write 0 and 1 into the column 'label'.",
         )
     return [id for id, _ in rows], np.array(labels).astype(np.uint8)
 

@@ -64,7 +64,7 @@ PUBLISHED_MD5 = {
 PEEKED = 1 << 20
 """Bytes of a gzipped file in which its description is looked for."""
 
-DAMAGED = "Fetch it again with 'sentinode data download', which checks it against the published checksum."
+DAMAGED = "Download it again with 'sentinode data download', which checks the published checksum."
 
 
 def find(path: Path, cache: Path) -> Source | None:
@@ -130,7 +130,7 @@ def refuse_swap(source: Source) -> None:
             where=source.path,
             hint="PCam's README prints the MD5 sums of valid and test exchanged, and files renamed to fit it "
             "are wrong; the names on Zenodo (record 2546921) are right. Exchange the names of the valid and "
-            "test files (x, y and meta), or fetch them again with 'sentinode data download'.",
+            "test files (x, y and meta), or download them again with 'sentinode data download'.",
         )
 
 
@@ -150,7 +150,7 @@ def _read(split: str, x: Path | None, y: Path | None, cache: Path) -> Part:
             f"the file with the {'labels' if lack == 'y' else 'images'} is missing beside it "
             f"({STEM}{split}_{lack}.h5 or .h5.gz).",
             where=have,
-            hint="Put it there, or fetch it with 'sentinode data download'.",
+            hint="Put it there, or download it with 'sentinode data download'.",
         )
     labels = _labels(y)
     pixels = GzippedPixels(x, len(labels), cache) if x.suffix == ".gz" else Hdf5Pixels(x)
@@ -252,7 +252,7 @@ class GzippedPixels:
             raise _apart(self._path, len(inner), self._count)
         if inner.size != self.size:
             raise DataError(
-                f"the size of its patches ({inner.size} x {inner.size}) cannot be seen before it is unpacked.",
+                f"the size of its patches ({inner.size} x {inner.size}) cannot be read before the file is unpacked.",
                 where=self._path,
                 hint="Unpack it first: gunzip FILE.",
             )
@@ -340,12 +340,12 @@ def unreadable_hdf5(path: Path, error: OSError | KeyError) -> DataError:
             "this HDF5 file is open for writing, or was not closed by the program that wrote it.",
             where=path,
             hint="Wait until that program is done. If it was stopped, 'h5clear -s FILE' of the HDF5 tools makes the "
-            "file readable; then see whether its content is whole.",
+            "file readable. Then check that its content is complete.",
         )
     if isinstance(error, PermissionError):
         return DataError("cannot be read (Permission denied).", where=path, hint=MAY_NOT_READ)
     if "signature not found" in what:
-        return DataError("this is not an HDF5 file, whatever its name says.", where=path, hint=_fetch_again(path))
+        return DataError("this is not an HDF5 file, although its name says so.", where=path, hint=_fetch_again(path))
     if "truncated" in what:
         return DataError("this HDF5 file is truncated.", where=path, hint=_fetch_again(path))
     if "version" in what:
@@ -363,18 +363,18 @@ def _locked(path: Path, error: OSError | KeyError) -> DataError:
         return DataError(
             "this HDF5 file is locked: another program has it open for writing.",
             where=path,
-            hint="Wait until that program is done, or close it. The file itself need not be damaged.",
+            hint="Wait until that program is done, or close it. The file is not necessarily damaged.",
         )
     return DataError(
         f"this HDF5 file cannot be locked for reading ({error}).",
         where=path,
-        hint="Some network file systems have no locks. Where nothing writes to the file, set the environment variable "
+        hint="Some network file systems have no locks. If no program writes to the file, set the environment variable "
         "HDF5_USE_FILE_LOCKING=FALSE and run the same command again.",
     )
 
 
 def _fetch_again(path: Path) -> str:
-    return DAMAGED if path.name.startswith(STEM) else "Fetch it, or write it, again."
+    return DAMAGED if path.name.startswith(STEM) else "Download it or write it again."
 
 
 def dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:

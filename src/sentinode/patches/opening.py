@@ -1,4 +1,4 @@
-"""Opening labelled patches at a path, whatever their kind."""
+"""Open labelled patches of any format at a path."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import image_files, official, parquet
 from sentinode.patches.cache import cache_folder, unpacked
 from sentinode.patches.description import Expected, Stated, geometry_of, require_expected
+from sentinode.patches.joining import join
 from sentinode.patches.patch_set import ALL, SPLITS, PatchSet
 from sentinode.patches.pixels import MappedImages
 from sentinode.patches.slide_map import SlideMap, full_names, read_slide_map
@@ -27,21 +28,22 @@ NOTHING = Stated()
 class PatchData:
     """Labelled patches and their splits; index it by ``train``, ``valid``, ``test`` or ``all``.
 
-    Labels and ids are read when it is opened. When a split is first asked for, its pixels are unpacked, where they
-    must be, and the slide map must name each of its patches: evaluating on test does not depend on train.
+    Labels and ids are read when it is opened. When a split is first used, its pixels are unpacked if necessary, and the
+    slide map must name each of its patches. So an evaluation on test does not depend on train.
 
     Attributes:
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
         path: the path that the user gave.
         splits: the names of the splits that are present, in the order train, valid, test; ``all`` alone where data
             without splits was opened as a whole.
-        own_splits: whether the data itself names its splits; if not, they were dealt here.
-        slide_map: the CSV that names the slide of each patch, where one was given.
+        own_splits: whether the data has its own splits; if not, they were made here.
+        slide_map: the CSV that names the slide of each patch, if one was given.
         warnings: what the user should know, as sentences.
         toy: whether the patches are generated.
-        geometry: of the patches of all splits.
-        class_names: what labels 0 and 1 are called, in the data's own words.
-        stated: what the user has stated of the patches.
+        geometry: the geometry of the patches of all splits.
+        class_names: the names of labels 0 and 1, as in the data.
+        stated: what the user has stated about the patches.
+        also: further data whose patches join the train split.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class PatchData:
         warnings: tuple[str, ...] = (),
         geometry: PatchGeometry = PCAM,
         stated: Stated = NOTHING,
+        also: Sequence[PatchData] = (),
         cache: Path,
         show: bool = True,
     ) -> None:
@@ -63,6 +66,7 @@ class PatchData:
         self.slide_map, self.warnings = slides.path if slides else None, warnings
         present = dealt if dealt is not None else source.parts if source.own_splits else (ALL,)
         self.splits = tuple(split for split in (*SPLITS, ALL) if split in present)
+        self.also = tuple(also)
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
         self._slides = slides
         self._cache, self._show = cache, show
@@ -75,12 +79,12 @@ class PatchData:
             DataError: there is no such split, its pixels cannot be read, or the slide map does not name every patch.
         """
         if split not in self.splits:
-            raise DataError(f"there is no split {split!r} here; there is {' and '.join(self.splits)}.", where=self.path)
+            raise DataError(f"there is no split {split!r} here, only {', '.join(self.splits)}.", where=self.path)
         if missing := self._incomplete.get(split):
             raise DataError(
-                f"{missing:,} patches of the {split} split that was stored are not in this data any more.",
+                f"{missing:,} patches of the {split} split that was stored are no longer in this data.",
                 where=self.path,
-                hint="Figures would be of other patches than before. Restore them, or give the data that the "
+                hint="The metrics would be of other patches than before. Restore them, or give the data that the "
                 "split was made from.",
             )
         name = split if self.own_splits else ""
@@ -99,7 +103,24 @@ class PatchData:
             class_names=self.class_names,
             warnings=self.warnings,
         )
-        return replace(whole if rows is None else whole.subset(rows), slides=slides)
+        patches = replace(whole if rows is None else whole.subset(rows), slides=slides)
+        return join(patches, [more.training for more in self.also]) if split == "train" else patches
+
+    @property
+    def training(self) -> PatchSet:
+        """The patches that further data adds to a train split: its own train split, or all where it has no splits."""
+        return self[ALL if ALL in self.splits else "train"]
+
+    def slides(self, split: str) -> set[str]:
+        """The names of the slides of a split, as far as they are known; empty where there is no such split."""
+        if split not in self.splits:
+            return set()
+        rows = None if self._dealt is None else np.flatnonzero(self._dealt == split)
+        try:
+            slides = self._slides_of(split if self.own_splits else "", split, rows)
+        except DataError:  # a map need not name the patches of a split that nobody asks for
+            return set()
+        return set() if slides is None else set(slides.tolist()) - {""}
 
     def _slides_of(self, name: str, split: str, rows: NDArray[np.int64] | None) -> NDArray[np.str_] | None:
         """The slides of a split, which is these rows of a part, or all of it."""
@@ -115,9 +136,9 @@ class PatchData:
         return _all_names(self._source)
 
     def assignment(self) -> dict[str, str]:
-        """The split of each patch by its id, where the splits were dealt here; else empty.
+        """The split of each patch by its id, if the splits were made here; else empty.
 
-        Given to :func:`open_data` again, it makes the same splits for ever.
+        If you give it to :func:`open_data`, you get the same splits again.
         """
         if self._dealt is None:
             return {}
@@ -142,32 +163,36 @@ def open_data(
     label_region: int | None = None,
     positive: Sequence[str] = (),
     expected: Expected | None = None,
+    also: Sequence[str | Path] = (),
     cache: Path | None = None,
     show: bool = True,
 ) -> PatchData:
-    """Open labelled patches; their kind is found by looking.
+    """Open labelled patches. The format is detected from the files.
 
     Args:
         path: a folder with the official HDF5 files (or ``.h5.gz``), with Kaggle's ``train_labels.csv`` and
             ``train/``, with class folders of images (perhaps below split folders), or with Parquet shards; or
             one such file.
-        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``). Dealing needs it
-            whole; else it must name all patches of the splits that are asked for.
-        seed: how data without splits is dealt 80/10/10.
-        assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, in place of
-            dealing. Patches that it does not name are left out. Data that names its own splits keeps them.
-        whole: take data without splits as one, under the name ``all``, in place of dealing: patches that training
-            never saw. Data that names its own splits keeps them.
-        mpp: microns per pixel, where the data does not record them.
-        label_region: side in pixels of the centre square that labels cover, likewise.
-        positive: names of the class folders of label 1, where their names do not say it.
-        expected: what the bundle takes that is to look at the patches; others are refused.
+        slide_map: a CSV that names the slide of each patch (columns ``id`` and ``slide`` or ``wsi``). To make splits,
+            it must name all patches; else it must name all patches of the splits that are used.
+        seed: random seed for the 80/10/10 split of data without splits.
+        assignment: the split of each patch by its id, as :meth:`PatchData.assignment` gave it, instead of
+            a random split. Patches that it does not name are left out. Data with its own splits keeps them.
+        whole: take data without splits as one split with the name ``all``, for patches that training
+            has never seen. Data with its own splits keeps them.
+        mpp: microns per pixel, if the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, in the same case.
+        positive: names of the class folders of label 1, if their names do not tell it.
+        expected: the patches that the bundle takes; others are refused.
+        also: further labelled patches of any format, with the same geometry and classes, that join the train split:
+            their train split, or all of them if they have no splits.
         cache: where patches are unpacked; else ``SENTINODE_CACHE``, else the user's cache folder.
         show: whether to draw a progress bar while unpacking.
 
     Raises:
-        DataError: nothing fits, files are damaged or do not belong together, valid and test are exchanged, what is
-            stated contradicts the data, or the patches are not such as the bundle takes.
+        DataError: no format fits, files are damaged or do not belong together, valid and test are exchanged, a
+            statement contradicts the data, the bundle does not take such patches, or further patches are of another
+            kind than the first.
     """
     stated = Stated(mpp, label_region, tuple(positive))
     told = stated.positive or (expected.positive if expected else ())
@@ -190,7 +215,9 @@ def open_data(
             of_patch = slides.of(names, names, f"the {len(names):,} patches") if slides else None
             dealt = deal(part.ids, part.labels, of_patch, seed)
             warnings += _leakage(of_patch)
-    return PatchData(
+    joined = Expected(geometry, source.class_names, tuple(told), of_data=True)
+    further = [_open_further(Path(more), joined, cache=cache, show=show) for more in also]
+    data = PatchData(
         source,
         dealt,
         incomplete=incomplete,
@@ -198,16 +225,50 @@ def open_data(
         warnings=tuple(warnings),
         geometry=geometry,
         stated=stated,
+        also=further,
         cache=cache_folder(cache),
         show=show,
     )
+    data.warnings += tuple(warning for more in further for warning in _of_further(more, data))
+    return data
+
+
+def _open_further(path: Path, expected: Expected, *, cache: Path | None, show: bool) -> PatchData:
+    """Further data for the train split.
+
+    Raises:
+        DataError: it cannot be opened, has other patches or classes, or has splits but none for training.
+    """
+    data = open_data(path, whole=True, expected=expected, cache=cache, show=show)
+    if not {ALL, "train"} & set(data.splits):
+        raise DataError(
+            f"there is no train split here, only {' and '.join(data.splits)}; further patches are for training alone.",
+            where=path,
+            hint="Give data with a train split, or without splits.",
+        )
+    return data
+
+
+def _of_further(more: PatchData, data: PatchData) -> list[str]:
+    """What the user should know of further data."""
+    warnings = [f"{more.path.name}: {warning}" for warning in more.warnings]
+    if left := [split for split in more.splits if split not in ("train", ALL)]:
+        warnings.append(f"{more.path.name}: only the train split is used; {' and '.join(left)} are left out.")
+    added = more.slides("train") | more.slides(ALL)
+    for split in ("valid", "test"):
+        if same := sorted(added & data.slides(split)):
+            warnings.append(
+                f"Leakage: {len(same):,} slides of {more.path.name}, such as {same[0]}, are named like slides of "
+                f"{split}. If they are the same slides, figures on {split} will look better than they are."
+            )
+    return warnings
 
 
 def _require(expected: Expected | None, source: Source, geometry: PatchGeometry, stated: Stated) -> str | None:
     """Refuse what a bundle does not take, and names where there are none; a sentence on other class names, or None."""
     if stated.positive and source.kind != "folder":
         raise DataError(
-            "only class folders have names, and these patches have labels 0 and 1: label 1 is the positive class.",
+            "--positive is only for class folders. These patches have labels 0 and 1, and 1 is the positive class.",
             where=source.path,
             hint="Leave out --positive.",
         )
@@ -218,7 +279,7 @@ def _require(expected: Expected | None, source: Source, geometry: PatchGeometry,
 
 
 def find_source(path: Path, cache: Path, positive: Sequence[str] = ()) -> Source:
-    """Look what kind of data lies at a path; ``positive`` names the class folders of label 1.
+    """Detect the format of the data at a path; ``positive`` names the class folders of label 1.
 
     Raises:
         DataError: nothing is there, or nothing of a known kind (it says what was looked for and what was seen), or it
@@ -251,18 +312,18 @@ _LOOKED_FOR = f"""Looked for:
   kaggle    {image_files.KAGGLE_LABELS} and train/<id>.tif
   parquet   train*.parquet, valid*.parquet, test*.parquet (also in data/)
   folder    class folders such as normal/ and tumour/, perhaps below train/, valid/ and test/ (see --positive)
-'sentinode data download OUT' fetches the official files; 'sentinode data synth OUT' generates some to try."""
+'sentinode data download OUT' downloads the official files; 'sentinode data synth OUT' generates patches to try."""
 
 
 def _seen(path: Path) -> str:
-    """What lies there, in a sentence."""
+    """A sentence on the files that are there."""
     if path.is_file():
-        return "This file is none of those that are read alone: *_x.h5, train_labels.csv, *.parquet."
+        return "A single file must be one of *_x.h5, train_labels.csv and *.parquet."
     inside = sorted(f for f in path.iterdir() if not f.name.startswith("."))
     if not inside:
         return "The folder is empty."
     if (path / "train").is_dir() and any((path / "train").glob("*.tif")):
-        return f"There is train/ with .tif files, as in the Kaggle set, but no {image_files.KAGGLE_LABELS}."
+        return f"The folder has train/ with .tif files, as in the Kaggle set, but no {image_files.KAGGLE_LABELS}."
     names = ", ".join(f"{f.name}/" if f.is_dir() else f.name for f in inside[:6])
     return f"There is {names}{f' and {len(inside) - 6:,} more' if len(inside) > 6 else ''}."
 
@@ -272,11 +333,11 @@ def _all_names(source: Source) -> list[str]:
 
 
 def _leakage(slides: NDArray[np.str_] | None) -> list[str]:
-    """What to fear where patches are dealt: ``slides`` is the slide of each, or None where no slides are known."""
+    """Warnings of leakage for a random split: ``slides`` is the slide of each patch, or None if no slides are known."""
     if slides is None:
         return [
             "Leakage: the slides of these patches are unknown, so patches of one slide lie on both sides of "
-            "the split, and figures on valid and test will look better than they are. Name a slide map with "
+            "the split, and the metrics on valid and test will look better than they should. Give a slide map with "
             "--slides (a CSV with the columns id and slide) to split by slide."
         ]
     unknown = int((slides == "").sum())
@@ -299,12 +360,12 @@ def _stored(
     }
     if not (dealt != "").any():
         raise DataError(
-            f"none of these {len(part.ids):,} patches is in the split that was stored.",
+            f"none of these {len(part.ids):,} patches is in the stored split.",
             where=path,
-            hint="Give the data that the bundle was trained on; of data that it never saw, take --split all.",
+            hint="Give the data that the bundle was trained on. For data that it has never seen, use --split all.",
         )
     if new := int((dealt == "").sum()):
         warnings.append(f"{new:,} patches are new since the split was stored, and are left out.")
     if missing := sum(incomplete.values()):
-        warnings.append(f"{missing:,} patches of the split that was stored are not in this data.")
+        warnings.append(f"{missing:,} patches of the stored split are not in this data.")
     return dealt, incomplete

@@ -49,7 +49,9 @@ def find(path: Path) -> Source | None:
     warnings = []
     for file in files:
         if (match := SHARD.fullmatch(file.name)) is None:
-            warnings.append(f"{file.name} is left out: its name is no split. Named train-{file.name}, it joins train.")
+            warnings.append(
+                f"{file.name} is left out: its name has no split. Rename it to train-{file.name} to train on it."
+            )
         else:
             shards[SPLIT_NAMES[match["split"].lower()]].append(file)
     for split, found in shards.items():
@@ -61,7 +63,7 @@ def find(path: Path) -> Source | None:
         raise DataError(
             f"none of the {len(files)} Parquet files here is named by its split.",
             where=path,
-            hint="Name them train-*.parquet, valid-*.parquet and test-*.parquet, or give one file alone.",
+            hint="Name them train-*.parquet, valid-*.parquet and test-*.parquet, or give a single file.",
         )
     return Source("parquet", path, parts, tuple(warnings))
 
@@ -128,7 +130,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"this is not a Parquet file, or it is truncated or damaged ({str(error).splitlines()[0]}).",
         where=path,
-        hint="Fetch it again.",
+        hint="Download it again.",
     )
 
 

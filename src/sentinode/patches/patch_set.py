@@ -18,7 +18,7 @@ CLASS_NAMES = ("normal", "tumour")
 
 SPLITS = ("train", "valid", "test")
 ALL = "all"
-"""In place of a split: every patch of data that names no splits itself."""
+"""The name for every patch of data without splits."""
 
 
 class Images(Protocol):
@@ -39,8 +39,8 @@ class PatchSet:
     """Labelled patches of one split.
 
     Attributes:
-        images: uint8 (N, S, S, 3) RGB, S the size of the geometry, lazily read; index with a slice or an array of row
-            numbers.
+        images: uint8 (N, S, S, 3) RGB, S the size of the geometry, read on access; index them with a slice or an
+            array of row numbers.
         labels: uint8 (N,), 1 where the patch is of the positive class. In PatchCamelyon: where the centre 32 x 32
             pixels hold at least one pixel of tumour.
         ids: str (N,), unique within the split and the same on every machine.
@@ -49,9 +49,9 @@ class PatchSet:
         split: ``train``, ``valid``, ``test`` or ``all``.
         source: the path that the user gave.
         kind: ``official``, ``kaggle``, ``folder`` or ``parquet``.
-        toy: True for generated patches; a model trained on them is said to be a toy wherever it appears.
+        toy: True for generated patches; a model trained on them is marked as a toy everywhere.
         geometry: size, microns per pixel, and the region that the label covers.
-        class_names: what labels 0 and 1 are called, in the data's own words.
+        class_names: the names of labels 0 and 1, as in the data.
     """
 
     images: Images
@@ -83,7 +83,7 @@ class PatchSet:
     def fingerprint(self, sample: int = 512) -> str:
         """SHA-256 of the labels, the ids and ``sample`` patches spread evenly: the same for the same data.
 
-        It does not depend on the machine, nor on where the files lie.
+        It does not depend on the machine or on the path of the files.
         """
         digest = hashlib.sha256(f"{len(self)}x{self.images.shape[1:]}".encode())
         digest.update(np.ascontiguousarray(self.labels).tobytes())

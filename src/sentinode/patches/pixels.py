@@ -87,7 +87,7 @@ class MappedImages:
 
     def __init__(self, path: Path, offset: int, count: int, size: int) -> None:
         self.path, self.offset, self.count, self.size = path, offset, count, size
-        self._map: np.memmap[Any, np.dtype[np.uint8]] | None = None
+        self._memory_map: np.memmap[Any, np.dtype[np.uint8]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,12 +97,12 @@ class MappedImages:
         return self.count
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        if self._map is None:
-            self._map = np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
-        return np.array(self._map[rows])
+        if self._memory_map is None:
+            self._memory_map = np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
+        return np.array(self._memory_map[rows])
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_map": None}
+        return {**self.__dict__, "_memory_map": None}
 
     def stream(self) -> Iterator[NDArray[np.uint8]]:
         """Each patch in turn."""
@@ -116,7 +116,7 @@ def decode(data: bytes | Path, name: Path | str, size: int) -> Decoded:
     if isinstance(pixels, DataError) or pixels.shape == (size, size, 3):
         return pixels
     height, width = pixels.shape[:2]
-    what = f"{width} x {height} pixels, where {size} x {size} are needed."
+    what = f"{width} x {height} pixels; {size} x {size} are needed."
     return OtherSizeError(what, where=name, size=(width, height))
 
 
@@ -135,7 +135,7 @@ def size_of_most(images: Iterable[bytes | Path], where: Path) -> int:
         raise DataError(
             f"the images are {width} x {height} pixels; patches must be square.",
             where=where,
-            hint="Cut squares out of them, of one size.",
+            hint="Cut squares of one size from them.",
         )
     return width
 
@@ -162,7 +162,7 @@ def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
     except PictureError as error:
         return DataError(error.what, where=name, hint=error.hint)
     except UnidentifiedImageError:
-        return DataError("this is not an image, whatever its name says.", where=name)
+        return DataError("this is not an image, although its name says so.", where=name)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return DataError(f"this image cannot be decoded ({error}).", where=name)
 
@@ -222,6 +222,6 @@ def _unreadable(failed: list[DataError]) -> DataError:
     return DataError(
         f"{many} cannot be used. {named}{more}.",
         where=failed[0].where,
-        hint="'sentinode data audit DATA' lists them all. Mend them, or remove them with their labels, and "
+        hint="'sentinode data audit DATA' lists them all. Repair them, or remove them with their labels, and "
         "run the same command again.",
     )

@@ -1,4 +1,4 @@
-"""The slide of each patch, from a CSV of the user's."""
+"""The slide of each patch, from the user's CSV."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_slide_map(path: Path) -> SlideMap:
     """
     slides: dict[str, str] = {}
     for id, cell in read_table(path, ("id",), SLIDE_COLUMNS):
-        name, slide = _plain(id), known_slide(cell)
+        name, slide = _normalised(id), known_slide(cell)
         if not name:
             raise DataError(f"a row has no id (its slide is {cell!r}).", where=path)
         if slides.setdefault(name, slide) != slide:
@@ -45,7 +45,7 @@ def read_slide_map(path: Path) -> SlideMap:
 
 def _contradiction(id: str, *slides: str, path: Path) -> DataError:
     first, second = (slide or "unknown" for slide in slides)
-    return DataError(f"{id} stands twice, with slides {first} and {second}.", where=path)
+    return DataError(f"{id} is listed twice, with the slides {first} and {second}.", where=path)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class SlideMap:
         self._refuse_unnamed([name for name, row in zip(names, rows, strict=True) if row is None], len(names), what)
         slides = np.array([self.slides[row] for row in rows if row is not None])
         if not (slides != "").any():
-            raise DataError(f"this slide map leaves the slides of {what} empty, all of them.", where=self.path)
+            raise DataError(f"this slide map leaves the slide of each of {what} empty.", where=self.path)
         return slides
 
     def refuse_other_data(self, names: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ class SlideMap:
             f"such as {next(iter(self.slides))}).",
             where=self.path,
             hint="Its column 'id' must name every patch, by Kaggle's id or its path in the data folder. Where a slide "
-            "is not known, give the patch a row and leave the slide empty: a warning then says so.",
+            "is not known, give the patch a row and leave the slide empty. Sentinode then prints a warning.",
         )
 
 
@@ -141,7 +141,7 @@ def full_names(split: str, ids: Iterable[str]) -> list[str]:
         ids: of the patches of this split.
     """
     prefix = f"{split}/" if split else ""
-    return [_plain(id if id.startswith(prefix) else prefix + id) for id in ids]
+    return [_normalised(id if id.startswith(prefix) else prefix + id) for id in ids]
 
 
 def _names(full: str) -> Iterator[str]:
@@ -154,6 +154,6 @@ def _names(full: str) -> Iterator[str]:
             yield bare
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     """A path with slashes, and without what leads to the folder that it starts from."""
     return "/".join(part for part in name.strip().replace("\\", "/").split("/") if part not in ("", "."))

@@ -25,7 +25,7 @@ SPLIT_NAMES = {
 }
 """The names under which files and folders present a split."""
 
-MAY_NOT_READ = "Nothing need be damaged: ask the owner for the right to read it, or on Unix try 'chmod -R u+rX' on it."
+MAY_NOT_READ = "It is not necessarily damaged. Ask its owner for permission, or on Unix try 'chmod -R u+rX' on it."
 """What to do where reading is not permitted."""
 
 
@@ -54,7 +54,7 @@ class Part:
         if len(unique) < len(self.ids):
             twice = np.delete(self.ids, first)
             raise DataError(
-                f"{len(twice):,} ids stand more than once, such as {twice[0]}.",
+                f"{len(twice):,} ids occur more than once, such as {twice[0]}.",
                 where=self.where,
                 hint="Each patch needs an id of its own: remove the rows that repeat.",
             )
@@ -141,9 +141,9 @@ def read_head(path: Path, size: int = 512) -> bytes:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
         raise DataError(
-            "this is a web page, not the file that its name promises.",
+            "this is a web page, although its name says that it is data.",
             where=path,
-            hint="The download brought an error or a confirmation page. Remove it, and fetch the file again "
+            hint="The download returned an error page or a confirmation page. Remove it, and download the file again "
             "with 'sentinode data download'.",
         )
     return head

@@ -1,4 +1,4 @@
-"""Dealing patches without splits to train, valid and test: stratified, by slide where known, by a seed."""
+"""Split patches into train, valid and test: stratified, by slide where it is known, with a seed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def deal(
     slides: NDArray[np.str_] | None = None,
     seed: int = 0,
 ) -> NDArray[np.str_]:
-    """Deal patches 80/10/10 to train, valid and test.
+    """Split patches 80/10/10 into train, valid and test.
 
-    The outcome depends on the seed and on which patches there are, not on the order in which they are listed.
+    The result depends on the seed and on the patches, not on their order.
 
     Args:
         ids: str (N,), unique.
         labels: uint8 (N,). Each split gets nearly the same share of both classes.
         slides: str (N,) or None. All patches of a slide go to one split; those of unknown slide (an empty
             string) go to train.
-        seed: another seed deals another way.
+        seed: the random seed.
 
     Returns:
         str (N,): ``train``, ``valid`` or ``test``.
@@ -56,8 +56,8 @@ def _by_slide(slides: NDArray[np.str_], labels: NDArray[np.uint8], rng: np.rando
     shuffled = rng.permutation(np.flatnonzero(names != ""))
     if len(shuffled) < len(SPLITS):
         raise DataError(
-            f"{len(shuffled)} slides cannot be dealt to train, valid and test: three are needed.",
-            hint="Give data with more slides, or leave the slide map out (and mind the warning of leakage).",
+            f"{len(shuffled)} slides cannot be divided into train, valid and test: at least three are needed.",
+            hint="Give data with more slides, or leave out the slide map (Sentinode then warns of leakage).",
         )
     wanted = np.array([SHARES[split] for split in SPLITS])[:, None] * counts[shuffled].sum(axis=0)
     held = np.zeros_like(wanted)

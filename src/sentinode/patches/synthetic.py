@@ -2,8 +2,8 @@
 
 Normal tissue is a dense field of lymphocytes (small, dark, round nuclei) with a few pale, smooth, oval
 histiocytes, strands of stroma and drops of fat. Tumour is a nest of larger, paler, irregular nuclei with
-nucleoli in abundant cytoplasm. As in PatchCamelyon, the label speaks of the centre 32 x 32 pixels alone: many
-normal patches hold tumour near their edge. Each "slide" has a stain of its own, and no slide is in two
+nucleoli in abundant cytoplasm. As in PatchCamelyon, the label covers only the centre 32 x 32 pixels: many
+normal patches contain tumour near their edge. Each "slide" has its own stain, and no slide is in two
 splits. A model trained on these patches is a toy.
 """
 
@@ -92,31 +92,31 @@ def synthesise(
     seed: int = 0,
     show: bool = True,
 ) -> None:
-    """Write generated patches in the official format, with meta CSVs and a file that says that it is a toy.
+    """Write generated patches in the official format, with meta CSVs and a file that marks them as a toy.
 
     Args:
-        out: a folder that is new, empty, or holds generated patches already (which are replaced).
-        train: patches in train; half of each split is tumour.
-        valid: patches in valid.
-        test: patches in test.
-        slides: "slides" in train; valid and test have a quarter as many each, but at least two.
+        out: a folder that is new, is empty, or contains generated patches (which are replaced).
+        train: number of patches in train; half of each split is tumour.
+        valid: number of patches in valid.
+        test: number of patches in test.
+        slides: number of made-up slides in train; valid and test have a quarter of it each, but at least two.
         seed: the same seed writes the same patches.
         show: whether to draw a progress bar.
 
     Raises:
         DataError: a split would be empty.
-        OutputError: ``out`` holds other files, or cannot be written.
+        OutputError: ``out`` contains other files, or cannot be written.
     """
     counts = dict(zip(SPLITS, (train, valid, test), strict=True))
     for split, count in counts.items():
         if count < 1 or slides < 1:
-            raise DataError(f"{split} needs at least one patch, and a slide to lie on.", where=out)
+            raise DataError(f"{split} needs at least one patch and one slide.", where=out)
     if out.is_dir() and any(out.iterdir()) and not (out / SYNTHETIC).is_file():
         raise OutputError(
             "this folder holds other files.", where=out, hint="Name a new folder for the generated patches."
         )
     make_folder(out)
-    note = "Generated patches: a model trained on them knows nothing of tissue."
+    note = "These patches are generated: a model trained on them has never seen tissue."
     about = {"toy": True, "note": note, "seed": seed, "slides": slides, **counts}
     write_text(out / SYNTHETIC, json.dumps(about, indent=1) + "\n")
     with bar("generating", sum(counts.values()), show=show) as shown:
@@ -302,9 +302,9 @@ def _stamp(canvases: Floats, stamps: Floats, places: Floats, kept: NDArray[np.bo
     seen = ((places > MARGIN - half) & (places < MARGIN + SIZE + half)).all(axis=2) & kept
     seen &= ((corner >= 0) & (corner <= SIDE - side)).all(axis=2)
     which, k = np.nonzero(seen)
-    drawn = rng.integers(len(stamps), size=len(which))
+    sampled = rng.integers(len(stamps), size=len(which))
     # As Python's own integers, which index faster than NumPy's.
-    for i, (y, x), stamp in zip(which.tolist(), corner[which, k].tolist(), drawn.tolist(), strict=True):
+    for i, (y, x), stamp in zip(which.tolist(), corner[which, k].tolist(), sampled.tolist(), strict=True):
         under = canvases[i, y : y + side, x : x + side]
         np.maximum(under, stamps[stamp], out=under)
 

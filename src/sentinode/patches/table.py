@@ -1,4 +1,4 @@
-"""CSV tables with a head, read strictly: whatever could shift or lose a cell is refused by name."""
+"""CSV tables with a header, read strictly: a table that could lose or shift a cell is refused by name."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_table(path: Path, *columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Some columns of a CSV table, row by row; cells lose the spaces around them, rows without any text are skipped.
+    """Read some columns of a CSV table, row by row. Spaces around cells are removed, and empty rows are skipped.
 
     Args:
-        path: UTF-8, with or without a byte-order mark, cells separated by commas, the first line the head.
-        columns: for each column that is wanted, its possible names in lower case. Case and spaces in the head do not
-            matter. Of several that are there the first is taken.
+        path: UTF-8, with or without a byte-order mark, with commas between the cells and a header in the first line.
+        columns: for each column that is wanted, its possible names in lower case. Case and spaces in the header do not
+            matter. If several are present, the first is used.
 
     Returns:
         A tuple for each row, with a cell for each column.
 
     Raises:
-        DataError: the file cannot be read, is no such table, lacks a column or has no rows, or the length of a row
-            differs from that of the head.
+        DataError: the file cannot be read, is not such a table, has no rows or lacks a column, or a row is longer or
+            shorter than the header.
     """
     if not read_head(path):
         raise DataError("this table is empty.", where=path)
@@ -52,7 +52,7 @@ def read_table(path: Path, *columns: Sequence[str]) -> list[tuple[str, ...]]:
     except csv.Error as error:
         raise DataError(f"line {rows.line_num:,} is not CSV ({error}).", where=path) from error
     if not found:
-        raise DataError("this table has a head, but no rows.", where=path)
+        raise DataError("this table has a header, but no rows.", where=path)
     return found
 
 
@@ -75,20 +75,20 @@ def _places(head: list[str], columns: Sequence[Sequence[str]], path: Path) -> li
         text = "\n".join(head)
         separator = next((word for sign, word in SEPARATORS.items() if sign in text), None)
         raise DataError(
-            f"the columns '{needed}' are needed, and {lacking} is missing; these are {', '.join(head) or 'none'}.",
+            f"the columns '{needed}' are needed, and {lacking} is missing; the table has {', '.join(head) or 'none'}.",
             where=path,
             hint=f"Its cells are separated by {separator}: save it as CSV with commas." if separator else None,
         )
     for name in found:
         if name is not None and head.count(name) > 1:
-            raise DataError(f"the column {name!r} stands twice.", where=path, hint="Remove or rename one of the two.")
+            raise DataError(f"the column {name!r} occurs twice.", where=path, hint="Remove or rename one of the two.")
     return [head.index(name) for name in found if name is not None]
 
 
 def _check_length(cells: list[str], head: list[str], line: int, path: Path) -> None:
     if len(cells) < len(head) or any(cells[len(head) :]):
         raise DataError(
-            f"line {line:,} has {len(cells)} cells, and the head has {len(head)} columns.",
+            f"line {line:,} has {len(cells)} cells, and the header has {len(head)} columns.",
             where=path,
             hint="A cell that holds a comma needs quotation marks around it.",
         )

@@ -142,15 +142,15 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
     height, width = pixels.shape[:2]
     if scale is None:
         return DataError(
-            f"{width} x {height} pixels, where {size} x {size} are needed; state the microns per pixel (--mpp) to "
-            "have it resampled and its centre taken."
+            f"{width} x {height} pixels; {size} x {size} are needed. State the microns per pixel (--mpp) to "
+            "resample the image and use its centre."
         )
     if abs(scale - 1) <= SAME_MPP:
         scale = 1.0
     if min(round(width * scale), round(height * scale)) < size:
         return DataError(
             f"{width} x {height} pixels are {round(width * scale)} x {round(height * scale)} at the model's "
-            f"resolution, where at least {size} x {size} are needed."
+            f"resolution; at least {size} x {size} are needed."
         )
     if scale == 1:
         left, top = (width - size) // 2, (height - size) // 2

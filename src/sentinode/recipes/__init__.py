@@ -1,7 +1,8 @@
 """Every hyperparameter, named, with its unit and range.
 
 A recipe is a TOML file. The shipped ones lie beside this module; ``load_recipe`` reads one by name or path, applies
-overrides such as ``optimizer.lr=3e-4`` and checks all of it. Unknown keys are refused with the nearest right one.
+overrides such as ``optimizer.lr=3e-4`` and checks all of it. Unknown keys are refused, and the message names the
+nearest valid key.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -35,27 +37,27 @@ class ModelRecipe(Section):
         0,
         ge=0,
         le=1024,
-        description="Pixels to which patches are enlarged for the backbone, whose cost grows with the square; "
-        "0 leaves them as they are.",
+        description="Side in pixels to which patches are enlarged for the backbone; the cost grows with its square; "
+        "0 for no enlargement.",
     )
     stride: Literal[8, 16, 32] = Field(
         32,
-        description="Pixels to a cell of the last feature map; below 32 the backbone's last layers are left out.",
+        description="Pixels per cell of the last feature map. Below 32, the backbone's last layers are left out.",
     )
     pooling: Literal["avg", "max", "avgmax", "gem", "centre", "avgcentre"] = Field(
         "avg",
-        description="How the feature map becomes one vector; 'centre' takes the part that the label covers alone.",
+        description="How the feature map is pooled to one vector. 'centre' uses only the part that the label covers.",
     )
     hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         default_factory=list, max_length=4, description="Widths of the head's hidden layers; [] for none."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the head's inputs dropped while training.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the head's inputs that training drops.")
 
 
 class AugmentRecipe(Section):
-    """What is changed at random in each training patch; its label never is."""
+    """Random changes of each training patch. They never change its label."""
 
-    symmetries: bool = Field(True, description="One of the eight symmetries of the square.")
+    symmetries: bool = Field(True, description="Apply one of the eight symmetries of the square.")
     stain: float = Field(0.05, ge=0, le=1, description="Stain jitter: largest change of each stain's gain and offset.")
     stain_space: Literal["hed", "macenko"] = Field("hed", description="Stain vectors: fixed, or found per patch.")
     brightness: float = Field(0.1, ge=0, le=1, description="Largest relative change of brightness.")
@@ -74,39 +76,39 @@ class AugmentRecipe(Section):
         0.0,
         ge=0,
         le=0.5,
-        description="Largest share of the side cut off; only where labels cover whole patches.",
+        description="Largest share of the side that is cut off. Only for labels that cover whole patches.",
     )
     shift: int = Field(
-        0, ge=0, le=2048, description="Largest shift in pixels; at most half of what the label covers (16 in PCam)."
+        0, ge=0, le=2048, description="Largest shift in pixels, at most half of the label's region (16 in PCam)."
     )
     mixup: float = Field(0.0, ge=0, le=4, description="Alpha of mixup's Beta distribution; 0 for none.")
 
 
 class OptimizerRecipe(Section):
-    """How weights follow gradients."""
+    """The optimiser and its learning rate."""
 
     name: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum 0.9.")
     lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate of the last layers.")
-    head_lr: float = Field(1e-3, gt=0, le=10, description="Learning rate of the first stage, head alone.")
+    head_lr: float = Field(1e-3, gt=0, le=10, description="Learning rate of the first stage (head only).")
     weight_decay: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Decoupled weight decay, in SGD too; none for biases, norms, position embeddings, class tokens.",
+        description="Decoupled weight decay, also in SGD. None for biases, norms, position embeddings, class tokens.",
     )
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Learning rate of a layer over that of the layer after it; 1 for none."
+        1.0, gt=0, le=1, description="Learning rate of a layer divided by that of the next layer; 1 for none."
     )
-    schedule: Literal["onecycle", "cosine", "constant"] = Field("onecycle", description="Course of the learning rate.")
-    warmup: float = Field(0.3, ge=0, le=0.9, description="Share of the steps in which it rises.")
+    schedule: Literal["onecycle", "cosine", "constant"] = Field("onecycle", description="Learning-rate schedule.")
+    warmup: float = Field(0.3, ge=0, le=0.9, description="Share of the steps in which the rate rises.")
     gradient_clip: float = Field(1.0, ge=0, le=1000, description="Largest norm of the gradient; 0 for no limit.")
 
 
 class TrainingRecipe(Section):
-    """How long, in what portions, and when to stop."""
+    """How long training takes, its batches, and when it stops."""
 
-    epochs: int = Field(4, ge=1, le=10000, description="Passes over the training patches, all layers.")
-    head_epochs: float = Field(0.0, ge=0, le=100, description="Passes before that with the backbone frozen.")
+    epochs: int = Field(4, ge=1, le=10000, description="Passes over the training patches that train all layers.")
+    head_epochs: float = Field(0.0, ge=0, le=100, description="Passes before these that train only the head.")
     batch_size: int = Field(64, ge=2, le=65536, description="Patches per step of the optimiser, over all devices.")
     accumulate: int = Field(1, ge=1, le=1024, description="Parts in which a batch is computed, to save memory.")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="Share of the target spread over both classes.")
@@ -115,37 +117,37 @@ class TrainingRecipe(Section):
         0.0,
         ge=0,
         lt=1,
-        description="Share of the target that the moving average answers, rising in a first pass; 0 for none.",
+        description="Share of the target that the moving average predicts; rises in the first pass; 0 for none.",
     )
     patience: int = Field(
-        0, ge=0, le=1000, description="Epochs without a better valid score before it stops; 0: never."
+        0, ge=0, le=1000, description="Epochs without a better valid score before training stops; 0: never."
     )
     monitor: Literal["auc", "nll", "accuracy"] = Field("auc", description="The valid score that chooses the epoch.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="'auto' takes bfloat16 where the machine gains from it."
+        "auto", description="'auto' chooses bfloat16 where it is faster on this machine."
     )
     compile: bool = Field(False, description="Compile the network with torch.compile first.")
     checkpoint_minutes: float = Field(5.0, ge=0, le=1440, description="Minutes between checkpoints; 0: at each step.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the order, the augmentation and the head.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed for order, augmentation and head.")
 
 
 class OperatingPointRecipe(Section):
-    """What makes a margin a probability, and the threshold that makes a probability a verdict."""
+    """How outputs become probabilities, and which threshold separates the classes."""
 
     calibration: Literal["temperature", "platt"] = Field(
         "temperature",
-        description="Fitted on valid: a temperature, or 'platt': an offset, too, kept in the head's bias.",
+        description="What is fitted on valid: a temperature; with 'platt' also an offset, kept in the head's bias.",
     )
     rule: str = Field(
         "accuracy",
-        description="Chosen on valid by: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95; or half.",
+        description="Rule on valid: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95; or half.",
     )
 
 
 class SplitRecipe(Section):
-    """Used only where the data names no splits of its own."""
+    """Used only for data without splits of its own."""
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the 80/10/10 split.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed for the 80/10/10 split.")
 
 
 class Recipe(Section):
@@ -194,20 +196,21 @@ def recipe_names() -> list[str]:
     return sorted([*(Path(file.name).stem for file in files if file.name.endswith(".toml")), *OTHER_NAMES])
 
 
-def load_recipe(source: str | Path = "resnet50", overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(source: str | Path | Mapping[str, Any] = "resnet50", overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and check it.
 
     Args:
-        source: the name of a shipped recipe, or a path to a TOML file; keys that it leaves out have their defaults.
-        overrides: texts such as ``optimizer.lr=3e-4``; the last one wins.
+        source: the name of a shipped recipe, the path of a TOML file, or the tables of one, as in a bundle's card;
+            missing keys get their defaults.
+        overrides: strings such as ``optimizer.lr=3e-4``; the last one wins.
 
     Raises:
-        RecipeError: no such recipe, no valid TOML, an unknown key, a wrong type or a value out of range.
+        RecipeError: no such recipe, invalid TOML, an unknown key, a wrong type or a value out of range.
     """
-    tables = _read(source)
+    tables, where = (deepcopy(dict(source)), None) if isinstance(source, Mapping) else (_read(source), str(source))
     for text in overrides:
         _override(tables, text)
-    return check_recipe(tables, where=str(source))
+    return check_recipe(tables, where=where)
 
 
 def check_recipe(tables: Mapping[str, Any], *, where: str | None = None) -> Recipe:
@@ -222,7 +225,7 @@ def check_recipe(tables: Mapping[str, Any], *, where: str | None = None) -> Reci
     except ValidationError as error:
         raise _explain(error, where) from None
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"holds a value that no recipe can hold ({error}).", where=where) from None
+        raise RecipeError(f"contains a value that a recipe cannot contain ({error}).", where=where) from None
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -242,7 +245,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise RecipeError(f"cannot be read ({error.strerror}).", where=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"is no valid TOML: {error}.", where=path, hint="Mend that line and run again.") from None
+        raise RecipeError(f"is not valid TOML: {error}.", where=path, hint="Correct that line and run again.") from None
 
 
 def _override(tables: dict[str, Any], text: str) -> None:
@@ -250,7 +253,7 @@ def _override(tables: dict[str, Any], text: str) -> None:
     section, dot, name = key.strip().partition(".")
     if not equals or not dot or not name:
         raise RecipeError(
-            f"'{text}' does not read as SECTION.KEY=VALUE.",
+            f"'{text}' is not of the form SECTION.KEY=VALUE.",
             where="--set",
             hint="For example --set optimizer.lr=3e-4",
         )
@@ -260,7 +263,7 @@ def _override(tables: dict[str, Any], text: str) -> None:
         parsed = value.strip()  # a bare word, such as resnet18, stands for a string
     table = tables.setdefault(section, {})
     if not isinstance(table, dict):
-        raise RecipeError(f"'{section}' is no section.", where="--set")
+        raise RecipeError(f"there is no section '{section}'.", where="--set")
     table[name] = parsed
 
 
@@ -277,7 +280,7 @@ def _explain(error: ValidationError, where: str | None) -> RecipeError:
     info = section.annotation.model_fields.get(path[1]) if section and len(path) > 1 else None  # type: ignore[union-attr]
     says = first["msg"][0].lower() + first["msg"][1:]
     hint = f"{'.'.join(path[:2])}: {info.description}" if info is not None else None
-    return RecipeError(f"'{key}' = {first['input']!r} will not do: {says}.", where=where, hint=hint)
+    return RecipeError(f"'{key}' = {first['input']!r} is not valid: {says}.", where=where, hint=hint)
 
 
 def _nearest_key(path: list[str]) -> str | None:

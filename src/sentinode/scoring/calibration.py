@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and the one number or two that mend it."""
+"""Whether probabilities are calibrated, and the one or two parameters that calibrate them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ECE_BINS = 15
 """Equal-mass bins of P(tumour) in the expected calibration error."""
 
 TEMPERATURES = (0.05, 20.0)
-"""Range that a fitted temperature is held to."""
+"""The range of a fitted temperature."""
 
 
 def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
@@ -33,8 +33,8 @@ def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
         labels: (N,), 0 or 1.
 
     Returns:
-        T, to divide the margins by. 1.0, with a warning, where the labels cannot say: one class only, or
-        margins whose signs are all right, so that every smaller T would look better still.
+        T, to divide the margins by. 1.0, with a warning, if the labels do not determine it: there is one class only, or
+        the signs of all margins are right, so that every smaller T would fit better.
 
     Raises:
         DataError: no patches, unequal lengths, or margins that are not finite.
@@ -46,11 +46,11 @@ def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
     if not np.isfinite(margin).all():
         raise DataError("the model's outputs are not finite.", hint="Training diverged: lower optimizer.lr.")
     if label.all() or not label.any():
-        log.warning("Only one class among the patches: the temperature stays 1.")
+        log.warning("All patches are of one class: the temperature stays 1.")
         return 1.0
     signed = np.where(label, margin, -margin)
     if (signed > 0).all():
-        log.warning("Every patch is on its right side, so no temperature is best: it stays 1.")
+        log.warning("All patches are classified correctly, so no temperature is best: it stays 1.")
         return 1.0
 
     def loss(log_temperature: float) -> float:
@@ -61,23 +61,23 @@ def fit_temperature(margins: ArrayLike, labels: ArrayLike) -> float:
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     best = math.exp(found.x)
     if not lowest * 1.001 < best < highest * 0.999:
-        log.warning("The temperature, %.3g, is at the end of its range: the outputs do not fit.", best)
+        log.warning("The temperature, %.3g, is at the limit of its range: the outputs do not fit.", best)
     return best
 
 
 def fit_platt(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
     """The temperature T and the offset b with the lowest negative log-likelihood of sigmoid((margin + b) / T).
 
-    Platt (1999). Where a network leans to one class on other slides than it was trained on, no temperature alone can
-    mend its probabilities.
+    Platt (1999). If a network prefers one class on other slides than those of its training, a temperature alone cannot
+    calibrate its probabilities.
 
     Args:
         margins: float (N,), logit of tumour minus logit of normal.
         labels: (N,), 0 or 1.
 
     Returns:
-        (T, b). b is 0.0 and T that of :func:`fit_temperature` where the labels cannot say: one class only, or classes
-        that some threshold separates wholly.
+        (T, b). b is 0.0 and T that of :func:`fit_temperature` if the labels do not determine them: there is one class
+        only, or a threshold separates the classes completely.
 
     Raises:
         DataError: no patches, unequal lengths, or margins that are not finite.
@@ -96,7 +96,9 @@ def fit_platt(margins: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
 
     lowest, highest = TEMPERATURES
     held = [(1 / highest, 1 / lowest), (None, None)]
-    found = minimize(loss, np.array([1 / temperature, 0.0]), jac=True, method="L-BFGS-B", bounds=held)
+    start = np.array([1 / temperature, 0.0])
+    # Its usual tolerances end up to 2e-5 of P away from the best, and further where the classes are nearly separable.
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=held, options={"ftol": 1e-15, "gtol": 1e-10})
     steepness, height = (float(value) for value in found.x)
     return 1 / steepness, height / steepness
 
@@ -109,31 +111,31 @@ def calibrated(margins: ArrayLike, temperature: float) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What was said and what was true, bin by bin.
+    """The predicted probability and the observed share, bin by bin.
 
     Attributes:
-        said: float (bins,), the mean P(tumour) in each bin, from 0 to 1.
+        predicted: float (bins,), the mean P(tumour) in each bin, from 0 to 1.
         true: float (bins,), the share of tumour in each bin, from 0 to 1.
         count: float (bins,), how many patches each bin holds.
     """
 
-    said: Floats
+    predicted: Floats
     true: Floats
     count: Floats
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean of |said - true|, weighted by count."""
-        return float(np.abs(self.said - self.true) @ self.count / self.count.sum())
+        """The expected calibration error: the mean of |predicted - true|, weighted by count."""
+        return float(np.abs(self.predicted - self.true) @ self.count / self.count.sum())
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = ECE_BINS) -> Reliability:
-    """Equal-mass bins of P(tumour), each with what was said and what was true.
+    """Equal-mass bins of P(tumour), each with the predicted probability and the observed share.
 
     Args:
         labels: (N,), 0 or 1.
         probabilities: (N,), P(tumour).
-        bins: how many; fewer where there are fewer patches.
+        bins: number of bins; fewer if there are fewer patches.
     """
     scores, cell = np.unique(np.asarray(probabilities, dtype=np.float64), return_inverse=True)
     positive = np.asarray(labels).ravel() == 1
@@ -157,17 +159,17 @@ def bin_counts(scores: Floats, tumour: Floats, normal: Floats, bins: int = ECE_B
     total = int(below[-1])
     bins = min(bins, total)
     cuts = np.concatenate(([0], np.cumsum(total // bins + (np.arange(bins) < total % bins))))
-    said = np.interp(cuts, below, np.concatenate(([0.0], np.cumsum((tumour + normal) * scores))))
+    predicted = np.interp(cuts, below, np.concatenate(([0.0], np.cumsum((tumour + normal) * scores))))
     true = np.interp(cuts, below, np.concatenate(([0.0], np.cumsum(tumour))))
     count = np.diff(cuts).astype(np.float64)
-    return Reliability(np.diff(said) / count, np.diff(true) / count, count)
+    return Reliability(np.diff(predicted) / count, np.diff(true) / count, count)
 
 
 def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins: int = ECE_BINS) -> Estimate:
-    """The ECE that a perfectly calibrated model scores by chance when it says just these probabilities.
+    """The ECE that a perfectly calibrated model has by chance with these probabilities.
 
-    Labels are drawn from the probabilities themselves, so that whatever error is left comes from their
-    number. An ECE within the interval is not told from a perfect one by these data.
+    Labels are drawn from the probabilities themselves, so the remaining error comes only from the number of
+    patches. An ECE within the interval cannot be distinguished from a perfect one with these data.
 
     Returns:
         The mean over the draws, with the middle 95 % of them.

@@ -1,8 +1,8 @@
-"""Intervals of what is measured on clusters, such as the patches of slides: arrays in, limits out.
+"""Intervals of metrics that are measured on clusters, such as the patches of slides.
 
-Patches of one slide are alike, so a slide is one observation, and slides are few. The percentiles of a bootstrap over
-few slides lie too close together: with ten of them a 95 % interval holds the truth in 75 to 90 of 100 data sets.
-``benchmarks/interval_coverage.py`` measures that, and how the interval below does instead.
+Patches of one slide are alike, so a slide is one observation, and there are few slides. The percentiles of a bootstrap
+over few slides are too close together: with ten slides, a 95 % interval contains the true value in 75 to 90 of 100
+data sets. ``benchmarks/interval_coverage.py`` measures this, and measures the interval below.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 FEW = 40
-"""With fewer slides than this a warning stands beside the intervals."""
+"""With fewer slides than this, the intervals come with a warning."""
 
 BLOCKS = 1000
-"""At most so many clusters are left out in turn; more are joined."""
+"""The largest number of clusters that are left out in turn; more are joined to blocks."""
 
 
 def cluster_interval(
@@ -34,23 +34,24 @@ def cluster_interval(
 
     The standard error is that of the jackknife, from the metric without each cluster in turn (Efron and Tibshirani
     1993, section 11.5). Its quantile is Student's, with the effective number of clusters less one for degrees of
-    freedom, because a few large clusters tell no more than a few. The interval is symmetric on the logit scale, so that
-    it stays within the bounds.
+    freedom, because a few large clusters carry no more information than a few clusters of equal size. The interval is
+    symmetric on the logit scale, so that it stays within the bounds.
 
     A metric at its bound, such as a sensitivity of 1, has no standard error. Its interval then is that of Clopper and
     Pearson (1934), as if each effective cluster were a single trial.
 
     Args:
         value: the metric on all clusters.
-        without: float (G,), the metric without each cluster; NaN where it is undefined.
-        weights: float (G,), what each cluster brings to the metric, such as its tumour patches to the sensitivity.
-        level: how often the interval is to hold the truth, above 0 and below 1.
+        without: float (G,), the metric without each cluster in turn; NaN where it is undefined.
+        weights: float (G,), the weight of each cluster in the metric, such as its number of tumour patches for the
+            sensitivity.
+        level: how often the interval shall contain the true value, above 0 and below 1.
         bounds: the lowest and the highest value that the metric can take.
         scale: where the interval is symmetric: ``logit``, or ``linear``, cut off at the bounds.
 
     Returns:
-        The lower and the upper limit. NaN where there are fewer than two clusters, or where the metric is undefined
-        without one of them: it then rests on a single cluster, of which nothing can be said.
+        The lower and the upper limit. NaN if there are fewer than two clusters, or if the metric is undefined
+        without one of them: it then depends on a single cluster.
     """
     left_out = np.asarray(without, dtype=np.float64)
     lowest, highest = bounds

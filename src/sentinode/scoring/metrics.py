@@ -1,4 +1,4 @@
-"""How good probabilities are, with intervals: arrays in, numbers out, no model."""
+"""Metrics of probabilities, with intervals, from arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Scores:
 
     Attributes:
         auc: area under the ROC curve, ties counted half.
-        accuracy: share of patches on their right side of the threshold.
+        accuracy: share of patches that are classified correctly.
         precision: share of tumour among the patches called tumour.
         recall: share of tumour patches that were called tumour (sensitivity).
         specificity: share of normal patches that were called normal.
@@ -32,18 +32,18 @@ class Scores:
         nll: mean negative log-likelihood in nats, probabilities clipped to [1e-7, 1 - 1e-7].
         brier: mean squared difference of probability and label.
         ece: expected calibration error over 15 equal-mass bins of P(tumour).
-        ece_floor: the ECE that perfect calibration would score by chance on these probabilities.
-        n: patches.
+        ece_floor: the ECE that a perfectly calibrated model has by chance with these probabilities.
+        n: number of patches.
         threshold: P(tumour) from which a patch is called tumour.
         confusion: ``tp``, ``fp``, ``tn``, ``fn`` at the threshold.
-        undefined: why, for each metric that has no value here.
-        no_interval: why, for each metric that has a value and no interval.
-        resampled: ``slide`` or ``patch``, what the intervals take for one observation.
-        resamples: how often the metrics were computed anew for the intervals.
-        interval: how the intervals were made, in words.
-        slides: how many slides are known among the patches, or None.
-        without_slide: how many patches have no known slide, where some have.
-        notes: what to bear in mind when reading the intervals, as sentences.
+        undefined: the reason, for each metric without a value.
+        no_interval: the reason, for each metric with a value but without an interval.
+        resampled: ``slide`` or ``patch``: the unit of observation of the intervals.
+        resamples: how often the metrics were computed again for the intervals.
+        interval: a description of the method of the intervals.
+        slides: number of known slides, or None.
+        without_slide: number of patches without a known slide, if some have one.
+        notes: warnings for the reader of the intervals, as sentences.
     """
 
     auc: Estimate
@@ -97,27 +97,27 @@ def measure(
     seed: int = 0,
     class_names: Sequence[str] = CLASS_NAMES,
 ) -> Scores:
-    """Ten metrics and their 95 % intervals.
+    """Compute ten metrics and their 95 % intervals.
 
-    Patches of one slide are alike. Where slides are known, a slide is one observation, and the intervals are those of
-    :func:`~sentinode.scoring.intervals.cluster_interval`. A patch whose slide is not known counts as a slide of its
-    own. Where no slides are known, or all patches are of one, the intervals are the percentiles of a bootstrap of
-    patches, and too narrow. Resamples in which a metric is undefined, such as the AUC of one class, are then left out
-    of its interval.
+    Patches of one slide are alike. If slides are known, a slide is one observation, and the intervals are those of
+    :func:`~sentinode.scoring.intervals.cluster_interval`. A patch whose slide is not known counts as its own slide. If
+    no slides are known, or all patches are of one slide, the intervals are the percentiles of a bootstrap of patches,
+    and are too narrow. Resamples in which a metric is undefined, such as the AUC of one class, are then left out of its
+    interval.
 
-    An ECE is too high by chance, and the more so the fewer patches or slides there are. By patch its resamples are
-    shifted back, so that their median is the value. By slide its lower limit is moved down by the bias that the
+    By chance an ECE is too high. The fewer patches or slides there are, the larger this bias. By patch its resamples
+    are shifted back, so that their median is the value. By slide its lower limit is moved down by the bias that the
     jackknife finds.
 
     Args:
         labels: (N,), 0 or 1.
         probabilities: (N,), P(tumour) from 0 to 1.
         threshold: P(tumour) from which a patch is called tumour.
-        groups: (N,), the slide of each patch, or None. Where the slide of a patch is not known, an empty string, None
+        groups: (N,), the slide of each patch, or None. For a patch whose slide is not known: an empty string, None
             or NaN.
-        resamples: of the bootstrap by patch; 0 for no intervals at all and no chance floor, which is quick.
-        seed: of the bootstrap and of the chance floor; the same seed gives the same interval.
-        class_names: what labels 0 and 1 are called in the notes.
+        resamples: number of bootstrap resamples by patch; 0 for no intervals and no ECE by chance, which is quick.
+        seed: random seed for the bootstrap and the ECE by chance; the same seed gives the same interval.
+        class_names: the names of labels 0 and 1 in the notes.
 
     Raises:
         DataError: no patches, unequal lengths, labels other than 0 and 1, or probabilities outside 0 to 1.
@@ -202,6 +202,6 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.in
     if not ((probability >= 0) & (probability <= 1)).all():
         raise DataError(
             "some probabilities are not numbers from 0 to 1.",
-            hint="Where they come from a model, its training diverged: train again with a lower rate.",
+            hint="If they come from a model, its training diverged: train again with a lower rate.",
         )
     return label.astype(np.int64), probability

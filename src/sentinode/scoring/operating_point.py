@@ -21,10 +21,10 @@ RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity
 def choose_threshold(
     labels: ArrayLike, probabilities: ArrayLike, rule: str, class_names: Sequence[str] = CLASS_NAMES
 ) -> float:
-    """The threshold on P(tumour) that serves ``rule`` best on these patches.
+    """The best threshold on P(tumour) by ``rule`` on these patches.
 
     Thresholds lie half-way between neighbouring probabilities, so that rounding moves no patch across, or at the upper
-    one where float32 has no number between them. Of several that serve equally well the one nearest to 0.5 is taken. No
+    one where float32 has no number between them. Of several equally good thresholds, the one nearest to 0.5 is used. No
     threshold is above 1, so a patch with a probability of exactly 1 is always called tumour.
 
     Args:
@@ -33,11 +33,11 @@ def choose_threshold(
         rule: ``accuracy``, ``balanced_accuracy`` (Youden's J), ``f1``, ``half`` (0.5 whatever the data),
             ``sensitivity@S`` (the highest threshold that keeps sensitivity at S or above) or
             ``specificity@S`` (the lowest that keeps specificity at S or above).
-        class_names: what labels 0 and 1 are called in messages.
+        class_names: the names of labels 0 and 1 in messages.
 
     Returns:
-        The threshold, from 0 to 1; a patch whose probability is equal or above is called tumour. 0.5, with a warning,
-        where there is one class only.
+        The threshold, from 0 to 1; a patch whose probability is equal or above is called tumour. It is 0.5, with a
+        warning, if there is one class only.
 
     Raises:
         RecipeError: the rule is unknown.
@@ -49,7 +49,7 @@ def choose_threshold(
         return 0.5
     label, probability = _checked(labels, probabilities)
     if label.all() or not label.any():
-        log.warning("Only one class among the patches: no threshold can be chosen, 0.5 is used.")
+        log.warning("All patches are of one class, so no threshold can be chosen: 0.5 is used.")
         return 0.5
 
     # Threshold number i calls tumour all but the i lowest of the distinct probabilities.
@@ -66,9 +66,9 @@ def choose_threshold(
     if name == "specificity":
         if specificity[-1] < share:
             raise DataError(
-                f"no threshold up to 1 keeps a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} "
+                f"no threshold up to 1 reaches a specificity of {share:g}: {fp[-1]:,} of {(~label).sum():,} "
                 f"{class_names[0]} patches have a probability of exactly 1.",
-                hint="Choose another rule, or a model that is less sure of itself.",
+                hint="Choose another rule, or a model with less extreme probabilities.",
             )
         return float(thresholds[specificity >= share].min())
     merit = {
@@ -89,7 +89,7 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bo
     if outside := int((~((probability >= 0) & (probability <= 1))).sum()):
         raise DataError(
             f"{outside:,} of {len(probability):,} probabilities are not numbers from 0 to 1.",
-            hint="Where they come from a model, its training diverged: train again with a lower rate.",
+            hint="If they come from a model, its training diverged: train again with a lower rate.",
         )
     return label, probability
 

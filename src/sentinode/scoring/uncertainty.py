@@ -84,8 +84,8 @@ class Slides:
             ]
         if few := self._few():
             return [
-                f"{few}: the intervals by slide rest on few slides and are rough. In simulations with 5 to {FEW} "
-                "slides, 95 % intervals held the truth in 90 to 99 of 100 data sets (that of the ECE in fewer)."
+                f"{few}: the intervals by slide are rough, because there are few. In simulations with 5 to {FEW} "
+                "slides, 95 % intervals contained the true value in 90 to 99 of 100 data sets (fewer for the ECE)."
             ]
         return []
 
@@ -148,7 +148,7 @@ def _by_slide(patches: Counted, slides: Slides, cluster: NDArray[np.int64], valu
             bias = (len(left_out) - 1) * float(left_out.mean() - value[name])
             low = max(low - max(bias, 0), 0)
         if math.isfinite(value[name]) and math.isnan(low):
-            reasons[name] = f"it rests on one slide, and without that there is {slides.reason(name)}"
+            reasons[name] = f"it depends on one slide: without that slide there is {slides.reason(name)}"
         limits[name] = (low, high)
     return Intervals(limits, _how_by_slide(slides, len(without)), len(without), reasons, tuple(slides.notes()))
 
@@ -191,7 +191,7 @@ def _how_by_slide(slides: Slides, blocks: int) -> str:
     if not slides.without:
         return f"95 % by slide: jackknife over {clusters:,} slides{many}, Student's t"
     return (
-        f"95 % by slide for {n - slides.without:,} of {n:,} patches, the rest one by one (too narrow): jackknife over "
+        f"95 % by slide for {n - slides.without:,} of {n:,} patches, the others by patch (too narrow): jackknife over "
         f"{clusters:,} slides and patches{many}, Student's t"
     )
 

@@ -320,7 +320,7 @@ class _Work:
             _say_failed(error)
         # A fault of ours on one slide must not cost the night's other slides.
         except Exception as error:
-            state = replace(state, state=FAILED, reason=f"a fault of Sentinode's: {type(error).__name__}: {error}")
+            state = replace(state, state=FAILED, reason=f"a bug in Sentinode: {type(error).__name__}: {error}")
             console.print_exception(max_frames=8)
             _say_failed(state.reason)
         if state.state == FAILED:

@@ -1,14 +1,14 @@
-"""From annotated slides to a patch set like PatchCamelyon's.
+"""Cut a patch set like PatchCamelyon's from annotated slides.
 
 Unless told otherwise, a patch is 96 x 96 pixels of 0.972 um, and its label covers only the centre: tumour if at least
-one pixel of the centre 32 x 32 lies in annotated tumour. Patches are drawn from the tissue so that
+one pixel of the centre 32 x 32 lies in annotated tumour. Patches are chosen from the tissue so that
 
-- each slide goes to one split as a whole, and the slide of every patch is written down, so no split can leak;
+- each slide goes to one split, and the slide of every patch is recorded, so no split can leak;
 - each split has as many patches of tumour as of the other class;
-- within a class, slides give evenly, as far as they can;
-- patches of a slide lie apart, so that no two show the same tissue.
+- within a class, slides give equal numbers, as far as they can;
+- patches of a slide keep a distance, so that no two show the same tissue.
 
-On request a part of the training split's normal patches are those that a bundle is most sure are tumour.
+On request, a part of the training split's normal patches are those that a bundle most confidently takes for tumour.
 """
 
 from __future__ import annotations
@@ -121,17 +121,17 @@ class ExtractOptions:
     """How patches are cut.
 
     Attributes:
-        per_slide: patches of each class that a slide gives at most.
-        geometry: of the patches.
-        spacing: pixels between the centres of a slide's patches at least, in x or in y; None for the size of a patch.
-        splits: the split of each slide; where None, whole slides are dealt 80/10/10.
-        absent_is_normal: take a slide without annotations for one without tumour.
+        per_slide: largest number of patches of each class from one slide.
+        geometry: the geometry of the patches.
+        spacing: least distance in pixels of the centres of a slide's patches, in x or in y; None for the patch size.
+        splits: the split of each slide; None for a random split of the slides, 80/10/10.
+        absent_is_normal: a slide without annotations has no tumour.
         whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
-        reading: how annotations are read, see :func:`read_annotations`.
-        mpp: microns per level-0 pixel, in place of what the slides state.
-        engine: of the bundle that mines hard normal patches for the training split, or None for none.
-        hard_share: share of them that are mined.
-        seed: of the draw and of the deal.
+        reading: options for reading annotations, see :func:`read_annotations`.
+        mpp: microns per level-0 pixel; overrides the values of the slides.
+        engine: the engine of the bundle that selects hard normal patches for the training split, or None.
+        hard_share: share of the normal patches that are selected in this way.
+        seed: random seed for the choice of patches and for the splits.
         show: whether to show progress.
     """
 
@@ -162,13 +162,13 @@ def extract(
 ) -> dict[str, dict[str, int]]:
     """Write a patch set in PatchCamelyon's official format, with the slide of each patch.
 
-    ``slides.csv`` maps patches to slides, the meta CSVs give places in level-0 pixels, and ``EXTRACTED.json`` says
-    how all was made. The same slides, annotations and seed give the same patches.
+    ``slides.csv`` maps patches to slides, the meta CSVs give places in level-0 pixels, and ``EXTRACTED.json`` records
+    how the patches were made. The same slides, annotations and seed give the same patches.
 
     Args:
-        slides: files, and folders that are searched.
+        slides: files, and folders to search.
         annotations: a folder of annotations named like the slides.
-        out: a folder that is new, empty, or holds an earlier extraction (which is replaced).
+        out: a folder that is new, is empty, or contains an earlier extraction (which is replaced).
         options: how patches are cut.
 
     Returns:
@@ -177,8 +177,8 @@ def extract(
     Raises:
         SlideError: a slide cannot be read, or is too coarse.
         AnnotationError: annotations are missing, unreadable or of another slide.
-        DataError: a slide is there twice, or a split lacks a class, or an option makes no sense.
-        OutputError: ``out`` holds other files, or cannot be written.
+        DataError: a slide occurs twice, a split lacks a class, or an option is not valid.
+        OutputError: ``out`` contains other files, or cannot be written.
     """
     _require_sense(options)
     _require_geometry(options.geometry, options.engine)
@@ -198,7 +198,7 @@ def extract(
             rng = np.random.default_rng([options.seed, len(named) + SPLITS.index(split)])
             _write_split(staged, split, chosen, options, rng)
             counts[split] = _count(chosen)
-        _write_map(staged, counts)
+        _write_slide_map(staged, counts)
         _write_how(staged, found, dealt, truth, counts, options)
     return counts
 
@@ -207,7 +207,7 @@ def _require_sense(options: ExtractOptions) -> None:
     if options.per_slide < 1 or options.distance < 1 or not 0 <= options.hard_share <= 1:
         raise DataError(
             f"{options.per_slide} patches a slide, {options.distance} pixels apart, {options.hard_share:g} of them "
-            "mined: that is no data.",
+            "mined: these options give no data.",
             hint="Give positive numbers, and a share from 0 to 1.",
         )
 
@@ -217,12 +217,12 @@ def _require_geometry(geometry: PatchGeometry, engine: Engine | None) -> None:
         raise DataError("patches cannot be cut at unknown microns per pixel.", hint="State them with --patch-mpp.")
     if geometry.label_region < SMALLEST_REGION:
         raise DataError(
-            f"a label of {geometry.label_region} x {geometry.label_region} pixels is too small to lay a slide out in.",
+            f"a label region of {geometry.label_region} x {geometry.label_region} pixels is too small.",
             hint=f"Give --label-region {SMALLEST_REGION} or more.",
         )
     if engine is not None and (how := difference(engine.geometry, geometry)) is not None:
         raise DataError(
-            f"the patches {how}: the bundle that is to mine hard ones takes others.",
+            f"the patches {how}: the bundle of --hard takes other patches.",
             hint=f"It takes {engine.geometry}. Cut patches like that, or leave out --hard.",
         )
 
@@ -280,7 +280,7 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
     by_absence = len(truth.absent)
     if by_file or by_absence:
         console.print(
-            f"Slides without tumour: {by_file} by their annotation file, {by_absence} by having none.",
+            f"Slides without tumour: {by_file} with an annotation file, {by_absence} without one.",
             markup=False,
         )
     if truth.said is not None:
@@ -290,7 +290,7 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
 def candidates(
     name: str,
     slide: Slide,
-    drawn: Annotations,
+    annotations: Annotations,
     geometry: PatchGeometry = PCAM,
     *,
     spacing: int,
@@ -302,7 +302,7 @@ def candidates(
     Args:
         name: what the slide is called.
         slide: the slide.
-        drawn: its annotations.
+        annotations: its annotations.
         geometry: of the patches; its resolution is known.
         spacing: pixels between the centres of patches at least, in x or in y.
         limit: patches of each class that will be drawn at most; there are more normal candidates, to mine from.
@@ -312,12 +312,12 @@ def candidates(
         SlideError: the slide is too coarse or cannot be read.
         AnnotationError: the annotations lie outside the slide.
     """
-    drawn = drawn.on(slide.width, slide.height, slide.bounds)
-    for warning in drawn.warnings:
+    annotations = annotations.on(slide.width, slide.height, slide.bounds)
+    for warning in annotations.warnings:
         console.print(f"{name}: {warning}", markup=False)
     assert geometry.mpp is not None
     grid = lay_grid(slide, geometry.mpp, geometry.label_region)
-    labels = label_squares(drawn, grid)
+    labels = label_squares(annotations, grid)
     usable = find_tissue(slide).cells(grid.rows, grid.columns, grid.stride) | labels
     # Those at the border would show what lies beyond the slide.
     reach = geometry.size / 2 * grid.scale
@@ -330,9 +330,9 @@ def candidates(
     tumour = _apart(np.argwhere(usable & labels), apart, rng)[:limit]
     normal = _apart(np.argwhere(usable & ~labels), apart, rng, keep_away=tumour)[: limit * (1 + POOL)]
     found = Candidates(
-        name, slide.path, slide.fingerprint, grid, tumour, normal, frozenset(), not drawn.tumour, geometry
+        name, slide.path, slide.fingerprint, grid, tumour, normal, frozenset(), not annotations.tumour, geometry
     )
-    return replace(found, mixed=_mixed(found, drawn, labels))
+    return replace(found, mixed=_mixed(found, annotations, labels))
 
 
 def _lies_within(count: int, stride: float, reach: float, side: int) -> NDArray[np.bool_]:
@@ -341,7 +341,7 @@ def _lies_within(count: int, stride: float, reach: float, side: int) -> NDArray[
     return np.asarray((centres - reach >= -1e-6) & (centres + reach <= side + 1e-6))
 
 
-def _mixed(found: Candidates, drawn: Annotations, labels: NDArray[np.bool_]) -> frozenset[tuple[int, int]]:
+def _mixed(found: Candidates, annotations: Annotations, labels: NDArray[np.bool_]) -> frozenset[tuple[int, int]]:
     """The normal windows whose patch holds tumour outside its centre; ``labels`` says which squares hold any."""
     size, region = found.geometry.size, found.geometry.label_region
     beside = math.ceil((size - region) / 2 / region)
@@ -351,19 +351,19 @@ def _mixed(found: Candidates, drawn: Annotations, labels: NDArray[np.bool_]) -> 
         return frozenset(places)
     boxes = ((place, found.box(*place)) for place in places)
     shape, scale = (size, size), found.grid.scale
-    return frozenset(place for place, box in boxes if fill(drawn.edges, shape, scale, origin=box[:2]).any())
+    return frozenset(place for place, box in boxes if fill(annotations.edges, shape, scale, origin=box[:2]).any())
 
 
-def label_squares(drawn: Annotations, grid: Grid) -> NDArray[np.bool_]:
+def label_squares(annotations: Annotations, grid: Grid) -> NDArray[np.bool_]:
     """bool (rows, columns): which squares of the grid hold at least one pixel of tumour, at the grid's resolution."""
     labels = np.zeros((grid.rows, grid.columns), np.bool_)
-    if drawn.area.is_empty:
+    if annotations.area.is_empty:
         return labels
     band = max(1, BAND // grid.step)
     for first in range(0, grid.rows, band):
         rows = min(band, grid.rows - first)
         size = (rows * grid.step, grid.columns * grid.step)
-        mask = fill(drawn.edges, size, grid.scale, origin=(0.0, first * grid.stride))
+        mask = fill(annotations.edges, size, grid.scale, origin=(0.0, first * grid.stride))
         labels[first : first + rows] = mask.reshape(rows, grid.step, grid.columns, grid.step).any(axis=(1, 3))
     return labels
 
@@ -385,7 +385,7 @@ def draw(found: Sequence[Candidates], per_slide: int, split: str) -> list[Draw]:
         lacks = "tumour" if not any(limit[0] for limit in limits) else "normal"
         raise DataError(
             f"the {split} split would have no {lacks} patch: its slides are {', '.join(c.name for c in found)}.",
-            hint="Deal the slides by hand with --splits, or give more of them.",
+            hint="Assign the slides to splits with --splits, or give more slides.",
         )
     tumour, normal = (evenly(count, [limit[k] for limit in limits]) for k in (0, 1))
     return [Draw(c, c.tumour[:t], c.normal[:n]) for c, t, n in zip(found, tumour, normal, strict=True)]
@@ -533,7 +533,7 @@ def _write_meta(path: Path, draws: Sequence[Draw], rows: Sequence[Places]) -> No
         table.writerows(lines[row] for row in range(len(lines)))
 
 
-def _write_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
+def _write_slide_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
     """``slides.csv``: the slide of every patch by its id, as ``--slides`` takes it."""
     with (folder / "slides.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")

@@ -104,9 +104,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             torch.save(state, staged)
         except RuntimeError as error:  # how PyTorch's writer reports a full disk
             raise OutputError(
-                "the checkpoint could not be written; is the disk full? The one before it is untouched.",
+                "the checkpoint could not be written; is the disk full? The previous one is intact.",
                 where=folder,
-                hint="Free some space and go on with --resume.",
+                hint="Free some space and continue with --resume.",
             ) from error
 
 

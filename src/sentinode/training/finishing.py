@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sentinode.errors import DataError
-from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, plain, save, versions
+from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, json_ready, save, versions
 from sentinode.model.classifier import Classifier, pooling_for
+from sentinode.patches import PatchSet
 from sentinode.progress import console
 from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
 from sentinode.training.checkpoint import load_best
@@ -30,7 +31,7 @@ def finish(run: Run) -> None:
     run.network.load_state_dict(load_best(run.job.out))
     margins = logit_margins(run.fabric, run.network, run.valid, "Operating point", alone=True, show=run.show)
     calibration = calibrate(run, margins)
-    labels, names, wanted = run.valid.labels, run.data.class_names, run.recipe.operating_point.rule
+    labels, names, wanted = run.valid.labels, class_names(run), run.recipe.operating_point.rule
     thresholds = choose_thresholds(labels, calibration.probabilities, wanted, names)
     rule = wanted if wanted in thresholds else SUBSTITUTE_RULE
     scores = measure(
@@ -78,8 +79,8 @@ def choose_thresholds(
         try:
             value = choose_threshold(labels, probabilities, name, class_names)
         except DataError as error:  # the bundle of a run of hours must not be lost to it
-            instead = f" The bundle's threshold is that of the rule {SUBSTITUTE_RULE}." if name == rule else ""
-            console.print(f"The bundle stores no threshold by {name}: {error.what}{instead}", markup=False)
+            instead = f" It uses the threshold of the rule {SUBSTITUTE_RULE} instead." if name == rule else ""
+            console.print(f"The bundle stores no threshold for the rule {name}: {error.what}{instead}", markup=False)
             continue
         thresholds[name] = Threshold(value=value, rule=name, chosen_on="valid", n=len(labels))
     return thresholds
@@ -89,7 +90,9 @@ def make_card(
     run: Run, calibration: Calibration, thresholds: Mapping[str, Threshold], rule: str, scores: Scores
 ) -> Card:
     """All that the bundle says of itself."""
-    geometry = run.data.geometry
+    parent = run.job.parent
+    geometry = run.data.geometry if parent is None else parent.geometry(run.data.geometry)
+    lineage = {} if parent is None else {"made_from": parent.made_from, "licence": parent.licence}
     return Card(
         name=run.job.out.resolve().name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -98,20 +101,26 @@ def make_card(
         patch_size=geometry.size,
         label_region=geometry.label_region,
         mpp=geometry.mpp,
-        class_names=list(run.data.class_names),
-        positive=list(run.data.stated.positive),
+        class_names=list(class_names(run)),
+        positive=list(run.data.stated.positive if parent is None else parent.card.positive),
         temperature=calibration.temperature,
         thresholds=dict(thresholds),
         threshold_rule=rule,
         prior=calibration.prior,
-        metrics={"valid": plain(scores.as_dict())},
+        metrics={"valid": json_ready(scores.as_dict())},
         data=_describe_data(run),
         recipe=run.recipe.model_dump(mode="json"),
         seed=run.recipe.training.seed,
-        toy=run.train.toy,
+        toy=run.train.toy or (parent is not None and parent.card.toy),
         initial_weights=run.origin,
-        history=plain(run.progress.history),
+        history=json_ready(run.progress.history),
+        **lineage,
     )
+
+
+def class_names(run: Run) -> Sequence[str]:
+    """What labels 0 and 1 are called: as the bundle that the run goes on from has it, else as the data has it."""
+    return run.data.class_names if run.job.parent is None else run.job.parent.card.class_names
 
 
 def _architecture(run: Run) -> Architecture:
@@ -127,6 +136,16 @@ def _architecture(run: Run) -> Architecture:
     return Architecture(parameters=count, **options)
 
 
+def _describe_further(patches: PatchSet, names: Sequence[str]) -> dict[str, Any]:
+    """Further training patches, as the card has them."""
+    return {
+        "kind": patches.kind,
+        "name": patches.source.resolve().name,
+        "fingerprint": patches.fingerprint(),
+        "counts": {name: int((patches.labels == label).sum()) for label, name in enumerate(names)},
+    }
+
+
 def _describe_data(run: Run) -> dict[str, Any]:
     sets, names = {"train": run.train, "valid": run.valid}, run.data.class_names
     return {
@@ -135,6 +154,7 @@ def _describe_data(run: Run) -> dict[str, Any]:
         "own_splits": run.data.own_splits,
         "toy": run.train.toy,
         "warnings": list(run.data.warnings),
+        "also": [_describe_further(more.training, names) for more in run.data.also],
         "fingerprint": {split: run.identity[split] for split in sets},
         "counts": {
             split: {name: int((part.labels == label).sum()) for label, name in enumerate(names)}

@@ -35,7 +35,7 @@ class StopSignals:
         if self.event.is_set():
             raise KeyboardInterrupt
         self.event.set()
-        console.print("Finishing this step and saving; press Ctrl-C again to stop at once.")
+        console.print("Saving after this step. Press Ctrl-C again to stop at once.")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sentinode.patches import PatchData, Stated, open_data
 from sentinode.recipes import Recipe
 from sentinode.scoring import parse_rule
 from sentinode.training.checkpoint import CHECKPOINT
+from sentinode.training.parent import Parent
 
 BUNDLE = "bundle"
 """The folder of the bundle in that of the run."""
@@ -29,9 +30,11 @@ class Job:
         out: the run's folder.
         data: the path of the labelled patches.
         stated: what the user has stated of the patches.
+        also: the paths of further training patches.
         slide_map: a CSV that names the slide of each patch, or None.
         assignment: the split of each patch by its id, where the data names no splits.
         module: a network of one's own, or what makes it; None for the recipe's.
+        parent: the bundle that the training goes on from, or None.
         resume: go on from the last checkpoint in ``out``.
         show: whether to show progress on standard error.
     """
@@ -40,16 +43,24 @@ class Job:
     out: Path
     data: Path
     stated: Stated
+    also: tuple[Path, ...] = ()
     slide_map: Path | None = None
     assignment: Mapping[str, str] | None = None
     module: ModuleSource | None = None
+    parent: Parent | None = None
     resume: bool = False
     show: bool = True
 
     def open_data(self) -> PatchData:
         """The patches, opened again in another process."""
         return open_data(
-            self.data, slide_map=self.slide_map, assignment=self.assignment, **asdict(self.stated), show=False
+            self.data,
+            slide_map=self.slide_map,
+            assignment=self.assignment,
+            expected=self.parent.card.expected if self.parent else None,
+            also=self.also,
+            **asdict(self.stated),
+            show=False,
         )
 
 
@@ -70,7 +81,7 @@ def check(recipe: Recipe, data: PatchData, devices: int) -> None:
         )
     if training.teacher and not training.ema:
         raise RecipeError(
-            "the moving average is to teach, but there is none.",
+            "the teacher is a moving average, and there is none.",
             where="training.teacher",
             hint="Set training.ema, for example to 0.998, or training.teacher to 0.",
         )
@@ -84,7 +95,7 @@ def _check_data(data: PatchData, devices: int) -> None:
         if len(np.unique(labels)) < 2:
             only = data.class_names[int(len(labels) > 0 and labels[0])]
             raise DataError(
-                f"the {split} split holds {only} patches only; there is nothing to tell apart.",
+                f"all patches of the {split} split are {only}; two classes are needed.",
                 where=data.path,
                 hint="Training and choosing the threshold need both classes in train and in valid.",
             )
@@ -100,7 +111,7 @@ def refuse_to_overwrite(out: Path, resume: bool) -> None:
     """
     if not resume and ((out / CHECKPOINT).exists() or (out / BUNDLE).exists()):
         raise OutputError(
-            "this folder holds a run already.",
+            "this folder already contains a run.",
             where=out,
-            hint="Go on with --resume, or choose another folder with --out.",
+            hint="Continue it with --resume, or choose another folder with --out.",
         )

@@ -1,4 +1,4 @@
-"""The way into training: read what is asked, check it, and start as many processes as are wanted."""
+"""The entry point of training: read and check the arguments, and start the processes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,20 @@ from sentinode.model.hardware import choose_device, choose_precision, describe, 
 from sentinode.patches import PatchData, Stated, open_data
 from sentinode.progress import console
 from sentinode.recipes import Recipe, load_recipe
+from sentinode.training.checkpoint import CHECKPOINT
 from sentinode.training.finishing import finish
 from sentinode.training.interruption import left_to_workers
 from sentinode.training.job import BUNDLE, Job, check, refuse_to_overwrite
 from sentinode.training.loop import train_and_evaluate
+from sentinode.training.parent import (
+    FROM_BUNDLE,
+    Parent,
+    open_parent,
+    read_parent,
+    recipe_from,
+    refuse_beside_parent,
+    require_same_patches,
+)
 from sentinode.training.run import RECIPE, begin
 
 # Importing it has set this to INFO; what the user must know of devices and precision, we say ourselves.
@@ -37,7 +47,9 @@ def train(
     recipe: str | Path | Recipe | None = None,
     weights: str | Path | None = None,
     settings: Iterable[str] = (),
+    start_from: str | Path | Bundle | None = None,
     module: ModuleSource | None = None,
+    also: Sequence[str | Path] = (),
     slide_map: str | Path | None = None,
     mpp: float | None = None,
     label_region: int | None = None,
@@ -47,48 +59,64 @@ def train(
     devices: int = 1,
     show: bool = True,
 ) -> Bundle:
-    """Train a patch classifier and return the bundle that it leaves at ``out/bundle``.
+    """Train a patch classifier, write it to ``out/bundle``, and return this bundle.
 
-    The run's folder also holds ``recipe.toml`` (all of it, resolved), ``log.csv``, ``learning_curve.png``, TensorBoard
-    events, and ``checkpoint.pt`` to go on from.
+    The run's folder also contains ``recipe.toml`` (with all keys), ``log.csv``, ``learning_curve.png``, TensorBoard
+    events, and ``checkpoint.pt`` for resuming.
 
     Args:
         data: labelled patches with a train and a valid split, of any kind that :func:`sentinode.patches.open_data`
             reads, or what it returned.
         out: the run's folder.
-        recipe: the name of a shipped recipe, a TOML file, or a :class:`Recipe`; ``resnet50`` by default, and on
-            resuming the run's own.
+        recipe: the name of a shipped recipe, a TOML file, or a :class:`Recipe`; by default ``resnet50``, or
+            the run's own recipe if it resumes. With ``start_from``: the bundle's, with one pass at a tenth of its
+            learning rate.
         weights: ``imagenet``, ``none`` or a file; overrides the recipe's.
         settings: overrides such as ``optimizer.lr=3e-4``.
-        module: a network of one's own, or what makes it, in place of the recipe's: uint8 (B, S, S, 3) to logits
-            (B, 2).
-        slide_map: a CSV that names the slide of each patch, where the data does not.
-        mpp: microns per pixel of the patches, where the data does not record them.
-        label_region: side in pixels of the centre square that labels cover, likewise.
-        positive: names of the class folders of label 1, where their names do not say it.
-        resume: go on from the last checkpoint in ``out``; begin where there is none.
+        start_from: a bundle whose training continues: its weights, network, geometry and class names; ``packaged`` is
+            the bundled model.
+        module: your own network, or a function that makes it, instead of the recipe's: from uint8 (B, S, S, 3) to
+            logits (B, 2).
+        also: further labelled patches, with the same geometry and classes, that join the training split: their train
+            split, or all of them if they have no splits.
+        slide_map: a CSV that names the slide of each patch, if the data does not.
+        mpp: microns per pixel of the patches, if the data does not record them.
+        label_region: side in pixels of the centre square that labels cover, in the same case.
+        positive: names of the class folders of label 1, if their names do not tell it.
+        resume: resume from the last checkpoint in ``out``; start anew if there is none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        devices: processes that train together (DDP), one for each GPU, or so many on the CPU.
+        devices: number of processes that train together (DDP), one for each GPU, or all on the CPU.
         show: whether to show progress on standard error.
 
     Returns:
         The bundle, with temperature, offset and thresholds chosen on valid.
 
     Raises:
-        DataError: a split is missing or holds one class only, or ``out`` holds a run on other data.
-        RecipeError: the recipe does not suit the data or the devices, or is not the one of the run to resume.
-        DeviceError: there are not so many devices.
-        OutputError: ``out`` cannot be written, or holds a run already and ``resume`` is False.
-        Interrupted: Ctrl-C; the work so far is saved.
+        DataError: a split is missing or has one class only, ``out`` contains a run on other data, or the patches are
+            not such as the bundle to continue takes.
+        RecipeError: the recipe does not suit the data or the devices, is not the one of the run to resume, or
+            contradicts the bundle to continue.
+        BundleError: that bundle cannot be loaded, or its network is a class of its author's.
+        DeviceError: there are fewer devices.
+        OutputError: ``out`` cannot be written, or contains a run and ``resume`` is False.
+        Interrupted: Ctrl-C was pressed; the work so far is saved.
     """
-    out = Path(out)
-    recipe = _resolve(recipe, weights, settings, out, resume)
+    out, settings = Path(out), list(settings)
+    if start_from is not None:
+        refuse_beside_parent(weights, module, resume, settings)
+    parent = read_parent(out) if resume else None if start_from is None else open_parent(start_from)
+    recipe = _resolve(recipe, weights, settings, out, resume, parent)
     stated = Stated(mpp, label_region, tuple(positive))
     if isinstance(data, PatchData):
-        _refuse_stated(data, slide_map, stated)
+        _refuse_stated(data, slide_map, stated, also)
     else:
         slides = None if slide_map is None else Path(slide_map)
-        data = open_data(data, slide_map=slides, seed=recipe.split.seed, **asdict(stated), show=show)
+        expected = parent.card.expected if parent else None
+        data = open_data(
+            data, slide_map=slides, seed=recipe.split.seed, expected=expected, also=also, **asdict(stated), show=show
+        )
+    if parent is not None:
+        require_same_patches(parent, data)
     check(recipe, data, devices)
     refuse_to_overwrite(out, resume)
     job = Job(
@@ -96,9 +124,11 @@ def train(
         out=out,
         data=data.path,
         stated=data.stated,
+        also=tuple(more.path for more in data.also),
         slide_map=data.slide_map,
         assignment=None if data.own_splits else data.assignment(),
         module=module,
+        parent=parent,
         resume=resume,
         show=show,
     )
@@ -128,27 +158,50 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
 
 
 def _resolve(
-    recipe: str | Path | Recipe | None, weights: str | Path | None, settings: Iterable[str], out: Path, resume: bool
+    recipe: str | Path | Recipe | None,
+    weights: str | Path | None,
+    settings: list[str],
+    out: Path,
+    resume: bool,
+    parent: Parent | None,
 ) -> Recipe:
     """The recipe with all that overrides it."""
-    settings = list(settings)
+    if parent is not None and not resume:
+        chosen = recipe_from(parent, recipe, settings)
+    else:
+        chosen = _resolve_alone(recipe, weights, settings, out, resume)
+    going_on = (out / CHECKPOINT).exists() if resume else True
+    if chosen.model.weights == FROM_BUNDLE and not (parent and going_on):
+        raise RecipeError(
+            "this recipe is of a run that went on from a bundle, and there is neither a bundle nor a checkpoint to go "
+            "on from.",
+            where="model.weights",
+            hint="Name the bundle with --from, without --resume.",
+        )
+    return chosen
+
+
+def _resolve_alone(
+    recipe: str | Path | Recipe | None, weights: str | Path | None, settings: list[str], out: Path, resume: bool
+) -> Recipe:
+    """The recipe of a run that begins by itself, or goes on from its checkpoint."""
     if weights is not None:
         quoted = json.dumps(str(weights), ensure_ascii=False)  # a TOML string, whatever the path looks like
-        settings.append(f"model.weights={quoted}")
+        settings = [*settings, f"model.weights={quoted}"]
     if recipe is None:
         recipe = out / RECIPE if resume and (out / RECIPE).exists() else "resnet50"
     if not isinstance(recipe, Recipe):
         return load_recipe(recipe, settings)
     if settings:
-        raise RecipeError("settings go with a recipe's name or file, not with a Recipe.")
+        raise RecipeError("settings are for a recipe's name or file, not for a Recipe.")
     return recipe
 
 
-def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated) -> None:
+def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated, also: Sequence[str | Path]) -> None:
     """Open data has been told already what there is to state."""
-    if slide_map is not None or stated != Stated():
+    if slide_map is not None or also or stated != Stated():
         raise DataError(
-            "slide_map, mpp, label_region and positive go with the path of data, not with data that is open.",
+            "slide_map, also, mpp, label_region and positive are for a path of data, not for data that is open.",
             where=data.path,
             hint="Give them to open_data.",
         )
@@ -175,7 +228,13 @@ def _announce(job: Job, data: PatchData, target: torch.device) -> None:
         console.print(warning, markup=False)
     precision = str(choose_precision(recipe.training.precision, target)).removeprefix("torch.")
     console.print(f"Training on {describe(target)} in {precision}.", markup=False)
+    if job.parent is not None and not job.resume:
+        console.print(
+            f"Going on from the bundle {job.parent.card.name} ({job.parent.fingerprint[:12]}): passes "
+            f"{recipe.training.epochs}, learning rate {recipe.optimizer.lr:g}.",
+            markup=False,
+        )
     if job.module is None and pooling_for(recipe.model.pooling, data.geometry) != recipe.model.pooling:
-        console.print("Labels cover whole patches, which have no labelled centre: pooling is the average alone.")
+        console.print("Labels cover whole patches, not a centre: pooling uses only the average.")
     if job.module is not None and recipe.operating_point.calibration == "platt":
-        console.print("Your network has no head that could keep an offset: a temperature alone calibrates it.")
+        console.print("Your network has no head for an offset: calibration fits only a temperature.")

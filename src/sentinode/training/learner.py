@@ -123,10 +123,10 @@ class Learner:
         set_learning_rate(self.optimizer, self.rate)
 
     def _targets(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """What the network shall answer, (B, 2): the labels, and a share of what its moving average answers.
+        """The targets, (B, 2): the labels, and a share of the moving average's predictions.
 
-        Wrong labels are learnt late, and by heart. The average has not learnt them yet, and speaks against them (mean
-        teacher, Tarvainen and Valpola 2017; for wrong labels, Liu et al. 2020). It sees the patches as they are.
+        A network memorises wrong labels late. The average has not learnt them yet, and so corrects them (mean teacher,
+        Tarvainen and Valpola 2017; for wrong labels, Liu et al. 2020). It sees the patches without augmentation.
         """
         targets = functional.one_hot(labels, 2).float()
         if self.average is None or not self.recipe.training.teacher:
@@ -168,7 +168,7 @@ class Learner:
     def _halve(self, size: int, error: RuntimeError) -> None:
         if self.fabric.world_size > 1 or self.parts >= size:
             raise DeviceError(
-                f"memory runs out even with {size // self.parts} patches at a time.",
+                f"there is not enough memory even for {size // self.parts} patches at a time.",
                 where=str(self.fabric.device),
                 hint="Set training.accumulate higher, or choose a smaller backbone.",
             ) from error
@@ -176,9 +176,7 @@ class Learner:
         self.optimizer.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        console.print(
-            f"Out of memory: computing each batch of {size} in {self.parts} parts from here on.", markup=False
-        )
+        console.print(f"Out of memory: computing each batch of {size} in {self.parts} parts from now on.", markup=False)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -66,7 +66,7 @@ def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [e["train_loss"] for e in history], "o-", color="#7a7a7a", label="train (augmented, smoothed)")
     left.plot(epochs, [e["valid_nll"] for e in history], "o-", color="#b5338a", label="valid")
-    left.set(title="Loss", xlabel="epoch", ylabel="nats a patch")
+    left.set(title="Loss", xlabel="epoch", ylabel="nats per patch")
     left.legend(frameon=False)
     scores = [e["valid_auc"] for e in history]
     best = max(range(len(scores)), key=scores.__getitem__)

@@ -76,7 +76,7 @@ def train_epoch(run: Run, learner: Learner, epoch: int) -> None:
     order = epoch_order(len(run.train), run.recipe.training.seed, stage.index, epoch)
     left = range(progress.step - first, last - first)
     rows = epoch_rows(order, run.batch, left, fabric.global_rank, fabric.world_size)
-    title = "Head alone" if stage.head_only else f"Epoch {epoch + 1}/{stage.epochs}"
+    title = "Head only" if stage.head_only else f"Epoch {epoch + 1}/{stage.epochs}"
     learner.set_mode()
     with bar(title, (last - first) * run.batch, show=run.show) as shown:
         shown.advance(left.start * run.batch)
@@ -115,7 +115,8 @@ def save_or_stop(run: Run, learner: Learner) -> None:
         raise Interrupted(
             "stopped; the work so far is saved.",
             where=run.job.out,
-            hint="Run the same command with --resume to go on from here.",
+            hint="Run the same command with --resume"
+            f"{'' if run.job.parent is None else ' in place of --from, and without --recipe,'} to continue.",
         )
 
 

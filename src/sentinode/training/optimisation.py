@@ -1,4 +1,4 @@
-"""How weights follow gradients: groups of parameters, the course of the learning rate, the moving average."""
+"""The optimiser: groups of parameters, the schedule of the learning rate, the moving average."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from sentinode.atomic import make_folder, write_text
 from sentinode.errors import DataError
 from sentinode.geometry import PCAM
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, PatchSet
 from sentinode.progress import console
 from sentinode.recipes import Recipe, check_recipe
@@ -30,6 +30,7 @@ from sentinode.training.job import Job
 from sentinode.training.learner import Learner, Stage
 from sentinode.training.logbook import Logbook
 from sentinode.training.optimisation import moving_average
+from sentinode.training.parent import write_parent
 
 RECIPE = "recipe.toml"
 IDENTITY = {
@@ -172,6 +173,7 @@ def begin(fabric: Fabric, job: Job, data: PatchData) -> Run:
     if fabric.is_global_zero:
         make_folder(job.out)
         write_text(job.out / RECIPE, job.recipe.to_toml())
+        write_parent(job.out, job.parent)
         run.logbook = Logbook(job.out, run.progress.history)
     return run
 
@@ -179,12 +181,14 @@ def begin(fabric: Fabric, job: Job, data: PatchData) -> Run:
 def _network(job: Job, data: PatchData, checkpoint: Checkpoint | None) -> tuple[nn.Module, str]:
     """The network to train, and where its initial weights come from."""
     if job.module is not None:
-        return (job.module if isinstance(job.module, nn.Module) else job.module()), "as the module came"
+        return (job.module if isinstance(job.module, nn.Module) else job.module()), "as in the given module"
     options = job.recipe.model.model_dump()
+    if checkpoint is None and job.parent is not None:
+        return job.parent.network(job.recipe, data.geometry), job.parent.origin
     if checkpoint is None:
-        return build(**options, geometry=data.geometry)
+        return build_classifier(**options, geometry=data.geometry)
     # A run that goes on needs no initial weights; the file, or the network to fetch it, may be gone.
-    network, _ = build(**options | {"weights": "none"}, geometry=data.geometry)
+    network, _ = build_classifier(**options | {"weights": "none"}, geometry=data.geometry)
     return network, checkpoint.origin
 
 
@@ -196,9 +200,9 @@ def _restore(run: Run, checkpoint: Checkpoint) -> None:
     for key, value in run.identity.items():
         if begun.get(key) != value:
             raise DataError(
-                f"the run in this folder was begun with other {IDENTITY[key]}; going on would mix the two.",
+                f"the run in this folder was started with other {IDENTITY[key]}; resuming it would mix the two.",
                 where=run.job.out,
-                hint="Resume with what it was begun with, or train into another folder.",
+                hint="Resume with the same ones, or train into another folder.",
             )
     run.progress = checkpoint.progress
     run.optimizer_state = checkpoint.optimizer
@@ -208,4 +212,4 @@ def _restore(run: Run, checkpoint: Checkpoint) -> None:
     if run.show:
         at = run.progress
         where = "at its end" if at.finished else f"at step {at.step:,} of stage {at.stage + 1}"
-        console.print(f"Going on from the checkpoint in {run.job.out}, {where}.", markup=False)
+        console.print(f"Resuming from the checkpoint in {run.job.out}, {where}.", markup=False)

@@ -13,7 +13,7 @@ import torch
 from sentinode.errors import DeviceError
 from sentinode.model import engines
 from sentinode.model.bundle import Architecture, Bundle, save
-from sentinode.model.classifier import build
+from sentinode.model.classifier import build_classifier
 from sentinode.model.engines import OpenVinoEngine, TorchEngine, open_engine, openvino_engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
@@ -70,7 +70,7 @@ def test_the_fastest_engine_is_openvino_where_it_runs_and_pytorch_where_not(
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("backbone", ["p4m_resnet", "test_convnext", "test_vit", "test_efficientnet"])
 def test_backbones_of_many_kinds_run_or_are_left_to_pytorch(bundle: Bundle, tmp_path: Path, backbone: str) -> None:
-    network = build(backbone, pooling="avgcentre")[0]
+    network = build_classifier(backbone, pooling="avgcentre")[0]
     card = bundle.card.model_copy(update={"architecture": Architecture(backbone=backbone, pooling="avgcentre")})
     other = save(tmp_path / "bundle", network, card)
     level = logging.getLogger().level

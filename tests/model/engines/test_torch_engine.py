@@ -10,7 +10,7 @@ import torch
 
 from sentinode.errors import DeviceError
 from sentinode.model.bundle import Bundle
-from sentinode.model.classifier import Classifier, build
+from sentinode.model.classifier import Classifier, build_classifier
 from sentinode.model.engines import open_engine
 from sentinode.model.engines.torch_engine import fold_batch_norms
 
@@ -59,7 +59,7 @@ def test_threads_get_the_answers_to_their_own_questions(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("backbone", ["resnet18", "test_convnext", "test_vit", "test_efficientnet"])
 def test_folding_batch_norms_changes_the_speed_and_not_the_answer(backbone: str) -> None:
-    network = build(backbone, pooling="avgcentre")[0]
+    network = build_classifier(backbone, pooling="avgcentre")[0]
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean)

@@ -145,11 +145,11 @@ def test_a_full_matrix_needs_one_frame_for_each_tile(
 
 
 def test_one_optical_path_and_one_focal_plane_may_be_stated(tmp_path: Path) -> None:
-    def plain(header: Dataset) -> None:
+    def one_plane(header: Dataset) -> None:
         header.NumberOfOpticalPaths = header.TotalPixelMatrixFocalPlanes = 1
         header.OpticalPathSequence = [Dataset()]
 
-    with open_slide(write_dicom(tmp_path / "slide.dcm", PICTURE, change=plain, **RAW)) as slide:
+    with open_slide(write_dicom(tmp_path / "slide.dcm", PICTURE, change=one_plane, **RAW)) as slide:
         assert slide.mpp == pytest.approx(MPP)
 
 

@@ -177,8 +177,8 @@ def test_the_colour_profile_is_applied_when_asked_for(
     path = write_dicom(
         tmp_path / "red_stored_as_green.dcm", red, change=lambda header: with_profile(header, swapped), **RAW
     )
-    with open_slide(path) as plain, open_slide(path, icc=True) as managed:
-        stored, shown = (slide.region(0, 0, 1, 1, MPP)[0, 0].astype(int) for slide in (plain, managed))
+    with open_slide(path) as unmanaged, open_slide(path, icc=True) as managed:
+        stored, shown = (slide.region(0, 0, 1, 1, MPP)[0, 0].astype(int) for slide in (unmanaged, managed))
     np.testing.assert_array_equal(stored, (250, 10, 10))
     np.testing.assert_allclose(shown, (10, 250, 10), atol=2)
 

@@ -44,10 +44,10 @@ def test_what_begins_with_a_dot_is_no_slide(tmp_path: Path, capsys: pytest.Captu
 def test_files_of_kinds_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     touched(tmp_path, "a.svs", "b.CZI", "below/c.isyntax", "d.vsi", "notes.txt", "photo.png")
     assert found(tmp_path) == ["a.svs"]
-    said = capsys.readouterr().err
-    assert "3 files of kinds that Sentinode does not read: b.CZI, c.isyntax, d.vsi." in said
-    assert "Export them as OME-TIFF" in said
-    assert "photo" not in said and "notes" not in said
+    printed = capsys.readouterr().err
+    assert "3 files of kinds that Sentinode does not read: b.CZI, c.isyntax, d.vsi." in printed
+    assert "Export them as OME-TIFF" in printed
+    assert "photo" not in printed and "notes" not in printed
 
 
 def test_where_there_is_nothing_else_the_refusal_names_them(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_where_there_is_nothing_else_the_refusal_names_them(tmp_path: Path) -> N
     (tmp_path / "a.zvi").unlink()
     with pytest.raises(SlideError, match=r"but 1 flat picture: photo\.png") as error:
         find_slides([tmp_path])
-    assert "name it by itself" in str(error.value.hint)
+    assert "Give its path" in str(error.value.hint)
 
 
 def test_a_folder_that_is_a_slide_is_not_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,9 +70,9 @@ def test_a_folder_that_is_a_slide_is_not_searched(tmp_path: Path, capsys: pytest
 def test_many_are_counted_and_a_few_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     touched(tmp_path, "a.svs", *(f"{i}.czi" for i in range(9)), "0[red].vsi")
     find_slides([tmp_path])
-    said = capsys.readouterr().err
-    assert "10 files" in said and ", ..." in said
-    assert "0[red].vsi" in said
+    printed = capsys.readouterr().err
+    assert "10 files" in printed and ", ..." in printed
+    assert "0[red].vsi" in printed
 
 
 def test_results_may_go_to_where_the_slides_are(tmp_path: Path) -> None:

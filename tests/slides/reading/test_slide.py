@@ -200,8 +200,8 @@ def test_icc_colours_become_srgb_only_when_asked_for(tmp_path: Path) -> None:
     swapped = srgb.replace(b"rXYZ", b"....").replace(b"gXYZ", b"rXYZ").replace(b"....", b"gXYZ")
     path = tmp_path / "red_stored_as_green.png"
     Image.new("RGB", (64, 64), (250, 10, 10)).save(path, icc_profile=swapped)
-    with open_slide(path, mpp=1.0) as plain, open_slide(path, mpp=1.0, icc=True) as managed:
-        stored, shown = (slide.region(0, 0, 1, 1, 1.0)[0, 0].astype(int) for slide in (plain, managed))
+    with open_slide(path, mpp=1.0) as unmanaged, open_slide(path, mpp=1.0, icc=True) as managed:
+        stored, shown = (slide.region(0, 0, 1, 1, 1.0)[0, 0].astype(int) for slide in (unmanaged, managed))
     np.testing.assert_array_equal(stored, (250, 10, 10))
     np.testing.assert_allclose(shown, (10, 250, 10), atol=2)
 
@@ -295,7 +295,7 @@ def test_an_mpp_that_differs_in_x_and_y_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mpp", [0.0, -1.0, 1000.0, float("nan")])
 def test_an_absurd_mpp_from_the_user_is_refused(pyramid_file: Path, mpp: float) -> None:
-    with pytest.raises(SlideError, match="no resolution of a microscope slide"):
+    with pytest.raises(SlideError, match="not a resolution of a microscope slide"):
         open_slide(pyramid_file, mpp=mpp)
 
 

@@ -15,23 +15,23 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture
-def map():
+def probability_map():
     probability = np.random.default_rng(0).random((300, 270), np.float32)
     probability[:40] = np.nan
     return made_map(probability)
 
 
 @pytest.fixture
-def written(tmp_path, map):
+def written(tmp_path, probability_map):
     path = tmp_path / "map.dcm"
-    write_parametric_map(path, tmp_path / "slide.tif", map)
+    write_parametric_map(path, tmp_path / "slide.tif", probability_map)
     return path
 
 
-def test_it_holds_the_map(written, map):
+def test_it_holds_the_map(written, probability_map):
     image = highdicom.imread(written)
     stored = image.get_total_pixel_matrix()
-    np.testing.assert_array_equal(stored, np.nan_to_num(map.probability, nan=NO_TISSUE))
+    np.testing.assert_array_equal(stored, np.nan_to_num(probability_map.probability, nan=NO_TISSUE))
     assert image.FloatPixelPaddingValue == NO_TISSUE
     assert image.SOPClassUID == pydicom.uid.ParametricMapStorage
     assert image.DimensionOrganizationType == "TILED_FULL"
@@ -46,16 +46,16 @@ def test_a_slide_that_is_no_dicom_is_not_referred_to(written):
     assert "DerivationImageSequence" not in str(made)
 
 
-def test_the_same_map_gives_the_same_bytes_at_another_hour(tmp_path, map):
+def test_the_same_map_gives_the_same_bytes_at_another_hour(tmp_path, probability_map):
     for name in ("a.dcm", "b.dcm"):
-        write_parametric_map(tmp_path / name, tmp_path / "slide.tif", map)
+        write_parametric_map(tmp_path / name, tmp_path / "slide.tif", probability_map)
         time.sleep(1.1)
     assert (tmp_path / "a.dcm").read_bytes() == (tmp_path / "b.dcm").read_bytes()
 
 
-def test_another_map_of_the_slide_is_another_instance_in_the_same_frame_of_reference(tmp_path, map):
-    other = dataclasses.replace(map, probability=map.probability / 2)
-    for name, one in (("a.dcm", map), ("b.dcm", other)):
+def test_another_map_of_the_slide_is_another_instance_in_the_same_frame_of_reference(tmp_path, probability_map):
+    other = dataclasses.replace(probability_map, probability=probability_map.probability / 2)
+    for name, one in (("a.dcm", probability_map), ("b.dcm", other)):
         write_parametric_map(tmp_path / name, tmp_path / "slide.tif", one)
     first, second = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
     assert first.SOPInstanceUID != second.SOPInstanceUID
@@ -79,8 +79,8 @@ def a_dicom_slide(path):
     return path
 
 
-def test_a_dicom_slide_is_the_source_and_gives_study_frame_and_coordinates(tmp_path, map):
-    write_parametric_map(tmp_path / "map.dcm", a_dicom_slide(tmp_path / "slide.dcm"), map)
+def test_a_dicom_slide_is_the_source_and_gives_study_frame_and_coordinates(tmp_path, probability_map):
+    write_parametric_map(tmp_path / "map.dcm", a_dicom_slide(tmp_path / "slide.dcm"), probability_map)
     made = pydicom.dcmread(tmp_path / "map.dcm")
     assert (made.StudyInstanceUID, made.FrameOfReferenceUID) == ("1.2.3.3", "1.2.3.4")
     assert (made.PatientID, made.StudyDate) == ("patient", "20210107")
@@ -107,12 +107,12 @@ def without_orientation(header):
 
 
 @pytest.mark.parametrize("change", [without_origin, with_no_origins, without_orientation])
-def test_a_dicom_slide_that_does_not_say_where_it_lies_gives_no_frame_of_reference(tmp_path, map, change):
+def test_a_dicom_slide_that_does_not_say_where_it_lies_gives_no_frame_of_reference(tmp_path, probability_map, change):
     slide = a_dicom_slide(tmp_path / "slide.dcm")
     header = pydicom.dcmread(slide)
     change(header)
     header.save_as(slide)
-    write_parametric_map(tmp_path / "map.dcm", slide, map)
+    write_parametric_map(tmp_path / "map.dcm", slide, probability_map)
     made = pydicom.dcmread(tmp_path / "map.dcm")
     assert made.StudyInstanceUID == "1.2.3.3"
     assert made.FrameOfReferenceUID != "1.2.3.4"
@@ -125,17 +125,17 @@ def test_a_dicom_slide_that_does_not_say_where_it_lies_gives_no_frame_of_referen
 
 @pytest.mark.real
 @pytest.mark.parametrize("series", ["CMU-1-Small-Region", "CMU-1-Small-Region-J2K"])
-def test_the_real_series_without_an_origin_has_a_map(shared, tmp_path, map, series):
+def test_the_real_series_without_an_origin_has_a_map(shared, tmp_path, probability_map, series):
     for slide in (shared / "slides" / "containers" / series).iterdir():
-        write_parametric_map(tmp_path / "map.dcm", slide, map)
+        write_parametric_map(tmp_path / "map.dcm", slide, probability_map)
         made, source = pydicom.dcmread(tmp_path / "map.dcm"), pydicom.dcmread(slide, stop_before_pixels=True)
         assert made.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
 
 
 @pytest.mark.real
-def test_the_real_dicom_slide_is_referred_to_in_spite_of_its_broken_header(shared, tmp_path, map):
+def test_the_real_dicom_slide_is_referred_to_in_spite_of_its_broken_header(shared, tmp_path, probability_map):
     slide = shared / "slides" / "small_dicom.dcm"
-    write_parametric_map(tmp_path / "map.dcm", slide, map)
+    write_parametric_map(tmp_path / "map.dcm", slide, probability_map)
     made, source = pydicom.dcmread(tmp_path / "map.dcm"), pydicom.dcmread(slide, stop_before_pixels=True)
     assert made.StudyInstanceUID == source.StudyInstanceUID
     assert made.StudyDate == "20210107"

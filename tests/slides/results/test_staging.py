@@ -50,7 +50,7 @@ def test_the_worst_slide_of_a_node_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("slide,node\na,1\n", "lacks the column patient"),
         ("", "lacks the column slide and node and patient"),
@@ -59,10 +59,10 @@ def test_the_worst_slide_of_a_node_counts(tmp_path):
         ("slide,node,patient\na,,p\n", "line 2 leaves a column empty"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(tmp_path, content, said):
+def test_a_table_that_does_not_fit_is_refused(tmp_path, content, message):
     table = tmp_path / "nodes.csv"
     table.write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         stage_patients(table, {"a": NEGATIVE})
 
 

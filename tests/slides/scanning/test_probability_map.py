@@ -48,22 +48,26 @@ def test_the_same_map_is_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_windows_without_tissue_are_nan_and_the_rest_is_tissue() -> None:
-    map = a_map()
-    assert not map.tissue[0, 0]
-    assert map.tissue.sum() == map.probability.size - 1
+    probability_map = a_map()
+    assert not probability_map.tissue[0, 0]
+    assert probability_map.tissue.sum() == probability_map.probability.size - 1
 
 
 @given(st.integers(0, 2), st.integers(0, 4), st.floats(8, 700))
 def test_the_centre_of_a_window_finds_the_window(row: int, column: int, stride: float) -> None:
-    map = a_map(stride=stride)
-    x, y = map.centres()
-    found = map.at(x[column], y[row])
-    np.testing.assert_equal(np.float32(found), map.probability[row, column])
+    probability_map = a_map(stride=stride)
+    x, y = probability_map.centres()
+    found = probability_map.at(x[column], y[row])
+    np.testing.assert_equal(np.float32(found), probability_map.probability[row, column])
 
 
 def test_a_point_outside_the_map_has_no_probability() -> None:
-    map = a_map()
-    assert np.isnan(map.at(-1, 5)) and np.isnan(map.at(5, 3 * 64)) and np.isnan(map.at(5 * 64, 5))
+    probability_map = a_map()
+    assert (
+        np.isnan(probability_map.at(-1, 5))
+        and np.isnan(probability_map.at(5, 3 * 64))
+        and np.isnan(probability_map.at(5 * 64, 5))
+    )
 
 
 def test_a_folder_without_a_map_is_refused_with_a_hint(tmp_path: Path) -> None:
@@ -91,11 +95,16 @@ def test_a_map_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_map_of_an_earlier_version_still_opens() -> None:
     """It states no bounds of the slide."""
-    map = open_map(Path(__file__).parent / "stored" / "format_1")
-    assert map.slide == SlideRecord("early.svs", 128, 96, 0.972, "5" * 64, bounds=None)
-    assert (map.stride, map.origin, map.threshold, map.prior) == (32.0, (16.0, 16.0), 0.3, 0.05)
+    probability_map = open_map(Path(__file__).parent / "stored" / "format_1")
+    assert probability_map.slide == SlideRecord("early.svs", 128, 96, 0.972, "5" * 64, bounds=None)
+    assert (probability_map.stride, probability_map.origin, probability_map.threshold, probability_map.prior) == (
+        32.0,
+        (16.0, 16.0),
+        0.3,
+        0.05,
+    )
     expected = [[0.1, 0.2, np.nan, 0.9], [np.nan, 0.5, 0.6, 0.7], [0.05, 0.04, 0.03, 0.02]]
-    np.testing.assert_array_equal(map.probability, np.array(expected, np.float32))
+    np.testing.assert_array_equal(probability_map.probability, np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(

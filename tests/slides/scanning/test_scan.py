@@ -288,5 +288,5 @@ def test_windows_of_another_size_are_read_at_the_bundles_resolution(slide: Slide
 
 def test_a_bundle_of_unknown_resolution_scans_nothing(slide: Slide, tissue: Tissue) -> None:
     bundle = own_bundle(patch_size=60, label_region=60, mpp=None)
-    with pytest.raises(BundleError, match="microns per pixel that this bundle reads are unknown"):
+    with pytest.raises(BundleError, match="microns per pixel of this bundle are unknown"):
         scan_slide(slide, tissue, bundle, StandInEngine(), show=False)  # type: ignore[arg-type]

@@ -105,7 +105,7 @@ def _tiff_readers(path: Path) -> list[tuple[str, Reader]]:
     if scanner == "aperio":
         return [TIFFFILE]
     raise SlideError(
-        f"its picture is turned, or its samples are not 8-bit RGB, which is not read in files of {scanner}.",
+        f"its picture is turned, or its samples are not 8-bit RGB. Sentinode does not read this in files of {scanner}.",
         where=path,
         hint=UNREADABLE,
     )

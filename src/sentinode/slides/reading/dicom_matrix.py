@@ -53,7 +53,7 @@ class DicomMatrix:
                 self._parts.append(DicomFrames(instance.path))
             header = self._parts[0].header
             self.tile_size = int(header.Columns), int(header.Rows)
-            self._require_plain()
+            self._require_one_plane()
             require_bounded(self.path, math.prod(self.tile_size))
             self._starts = [0, *accumulate(len(part) for part in self._parts)]
             self._places = self._find_places(header.get("DimensionOrganizationType"))
@@ -86,7 +86,7 @@ class DicomMatrix:
     def _refuse(self, what: str) -> SlideError:
         return SlideError(f"{what}.", where=self.path, hint=EXPORT)
 
-    def _require_plain(self) -> None:
+    def _require_one_plane(self) -> None:
         headers = [part.header for part in self._parts]
         planes = max(int(one.get("TotalPixelMatrixFocalPlanes") or 1) for one in headers)
         paths = max(

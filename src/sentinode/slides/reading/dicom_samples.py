@@ -56,7 +56,7 @@ class FrameFormat:
         if codec is None:
             refusal = f"its frames are coded as '{syntax.name}' ({syntax}), which Sentinode does not decode"
         elif samples != 3:
-            refusal = f"its pixels are '{photometric}' with {samples} sample each, and colour with 3 is read"
+            refusal = f"its pixels are '{photometric}' with {samples} sample each; only colour with 3 can be read"
         elif codec is not _jpeg_xl and photometric not in (_COLOURS | _TRANSFORMED if codec is _jpeg2000 else _COLOURS):
             refusal = f"its colours are called '{photometric}', which is not read from '{syntax.name}'"
         elif allocated not in (8, 16) or not 0 < stored <= allocated:
@@ -230,5 +230,5 @@ def _jpeg2000_transforms(data: bytes) -> bool:
     while 2 <= position < len(data) - 8 and data[position : position + 2] != b"\xff\x52":
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     if data[position : position + 2] != b"\xff\x52":
-        raise ValueError("a frame is no JPEG 2000 stream")
+        raise ValueError("a frame is not a JPEG 2000 stream")
     return data[position + 8] == 1

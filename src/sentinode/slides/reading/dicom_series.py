@@ -148,7 +148,7 @@ def find_levels(path: Path) -> list[tuple[Instance, ...]]:
         )
     if not named.is_whole_slide:
         raise SlideError(
-            f"this is a DICOM file of the kind '{named.what}', and not a whole-slide image.",
+            f"this is a DICOM file of the kind '{named.what}', not a whole-slide image.",
             where=path,
             hint="Name a file of the slide's own series.",
         )

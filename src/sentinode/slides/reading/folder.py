@@ -101,7 +101,7 @@ def _no_slide(unread: Sequence[Path], flat: Sequence[Path]) -> SlideError:
     if unread:
         return SlideError(f"no slide was found, but {_of_unread_kinds(unread)}.", hint=EXPORT)
     if flat:
-        hint = "A flat picture in a folder is not taken for a slide: name it by itself."
+        hint = "A flat picture in a folder does not count as a slide. Give its path."
         return SlideError(f"no slide was found, but {_counted(flat, 'flat picture')}.", hint=hint)
     endings = " ".join(sorted(SLIDE_SUFFIXES))
     return SlideError("no slide was found.", hint=f"In folders, slides are known by these endings: {endings}.")

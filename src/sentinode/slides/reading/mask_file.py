@@ -15,12 +15,14 @@ from sentinode.slides.reading.annotations import BAND, Annotations
 TILE = 512
 
 
-def write_mask(path: Path, drawn: Annotations, width: int, height: int, mpp: float, downsample: float = 8.0) -> None:
+def write_mask(
+    path: Path, annotations: Annotations, width: int, height: int, mpp: float, downsample: float = 8.0
+) -> None:
     """Write a tiled TIFF of 0 and 1, 1 where there is tumour, at a fraction of the slide's resolution.
 
     Args:
         path: the file to write.
-        drawn: the slide's annotations.
+        annotations: the slide's annotations.
         width, height: the slide's size in level-0 pixels.
         mpp: microns per level-0 pixel.
         downsample: level-0 pixels per pixel of the mask.
@@ -32,7 +34,7 @@ def write_mask(path: Path, drawn: Annotations, width: int, height: int, mpp: flo
     per_centimetre = 1e4 / (mpp * downsample)
     with whole_file(path) as staged, tifffile.TiffWriter(staged, bigtiff=True) as tif:
         tif.write(
-            _tiles(drawn.bands(width, height, downsample)),
+            _tiles(annotations.bands(width, height, downsample)),
             shape=shape,
             dtype=np.uint8,
             tile=(TILE, TILE),

@@ -48,7 +48,7 @@ def open_leica(path: Path) -> OpenSlidePyramid:
         if len(main) < 2:
             raise
         raise SlideError(
-            f"the file holds {len(main)} main images of unlike kinds, and it cannot be told which is the slide: "
+            f"the file contains {len(main)} main images of different kinds, and it is not clear which is the slide: "
             f"{'; '.join(main)}.",
             where=path,
             hint="Export each as a TIFF of its own, for example with QuPath or with the scanner's program.",

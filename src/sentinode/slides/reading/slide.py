@@ -50,11 +50,11 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False)
     Args:
         path: SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, PNG or JPEG. Any file of a DICOM series stands for the
             series; the slide's ``path`` is then its finest instance.
-        mpp: microns per level-0 pixel, in place of what the file states.
-        icc: convert colours to sRGB by the slide's ICC profile, where it has one.
+        mpp: microns per level-0 pixel; overrides the value of the file.
+        icc: convert colours to sRGB with the slide's ICC profile, if it has one.
 
     Raises:
-        SlideError: the file is missing, damaged, no slide, or its levels disagree; or ``mpp`` is absurd.
+        SlideError: the file is missing, is damaged or is not a slide, its levels disagree, or ``mpp`` is out of range.
     """
     path = slide_file(Path(path))
     pyramid = open_pyramid(path)
@@ -76,7 +76,7 @@ class Slide:
         width, height: size in level-0 pixels.
         levels: from the finest to the coarsest.
         bounds: left, top, width and height, in level-0 pixels, of the part that the scanner filled, or None.
-        notes: what the user should know of the file, one sentence each; :func:`open_slide` prints them.
+        notes: messages on the file for the user, one sentence each; :func:`open_slide` prints them.
     """
 
     def __init__(self, path: Path, pyramid: Pyramid, *, mpp: float | None = None, icc: bool = False) -> None:
@@ -87,7 +87,7 @@ class Slide:
         self._named_mpp = mpp
         if mpp is not None and not SANE_MPP[0] <= mpp <= SANE_MPP[1]:
             raise SlideError(
-                f"--mpp {mpp:g} is no resolution of a microscope slide.",
+                f"--mpp {mpp:g} is not a resolution of a microscope slide.",
                 where=path,
                 hint="Give microns per pixel: 0.25 for a 40x scan, 0.5 for 20x, 1 for 10x.",
             )

@@ -39,7 +39,7 @@ class StoredTiles:
         with tifffile.TiffFile(path) as tiff:
             page: Any
             for page in tiff.pages:
-                if _is_plain(page):
+                if _is_tiled_rgb(page):
                     shape = page.imagewidth, page.imagelength, page.tilewidth, page.tilelength
                     self._pages.setdefault(shape, []).append(page)
                     _ = page.jpegtables, page.decode  # read and made while the file is open
@@ -69,7 +69,7 @@ class StoredTiles:
             self._file.close()
 
 
-def _is_plain(page: Any) -> bool:
+def _is_tiled_rgb(page: Any) -> bool:
     """Whether a page holds tiles of RGB, 8 bits a sample, the samples of a pixel side by side."""
     return bool(
         page.is_tiled

@@ -93,7 +93,7 @@ def find_slide(path: Path, tiff: tifffile.TiffFile) -> TiffImage:
     coloured = [image for image in images if image.has_colours]
     if not coloured:
         TiffSamples.of(images[0].finest.tag)  # says what its samples are instead of colours
-        raise SlideError("it holds nothing but masks.", where=path, hint=EXPORT_ONE)
+        raise SlideError("it contains only masks.", where=path, hint=EXPORT_ONE)
     merged = _with_levels(path, coloured)
     slide = _choose(path, [image for image in merged if not image.beside] or merged)
     _require_slide(path, slide, images)
@@ -292,7 +292,7 @@ def _choose(path: Path, images: Sequence[TiffImage]) -> TiffImage:
             return image
     named = "; ".join(str(image) for image in images[:4]) + ("; ..." if len(images) > 4 else "")
     raise SlideError(
-        f"the file holds {len(images)} pictures, and it cannot be told which is the slide: {named}.",
+        f"the file contains {len(images)} pictures, and it is not clear which is the slide: {named}.",
         where=path,
         hint=EXPORT_ONE,
     )

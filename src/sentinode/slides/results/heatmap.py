@@ -229,7 +229,7 @@ def _legend(margin: _Margin, truth: Annotations | None) -> None:
 def _notes(margin: _Margin, lesions: Lesions) -> None:
     notes = [
         f"smoothed, sigma {lesions.sigma_um:g} µm",
-        f"a window each {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
+        f"a window every {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
         f"prior {lesions.map.prior:g}",
         "For research, not for diagnosis.",
     ]

@@ -19,7 +19,7 @@ from sentinode.slides.scanning.probability_map import ProbabilityMap
 TILE = 256
 
 
-def write_ome_tiff(path: Path, map: ProbabilityMap) -> None:
+def write_ome_tiff(path: Path, probability_map: ProbabilityMap) -> None:
     """Write P(tumour) as float32, NaN where there is no tissue, with halved levels below.
 
     The physical pixel size is the windows' distance in microns, and the map's corner is the whole slide's. Programs
@@ -30,13 +30,13 @@ def write_ome_tiff(path: Path, map: ProbabilityMap) -> None:
     Raises:
         OutputError: the file cannot be written or the disk is full.
     """
-    levels = list(_levels(map.probability))
-    step_um = map.stride * map.slide_mpp
-    position_um = [(start - 0.5) * map.slide_mpp for start in map.origin]
-    content = hashlib.sha256(map.probability.tobytes()).hexdigest()
+    levels = list(_levels(probability_map.probability))
+    step_um = probability_map.stride * probability_map.slide_mpp
+    position_um = [(start - 0.5) * probability_map.slide_mpp for start in probability_map.origin]
+    content = hashlib.sha256(probability_map.probability.tobytes()).hexdigest()
     metadata = {
         "axes": "YX",
-        "Name": f"P(tumour), {map.slide.name}",
+        "Name": f"P(tumour), {probability_map.slide.name}",
         "PhysicalSizeX": step_um,
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": step_um,
@@ -47,7 +47,7 @@ def write_ome_tiff(path: Path, map: ProbabilityMap) -> None:
             "PositionY": [position_um[1]],
             "PositionYUnit": ["µm"],
         },
-        "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, f"sentinode/{map.slide.fingerprint}/{content}")),
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, f"sentinode/{probability_map.slide.fingerprint}/{content}")),
     }
     options: dict[str, Any] = {
         "tile": (TILE, TILE),

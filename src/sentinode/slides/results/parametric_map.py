@@ -58,7 +58,7 @@ _PLACE = ("FrameOfReferenceUID", "ImageOrientationSlide", "TotalPixelMatrixOrigi
 """What says where a slide's picture lies on the glass: the map has all of it, or none."""
 
 
-def write_parametric_map(path: Path, slide: Path, map: ProbabilityMap) -> None:
+def write_parametric_map(path: Path, slide: Path, probability_map: ProbabilityMap) -> None:
     """Write P(tumour) as a tiled parametric map (Parametric Map Storage, float pixels).
 
     For a DICOM slide the map belongs to its study and refers to it as the source; where the slide states how its
@@ -69,36 +69,37 @@ def write_parametric_map(path: Path, slide: Path, map: ProbabilityMap) -> None:
     Args:
         path: the file to write.
         slide: the slide's file.
-        map: its map.
+        probability_map: its map.
 
     Raises:
         OutputError: the file cannot be written or the disk is full.
     """
-    content = hashlib.sha256(map.probability.tobytes()).hexdigest()
-    identity = f"{map.slide.fingerprint}/{map.bundle}/{map.stride}/{map.prior}/{content}"
+    content = hashlib.sha256(probability_map.probability.tobytes()).hexdigest()
+    slide_id, bundle = probability_map.slide.fingerprint, probability_map.bundle
+    identity = f"{slide_id}/{bundle}/{probability_map.stride}/{probability_map.prior}/{content}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # pydicom's, on what slides in the wild get wrong
         is_dicom_slide = slide.is_file() and is_dicom(slide)
         stated = pydicom.dcmread(slide, stop_before_pixels=True) if is_dicom_slide else Dataset()
-        source = _source(stated, map)
+        source = _source(stated, probability_map)
         made = hd.pm.ParametricMap(
             source_images=[source],
-            pixel_array=np.nan_to_num(map.probability, nan=NO_TISSUE).astype(np.float32),
+            pixel_array=np.nan_to_num(probability_map.probability, nan=NO_TISSUE).astype(np.float32),
             series_instance_uid=_uid(f"series/{identity}"),
             series_number=1,
             sop_instance_uid=_uid(f"instance/{identity}"),
             instance_number=1,
             manufacturer="Sentinode",
-            manufacturer_model_name=map.bundle[:16],
-            software_versions=map.engine[:64],
-            device_serial_number=map.bundle[:64],
+            manufacturer_model_name=probability_map.bundle[:16],
+            software_versions=probability_map.engine[:64],
+            device_serial_number=probability_map.bundle[:64],
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[_mapping()],
             voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
             content_description="P(tumour). For research, not for diagnosis.",
-            pixel_measures=_measures(map.stride * map.slide_mpp),
+            pixel_measures=_measures(probability_map.stride * probability_map.slide_mpp),
             plane_orientation=hd.PlaneOrientationSequence("SLIDE", source.ImageOrientationSlide),
-            plane_positions=[hd.PlanePositionSequence("SLIDE", _corner(source, map), (1, 1))],
+            plane_positions=[hd.PlanePositionSequence("SLIDE", _corner(source, probability_map), (1, 1))],
             dimension_organization_type="TILED_FULL",
             tile_pixel_array=True,
             tile_size=(TILE, TILE),
@@ -112,9 +113,9 @@ def write_parametric_map(path: Path, slide: Path, map: ProbabilityMap) -> None:
         made.save_as(staged, enforce_file_format=True)
 
 
-def _source(stated: Dataset, map: ProbabilityMap) -> Dataset:
+def _source(stated: Dataset, probability_map: ProbabilityMap) -> Dataset:
     """The header that highdicom derives the map's from: what the slide states, and the rest made up."""
-    slide, stem = map.slide, Path(map.slide.name).stem[:64]
+    slide, stem = probability_map.slide, Path(probability_map.slide.name).stem[:64]
     source = Dataset()
     source.SOPClassUID = VLWholeSlideMicroscopyImageStorage
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
@@ -153,13 +154,13 @@ def _at(x: float, y: float) -> Dataset:
     return place
 
 
-def _corner(source: Dataset, map: ProbabilityMap) -> tuple[float, float, float]:
+def _corner(source: Dataset, probability_map: ProbabilityMap) -> tuple[float, float, float]:
     """The centre of the map's first window in millimetres of the slide's coordinates."""
     start = source.TotalPixelMatrixOriginSequence[0]
     corner = np.array([start.XOffsetInSlideCoordinateSystem, start.YOffsetInSlideCoordinateSystem, 0.0], np.float64)
     along, down = np.reshape(np.asarray(source.ImageOrientationSlide, np.float64), (2, 3))
     # Origins are the centres of pixels: the slide's first one lies at (0.5, 0.5) in level-0 pixels.
-    x, y = (np.asarray(map.origin) - 0.5) * map.slide_mpp / 1000
+    x, y = (np.asarray(probability_map.origin) - 0.5) * probability_map.slide_mpp / 1000
     place = corner + x * along + y * down
     return float(place[0]), float(place[1]), float(place[2])
 

@@ -101,18 +101,18 @@ class ProbabilityMap:
         return float(self.probability[row, column]) if 0 <= row < rows and 0 <= column < columns else float("nan")
 
 
-def write_map(folder: Path, map: ProbabilityMap) -> None:
+def write_map(folder: Path, probability_map: ProbabilityMap) -> None:
     """Write a map into ``folder``; the record comes last, so that a folder with a record has a whole map.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full.
     """
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(map.probability, dtype="<f4"), allow_pickle=False)
+    np.save(buffer, np.ascontiguousarray(probability_map.probability, dtype="<f4"), allow_pickle=False)
     array = buffer.getvalue()
     with whole_file(folder / ARRAY) as staged:
         staged.write_bytes(array)
-    record = {name: value for name, value in asdict(map).items() if name != "probability"}
+    record = {name: value for name, value in asdict(probability_map).items() if name != "probability"}
     record = {"format": FORMAT, "sha256": hashlib.sha256(array).hexdigest(), **record}
     write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 

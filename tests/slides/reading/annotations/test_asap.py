@@ -17,10 +17,10 @@ def test_camelyon16s_groups_are_tumour_and_exclusions_are_cut_out(tmp_path):
         ("b", "Polygon", "_0", square(200, 0, 50)),
         ("c", "Polygon", "_2", square(20, 20, 10)),
     )
-    drawn = read_annotations(path)
-    assert (len(drawn.tumour), len(drawn.excluded)) == (2, 1)
-    assert drawn.area.area == 100**2 + 50**2 - 10**2
-    assert drawn.warnings == ()
+    annotations = read_annotations(path)
+    assert (len(annotations.tumour), len(annotations.excluded)) == (2, 1)
+    assert annotations.area.area == 100**2 + 50**2 - 10**2
+    assert annotations.warnings == ()
 
 
 @pytest.mark.parametrize("kind", ["Polygon", "Rectangle", "Spline", "polygon", "None", ""])
@@ -33,18 +33,18 @@ def test_points_and_rulers_have_no_area_however_many_points_they_have(tmp_path, 
     path = asap_file(
         tmp_path / "a.xml", ("nuclei", kind, "Tumor", POINTS), ("real", "Polygon", "Tumor", square(0, 0, 200))
     )
-    drawn = read_annotations(path)
-    assert drawn.area.area == 40_000
-    assert drawn.warnings == ("region 'nuclei' has no area and was left out.",)
+    annotations = read_annotations(path)
+    assert annotations.area.area == 40_000
+    assert annotations.warnings == ("region 'nuclei' has no area and was left out.",)
 
 
 def test_a_type_that_is_not_known_is_left_out_by_name(tmp_path):
     path = asap_file(
         tmp_path / "a.xml", ("x", "Ellipse", "Tumor", POINTS), ("real", "Polygon", "Tumor", square(0, 0, 200))
     )
-    drawn = read_annotations(path)
-    assert drawn.area.area == 40_000
-    assert drawn.warnings == ("region 'x' is of the unknown type 'Ellipse' and was left out.",)
+    annotations = read_annotations(path)
+    assert annotations.area.area == 40_000
+    assert annotations.warnings == ("region 'x' is of the unknown type 'Ellipse' and was left out.",)
 
 
 def test_an_annotation_counts_as_the_nearest_group_around_it_that_is_known(tmp_path):
@@ -56,12 +56,12 @@ def test_an_annotation_counts_as_the_nearest_group_around_it_that_is_known(tmp_p
         ("d", "Polygon", "Necrosis", square(500, 0, 100)),
         groups={"Tumor": "None", "ITC": "Tumor", "deep": "ITC", "Exclusion": "Tumor", "Necrosis": "None"},
     )
-    drawn = read_annotations(path)
-    assert drawn.area.area == 200**2 + 100**2 - 10**2
-    assert drawn.warnings == (
+    annotations = read_annotations(path)
+    assert annotations.area.area == 200**2 + 100**2 - 10**2
+    assert annotations.warnings == (
         "regions of other classes were ignored: 'Necrosis' (1).",
-        "the group 'ITC' (1) lies in 'Tumor' and counted as it.",
-        "the group 'deep' (1) lies in 'Tumor' and counted as it.",
+        "the group 'ITC' (1) lies in 'Tumor' and counted as part of it.",
+        "the group 'deep' (1) lies in 'Tumor' and counted as part of it.",
     )
     assert len(read_annotations(path, ignored_classes=["itc", "necrosis"]).tumour) == 0
 
@@ -115,16 +115,16 @@ def test_without_any_order_the_files_counts(tmp_path):
 def test_an_order_that_is_missing_or_no_number_is_refused(tmp_path, wrong):
     path = asap(tmp_path / "a.xml", square(0, 0, 10))
     path.write_text(path.read_text().replace('Order="2" ', wrong))
-    with pytest.raises(AnnotationError, match=r"'Annotation 0' has a broken coordinate \((one|its order)"):
+    with pytest.raises(AnnotationError, match=r"'Annotation 0' has a broken coordinate \((some points|its order)"):
         read_annotations(path)
 
 
 def test_decimal_commas_are_read_where_they_can_mean_nothing_else(tmp_path):
     points = [(f"{x},5", f"{y},25") for x, y in square(100, 100, 200)]
-    drawn = read_annotations(asap_file(tmp_path / "a.xml", ("a", "Polygon", "Tumor", points)))
-    assert drawn.area.area == 40_000
-    assert drawn.area.bounds == (100.5, 100.25, 300.5, 300.25)
-    assert "decimal comma" in drawn.warnings[0]
+    annotations = read_annotations(asap_file(tmp_path / "a.xml", ("a", "Polygon", "Tumor", points)))
+    assert annotations.area.area == 40_000
+    assert annotations.area.bounds == (100.5, 100.25, 300.5, 300.25)
+    assert "decimal comma" in annotations.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,6 @@ def test_names_that_a_terminal_would_obey_are_shown_plainly(tmp_path):
     path = asap_file(
         tmp_path / "a.xml", ("x&#10;y " * 30, "Dot", "Tumor", []), ("b", "Polygon", "Tumor", square(0, 0, 9))
     )
-    (said,) = read_annotations(path).warnings
-    assert said.startswith("region 'x y x y ")
-    assert len(said) < 120
+    (warning,) = read_annotations(path).warnings
+    assert warning.startswith("region 'x y x y ")
+    assert len(warning) < 120

@@ -32,24 +32,24 @@ def test_holes_and_multipolygons_are_respected(tmp_path):
 def test_only_annotations_count(tmp_path, kind, key, named):
     other = feature(polygon(square(110, 110, 10)), named)
     other["properties"] = {key: kind, "classification": {"name": named}}
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), other))
-    assert drawn.area.area == 40_000
-    assert drawn.warnings == (f"objects that are no annotations were ignored: '{kind}' (1).",)
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), other))
+    assert annotations.area.area == 40_000
+    assert annotations.warnings == (f"objects that are not annotations were ignored: '{kind}' (1).",)
 
 
 def test_qupath_02_said_the_type_in_the_id(tmp_path):
     old = {"classification": {"name": "Tumor", "colorRGB": -1}}
     detection = {"type": "Feature", "id": "PathDetectionObject", "geometry": polygon(SMALL), "properties": old}
-    drawn = {"type": "Feature", "id": "PathAnnotationObject", "geometry": polygon(T), "properties": old}
+    annotation = {"type": "Feature", "id": "PathAnnotationObject", "geometry": polygon(T), "properties": old}
     path = tmp_path / "a.geojson"
-    path.write_text(json.dumps([detection, drawn]))
+    path.write_text(json.dumps([detection, annotation]))
     assert read_annotations(path).area.area == 40_000
     assert "'detection' (1)" in read_annotations(path).warnings[0]
 
 
 def test_a_plain_feature_without_a_type_counts(tmp_path):
-    plain = {"type": "Feature", "geometry": polygon(T), "properties": {"classification": "Tumor", "type": "polyline"}}
-    assert read_annotations(geojson(tmp_path / "a.geojson", plain)).area.area == 40_000
+    untyped = {"type": "Feature", "geometry": polygon(T), "properties": {"classification": "Tumor", "type": "polyline"}}
+    assert read_annotations(geojson(tmp_path / "a.geojson", untyped)).area.area == 40_000
 
 
 def test_children_of_an_exported_hierarchy_count(tmp_path):
@@ -57,9 +57,9 @@ def test_children_of_an_exported_hierarchy_count(tmp_path):
     child = feature(polygon(T), childObjects=[feature(polygon(square(150, 150, 10)), "Ignore*")])
     cell = feature(polygon(SMALL), "Positive", objectType="cell")
     tissue = feature(polygon(square(0, 0, 900)), "Tissue", childObjects=[child, cell])
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", tissue))
-    assert drawn.area.area == 200**2 - 10**2
-    assert "'cell' (1)" in " ".join(drawn.warnings)
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", tissue))
+    assert annotations.area.area == 200**2 - 10**2
+    assert "'cell' (1)" in " ".join(annotations.warnings)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_children_of_an_exported_hierarchy_count(tmp_path):
 )
 def test_a_derived_class_is_what_its_base_class_is(tmp_path, classification, counts):
     derived = feature(polygon(T), None, classification=classification)
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", derived, feature(polygon(SMALL))))
-    assert drawn.area.area == 2500 + 40_000 * counts
-    assert bool(drawn.warnings) is not counts
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", derived, feature(polygon(SMALL))))
+    assert annotations.area.area == 2500 + 40_000 * counts
+    assert bool(annotations.warnings) is not counts
 
 
 def test_a_derived_class_can_be_named_whole_or_by_any_class_that_it_derives_from(tmp_path):
@@ -102,9 +102,9 @@ def test_a_derived_class_can_be_named_whole_or_by_any_class_that_it_derives_from
 def test_the_polygons_of_a_collection_count_however_deep_they_lie(tmp_path):
     inner = {"type": "GeometryCollection", "geometries": [polygon(square(400, 400, 100)), None]}
     many = {"type": "GeometryCollection", "geometries": [polygon(T), {"type": "Point", "coordinates": [1, 1]}, inner]}
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", feature(many, name="x")))
-    assert drawn.area.area == 50_000
-    assert drawn.warnings == ("region 'x' holds other parts than areas, which do not count, and was kept.",)
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", feature(many, name="x")))
+    assert annotations.area.area == 50_000
+    assert annotations.warnings == ("region 'x' holds other parts than areas, which do not count, and was kept.",)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_the_polygons_of_a_collection_count_however_deep_they_lie(tmp_path):
     ],
 )
 def test_a_geometry_without_area_is_left_out_and_said_and_alone_it_is_refused(tmp_path, empty):
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", feature(empty, name="dot"), feature(polygon(T))))
-    assert drawn.area.area == 40_000
-    assert drawn.warnings == ("region 'dot' has no area and was left out.",)
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", feature(empty, name="dot"), feature(polygon(T))))
+    assert annotations.area.area == 40_000
+    assert annotations.warnings == ("region 'dot' has no area and was left out.",)
     with pytest.raises(AnnotationError, match="nothing with an area was left of its 1 regions \\('dot'\\)"):
         read_annotations(geojson(tmp_path / "b.geojson", feature(empty, name="dot")))
 
 
 def test_a_geometry_of_an_unknown_type_is_left_out_by_name(tmp_path):
     circle = {"type": "Circle", "coordinates": [5, 5], "radius": 3}
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", feature(circle, name="c"), feature(polygon(T))))
-    assert drawn.warnings == ("region 'c' is of the unknown type 'Circle' and was left out.",)
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", feature(circle, name="c"), feature(polygon(T))))
+    assert annotations.warnings == ("region 'c' is of the unknown type 'Circle' and was left out.",)
 
 
 def test_a_third_number_and_a_ring_left_open_make_no_difference(tmp_path):
@@ -230,19 +230,19 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_words(tmp_path_factory, 
     path = tmp_path_factory.mktemp("a") / "a.geojson"
     path.write_text(json.dumps(value if place == "all" else content))
     try:
-        drawn = read_annotations(path)
-        assert drawn.area.is_valid
-        said = " ".join(drawn.warnings)
+        annotations = read_annotations(path)
+        assert annotations.area.is_valid
+        message = " ".join(annotations.warnings)
     except AnnotationError as error:
-        said = str(error)
-    said.encode()  # halves of characters would stop a terminal
-    assert "Error" not in said
+        message = str(error)
+    message.encode()  # halves of characters would stop a terminal
+    assert "Error" not in message
 
 
 def test_the_file_of_sentinode_says_which_coordinates_it_uses(tmp_path):
-    def frame(**said):
-        drawn = read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), sentinode=said))
-        return drawn.cropped, drawn.bounds
+    def frame(**stated):
+        annotations = read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), sentinode=stated))
+        return annotations.cropped, annotations.bounds
 
     assert frame(coordinates="slide", bounds=[480, 288, 960, 768]) == (False, None)
     assert frame(coordinates="slide") == (False, None)
@@ -251,9 +251,9 @@ def test_the_file_of_sentinode_says_which_coordinates_it_uses(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "frame",
     [{"coordinates": "microns", "bounds": None}, {}, "bounds", {"coordinates": "bounds", "bounds": [1, 2, 3]}],
 )
-def test_coordinates_that_this_version_does_not_know_are_refused(tmp_path, said):
+def test_coordinates_that_this_version_does_not_know_are_refused(tmp_path, frame):
     with pytest.raises(AnnotationError, match=r"counts its coordinates|states bounds"):
-        read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), sentinode=said))
+        read_annotations(geojson(tmp_path / "a.geojson", feature(polygon(T)), sentinode=frame))

@@ -90,14 +90,14 @@ def test_slides_that_differ_by_case_alone_keep_their_own_files(tmp_path):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("")])
 def test_a_folder_that_is_none_is_refused(tmp_path, make):
     make(tmp_path / "truth")
-    with pytest.raises(AnnotationError, match=r"does not exist|is no folder"):
+    with pytest.raises(AnnotationError, match=r"does not exist|is not a folder"):
         require_truth(tmp_path / "truth", slides("s.svs"), absent_is_normal=True)
 
 
 def test_a_missing_file_is_refused_unless_it_means_normal(tmp_path):
     folder = named(tmp_path / "truth", "tumor_001.xml")
     both = slides("tumor_001.tif", "normal_001.tif")
-    with pytest.raises(AnnotationError, match=r"no truth for 1 of 2 slides: normal_001(.|\n)*--absent-is-normal"):
+    with pytest.raises(AnnotationError, match=r"no annotations for 1 of 2 slides: normal_001(.|\n)*--absent-is-normal"):
         require_truth(folder, both, absent_is_normal=False)
     assert require_truth(folder, both, absent_is_normal=True).absent == ["normal_001"]
 

@@ -39,13 +39,13 @@ def xml(tmp_path, name, encoding, declared=None, bom=b""):
     ],
 )
 def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, name, encoding, declared, bom):
-    drawn = read_annotations(xml(tmp_path, name, encoding, declared, bom))
-    assert drawn.area.area == 40_000
-    assert drawn.tumour[0].name == name
+    annotations = read_annotations(xml(tmp_path, name, encoding, declared, bom))
+    assert annotations.area.area == 40_000
+    assert annotations.tumour[0].name == name
 
 
 @pytest.mark.parametrize(
-    ("encoding", "declared", "said"),
+    ("encoding", "declared", "message"),
     [
         ("latin-1", "utf-8", "not UTF-8, the encoding that it declares"),
         ("latin-1", None, "not UTF-8"),
@@ -53,8 +53,8 @@ def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, name, encoding, 
         ("utf-8", "zlib", "unknown encoding 'zlib'"),
     ],
 )
-def test_xml_that_declares_another_encoding_than_its_own_is_refused(tmp_path, encoding, declared, said):
-    with pytest.raises(AnnotationError, match=f"cannot be read as text.*{said}") as refused:
+def test_xml_that_declares_another_encoding_than_its_own_is_refused(tmp_path, encoding, declared, message):
+    with pytest.raises(AnnotationError, match=f"cannot be read as text.*{message}") as refused:
         read_annotations(xml(tmp_path, "métastase", encoding, declared))
     assert "codec" not in str(refused.value)
 
@@ -108,7 +108,7 @@ def test_other_files_are_not_fetched(tmp_path, external):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.xml", "<ASAP_Annotations><Annot", "not well-formed XML"),
         ("a.xml", "", "not well-formed XML"),
@@ -122,10 +122,10 @@ def test_other_files_are_not_fetched(tmp_path, external):
         ("a.json", b"PK\x03\x04rest", "is compressed .zip"),
     ],
 )
-def test_a_malformed_file_is_refused(tmp_path, name, content, said):
+def test_a_malformed_file_is_refused(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AnnotationError, match=said):
+    with pytest.raises(AnnotationError, match=message):
         read_annotations(path)
 
 

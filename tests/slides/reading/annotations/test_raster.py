@@ -14,10 +14,10 @@ def test_a_pixel_is_tumour_where_its_centre_is(points, downsample):
     region = shapely.make_valid(shapely.Polygon(points), method="structure", keep_collapsed=False)
     parts = [p for p in shapely.get_parts(shapely.get_parts([region])) if isinstance(p, shapely.Polygon)]
     region = shapely.MultiPolygon(parts)
-    drawn = rasterise(region, (20, 20), downsample)
+    mask = rasterise(region, (20, 20), downsample)
     y, x = (np.mgrid[:20, :20] + 0.5) * downsample
     clear = shapely.distance(region.boundary, shapely.points(x, y)) > 1e-6
-    np.testing.assert_array_equal(drawn[clear] == 1, shapely.contains_xy(region, x, y)[clear])
+    np.testing.assert_array_equal(mask[clear] == 1, shapely.contains_xy(region, x, y)[clear])
 
 
 def test_an_empty_region_marks_no_pixel():

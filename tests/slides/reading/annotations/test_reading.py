@@ -27,18 +27,18 @@ def test_ncrfs_negatives_are_cut_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"positive": [{"name": "_0"}]}, "number 0 of 'positive' has no list of vertices"),
-        ({"positive": None}, "'positive' is no list"),
+        ({"positive": None}, "'positive' is not a list"),
         ({"positive": [[1, 2]]}, "number 0 of 'positive' has no list"),
         ({"positive": [{"vertices": [[0, 0], [1, math.nan], [2, 0]]}]}, "not a number"),
         ({"positive": [{"vertices": [[0, 0], ["1", 1], [2, 0]]}]}, "broken coordinate"),
     ],
 )
-def test_ncrf_that_is_broken_is_refused(tmp_path, content, said):
+def test_ncrf_that_is_broken_is_refused(tmp_path, content, message):
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(AnnotationError, match=said):
+    with pytest.raises(AnnotationError, match=message):
         read_annotations(tmp_path / "a.json")
 
 
@@ -49,7 +49,7 @@ def test_a_scale_takes_level_0_to_another_level(tmp_path):
 
 @pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf])
 def test_a_scale_that_makes_no_sense_is_refused(tmp_path, scale):
-    with pytest.raises(AnnotationError, match="makes no sense"):
+    with pytest.raises(AnnotationError, match="is not possible"):
         read_annotations(asap(tmp_path / "a.xml", T), scale=scale)
 
 
@@ -70,18 +70,18 @@ def test_coordinates_that_are_fractions_of_a_picture_are_not_taken_for_pixels(tm
     ],
 )
 def test_a_file_without_regions_or_with_exclusions_alone_is_a_slide_without_tumour(tmp_path, write):
-    drawn = read_annotations(write(tmp_path))
-    assert drawn.tumour == ()
-    assert drawn.area.is_empty
-    assert not drawn.mask(100, 80, 8).any()
-    assert drawn.mask(100, 80, 8).shape == (10, 12)
+    annotations = read_annotations(write(tmp_path))
+    assert annotations.tumour == ()
+    assert annotations.area.is_empty
+    assert not annotations.mask(100, 80, 8).any()
+    assert annotations.mask(100, 80, 8).shape == (10, 12)
 
 
 DOT, LINE = {"type": "Point", "coordinates": [3, 4]}, {"type": "LineString", "coordinates": [[3, 4], [9, 9]]}
 
 
 @pytest.mark.parametrize(
-    ("features", "said"),
+    ("features", "message"),
     [
         ([feature(DOT)], "nothing with an area was left of its 1 regions"),
         ([feature(LINE), feature(None)], "nothing with an area was left of its 2 regions"),
@@ -94,8 +94,8 @@ DOT, LINE = {"type": "Point", "coordinates": [3, 4]}, {"type": "LineString", "co
         ([feature(polygon(T), objectType="root")], "holds no annotation"),
     ],
 )
-def test_a_file_of_which_nothing_is_left_is_refused_and_never_free_of_tumour(tmp_path, features, said):
-    with pytest.raises(AnnotationError, match=said):
+def test_a_file_of_which_nothing_is_left_is_refused_and_never_free_of_tumour(tmp_path, features, message):
+    with pytest.raises(AnnotationError, match=message):
         read_annotations(geojson(tmp_path / "a.geojson", *features))
 
 
@@ -106,9 +106,9 @@ def test_other_classes_are_ignored_and_said(tmp_path):
         *[feature(polygon(square(9, 9, 4)), "Necrosis")] * 2,
         feature(polygon(square(9, 9, 4)), None),
     )
-    drawn = read_annotations(path)
-    assert drawn.area.area == 40_000
-    assert drawn.warnings == ("regions of other classes were ignored: 'Necrosis' (2), 'unclassified' (1).",)
+    annotations = read_annotations(path)
+    assert annotations.area.area == 40_000
+    assert annotations.warnings == ("regions of other classes were ignored: 'Necrosis' (2), 'unclassified' (1).",)
 
 
 def test_a_class_that_is_not_known_can_be_named_as_the_message_prints_it(tmp_path):
@@ -120,9 +120,9 @@ def test_a_class_that_is_not_known_can_be_named_as_the_message_prints_it(tmp_pat
         assert named in refused.value.what
         assert read_annotations(path, tumour_classes=[named]).area.area == 40_000
         assert read_annotations(path, excluded_classes=[named]).tumour == ()
-        drawn = read_annotations(path, ignored_classes=[named])
-        assert (drawn.tumour, drawn.excluded) == ((), ())
-        assert f"say nothing of tumour were ignored: '{named}' (1)" in drawn.warnings[0]
+        annotations = read_annotations(path, ignored_classes=[named])
+        assert (annotations.tumour, annotations.excluded) == ((), ())
+        assert f"do not mean tumour were ignored: '{named}' (1)" in annotations.warnings[0]
 
 
 def test_names_on_purpose_replace_the_usual_ones(tmp_path):
@@ -168,7 +168,7 @@ def test_accents_are_compared_whatever_their_form():
         ("xml_declared_encoding/latin1.xml", 40_000),
         ("annotation_all_left_out_is_normal/geometrycollection.geojson", 50_000),
         ("annotation_all_left_out_is_normal/dot_only.xml", "nothing with an area was left"),
-        ("geojson_null_or_empty_geometry/bare_geometry.geojson", "bare Polygon"),
+        ("geojson_null_or_empty_geometry/bare_geometry.geojson", "is a Polygon without a feature"),
         ("tumour_class_dead_end/carcinoma.geojson", '--tumour-class "Carcinoma"'),
         ("tumour_class_dead_end/unclassified.geojson", '--tumour-class "unclassified"'),
     ],

@@ -17,19 +17,19 @@ BOUNDS = (480, 288, 960, 768)
 
 
 def test_regions_outside_the_slide_are_refused(tmp_path):
-    drawn = read_annotations(asap(tmp_path / "a.xml", square(0, 0, 10), square(5000, 0, 10)))
+    annotations = read_annotations(asap(tmp_path / "a.xml", square(0, 0, 10), square(5000, 0, 10)))
     for width in (1000, 5000):  # at 5,000 it touches the border
         with pytest.raises(AnnotationError, match=f"region 'Annotation 1' lies outside the slide of {width} x 800"):
-            drawn.on(width, 800)
-    assert drawn.on(6000, 800) is drawn
+            annotations.on(width, 800)
+    assert annotations.on(6000, 800) is annotations
 
 
 def test_a_region_across_the_border_is_clipped_and_said(tmp_path):
-    drawn = read_annotations(asap(tmp_path / "a.xml", square(-50, 0, 100))).on(100, 100)
-    assert drawn.warnings == (
+    annotations = read_annotations(asap(tmp_path / "a.xml", square(-50, 0, 100))).on(100, 100)
+    assert annotations.warnings == (
         "region 'Annotation 0' lies across the slide's border; what is beyond it does not count.",
     )
-    assert drawn.mask(100, 100).sum() == 50 * 100
+    assert annotations.mask(100, 100).sum() == 50 * 100
 
 
 def test_regions_of_one_name_are_told_apart(tmp_path):
@@ -46,12 +46,12 @@ def test_qupaths_coordinates_are_moved_by_the_bounds_and_that_is_said(tmp_path):
     path = geojson(
         tmp_path / "a.geojson", feature(polygon(square(96, 96, 200))), feature(polygon(square(96, 96, 9)), "Ignore*")
     )
-    drawn = read_annotations(path).on(1600, 1200, BOUNDS)
-    assert drawn.area.bounds == (576, 384, 776, 584)
-    assert drawn.excluded[0].shape.bounds == (576, 384, 585, 393)
-    (said,) = drawn.warnings
-    assert "moved by 480, 288 pixels" in said
-    assert drawn.on(1600, 1200, BOUNDS) is drawn
+    annotations = read_annotations(path).on(1600, 1200, BOUNDS)
+    assert annotations.area.bounds == (576, 384, 776, 584)
+    assert annotations.excluded[0].shape.bounds == (576, 384, 585, 393)
+    (warning,) = annotations.warnings
+    assert "moved by 480, 288 pixels" in warning
+    assert annotations.on(1600, 1200, BOUNDS) is annotations
 
 
 def test_a_scale_comes_before_the_bounds(tmp_path):
@@ -63,21 +63,21 @@ def test_other_programs_do_not_crop(tmp_path):
     shape = (576, 384, 776, 584)
     (tmp_path / "a.json").write_text('{"positive": [{"vertices": [[576, 384], [776, 384], [776, 584], [576, 584]]}]}')
     path = geojson(tmp_path / "a.geojson", feature(polygon(square(576, 384, 200))))
-    for drawn in (
+    for annotations in (
         read_annotations(asap(tmp_path / "a.xml", square(576, 384, 200))),
         read_annotations(tmp_path / "a.json"),
         read_annotations(path, whole_slide_coordinates=True),
     ):
-        assert drawn.on(1600, 1200, BOUNDS).area.bounds == shape
-        assert drawn.warnings == ()
+        assert annotations.on(1600, 1200, BOUNDS).area.bounds == shape
+        assert annotations.warnings == ()
 
 
 def test_a_slide_without_bounds_or_with_all_of_it_as_bounds_moves_nothing(tmp_path):
     path = geojson(tmp_path / "a.geojson", feature(polygon(square(96, 96, 200))))
     for bounds in (None, (0, 0, 1600, 1200)):
-        drawn = read_annotations(path).on(1600, 1200, bounds)
-        assert drawn.area.bounds == (96, 96, 296, 296)
-        assert drawn.warnings == ()
+        annotations = read_annotations(path).on(1600, 1200, bounds)
+        assert annotations.area.bounds == (96, 96, 296, 296)
+        assert annotations.warnings == ()
 
 
 def test_what_qupath_could_not_have_shown_is_refused_with_the_way_out(tmp_path):
@@ -89,10 +89,10 @@ def test_what_qupath_could_not_have_shown_is_refused_with_the_way_out(tmp_path):
 
 
 def test_what_the_file_says_of_its_coordinates_is_stronger_than_the_option(tmp_path):
-    def bounds_of(whole_slide_coordinates, slide_bounds, **said):
-        path = geojson(tmp_path / "a.geojson", feature(polygon(square(96, 96, 200))), sentinode=said)
-        drawn = read_annotations(path, whole_slide_coordinates=whole_slide_coordinates)
-        return drawn.on(1600, 1200, slide_bounds).area.bounds
+    def bounds_of(whole_slide_coordinates, slide_bounds, **frame):
+        path = geojson(tmp_path / "a.geojson", feature(polygon(square(96, 96, 200))), sentinode=frame)
+        annotations = read_annotations(path, whole_slide_coordinates=whole_slide_coordinates)
+        return annotations.on(1600, 1200, slide_bounds).area.bounds
 
     for option in (False, True):
         assert bounds_of(option, BOUNDS, coordinates="slide", bounds=list(BOUNDS)) == (96, 96, 296, 296)
@@ -121,21 +121,21 @@ def test_exclusions_are_cut_out_of_the_regions_that_they_touch_alone(tmp_path):
 
 
 def test_bands_are_the_mask(tmp_path):
-    drawn = read_annotations(asap(tmp_path / "a.xml", square(100, 900, 700), square(300, 1000, 33.3)))
-    bands = list(drawn.bands(2000, 3000))
+    annotations = read_annotations(asap(tmp_path / "a.xml", square(100, 900, 700), square(300, 1000, 33.3)))
+    bands = list(annotations.bands(2000, 3000))
     assert max(map(len, bands)) <= 1024
-    np.testing.assert_array_equal(np.concatenate(bands), drawn.mask(2000, 3000))
+    np.testing.assert_array_equal(np.concatenate(bands), annotations.mask(2000, 3000))
 
 
 @pytest.mark.real
 def test_the_real_slide_rasterises_in_seconds_at_full_width(shared):
     path = shared / "slides" / "camelyon16_tumor_001.json"
-    drawn = read_annotations(path, scale=1 / 4)
+    annotations = read_annotations(path, scale=1 / 4)
     began = time.process_time()
-    mask = drawn.mask(24_576, 57_344, downsample=8)
+    mask = annotations.mask(24_576, 57_344, downsample=8)
     assert time.process_time() - began < 5
     assert mask.shape == (7168, 3072)
-    assert mask.sum() * 64 == pytest.approx(drawn.area.area, rel=0.005)
+    assert mask.sum() * 64 == pytest.approx(annotations.area.area, rel=0.005)
 
 
 @pytest.mark.real

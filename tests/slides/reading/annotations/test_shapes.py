@@ -18,8 +18,8 @@ T = square(100, 100, 200)
 
 
 def area(tmp_path, *features):
-    drawn = read_annotations(geojson(tmp_path / "a.geojson", *features))
-    return drawn.area.area, drawn.warnings
+    annotations = read_annotations(geojson(tmp_path / "a.geojson", *features))
+    return annotations.area.area, annotations.warnings
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,18 @@ def test_an_island_in_a_hole_counts(tmp_path):
 def test_parts_that_overlap_count_once_and_that_is_said(tmp_path):
     rings = [polygon(square(0, 0, 100)), polygon(square(50, 0, 100))]
     both = {"type": "MultiPolygon", "coordinates": [ring["coordinates"] for ring in rings]}
-    found, (said,) = area(tmp_path, feature(both))
+    found, (warning,) = area(tmp_path, feature(both))
     assert found == 15_000
-    assert "its parts overlap" in said
+    assert "its parts overlap" in warning
 
 
 def test_a_polygon_that_crosses_itself_is_repaired_and_said(tmp_path):
-    drawn = read_annotations(asap(tmp_path / "a.xml", [(0, 0), (10, 10), (10, 0), (0, 10)]))
-    assert drawn.area.is_valid
-    assert drawn.area.area == 50
-    assert drawn.warnings == ("region 'Annotation 0' is not a simple polygon (self-intersection) and was repaired.",)
+    annotations = read_annotations(asap(tmp_path / "a.xml", [(0, 0), (10, 10), (10, 0), (0, 10)]))
+    assert annotations.area.is_valid
+    assert annotations.area.area == 50
+    assert annotations.warnings == (
+        "region 'Annotation 0' is not a simple polygon (self-intersection) and was repaired.",
+    )
 
 
 def test_a_loop_of_the_pen_stays_filled(tmp_path):
@@ -85,9 +87,9 @@ def test_a_ring_that_touches_itself_in_a_point_keeps_its_area(tmp_path):
 
 @pytest.mark.parametrize("points", [[], [(1, 1)], [(1, 1), (2, 2)], [(1, 1), (2, 2), (3, 3)]])
 def test_a_region_without_area_is_left_out_and_said(tmp_path, points):
-    drawn = read_annotations(asap(tmp_path / "a.xml", points, square(0, 0, 4)))
-    assert len(drawn.tumour) == 1
-    assert drawn.warnings == ("region 'Annotation 0' has no area and was left out.",)
+    annotations = read_annotations(asap(tmp_path / "a.xml", points, square(0, 0, 4)))
+    assert len(annotations.tumour) == 1
+    assert annotations.warnings == ("region 'Annotation 0' has no area and was left out.",)
 
 
 corners = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=6)
@@ -111,9 +113,9 @@ def test_sixty_thousand_regions_take_seconds(tmp_path):
     squares = (feature(polygon(square(3 * (i % 300), 3 * (i // 300), 2))) for i in range(60_000))
     path = geojson(tmp_path / "many.geojson", *squares)
     began = time.process_time()
-    drawn = read_annotations(path).on(1000, 1000)
-    assert drawn.area.area == 240_000
-    assert drawn.mask(1000, 1000).sum() == 240_000
+    annotations = read_annotations(path).on(1000, 1000)
+    assert annotations.area.area == 240_000
+    assert annotations.mask(1000, 1000).sum() == 240_000
     assert time.process_time() - began < 6
 
 

@@ -1,4 +1,4 @@
-"""What pathologists drew on a slide: tumour and exclusions, from ASAP, QuPath or NCRF.
+"""The annotations of a slide: tumour and exclusions, from ASAP, QuPath or NCRF.
 
 Three formats are read, all in pixels of level 0 (``scale`` takes them to another level):
 
@@ -7,7 +7,7 @@ Three formats are read, all in pixels of level 0 (``scale`` takes them to anothe
 - QuPath's GeoJSON: the class of each annotation says what it is, interior rings are holes;
 - NCRF's JSON (Li and Ping 2018): ``positive`` and ``negative`` lists of vertices.
 
-What is tumour is the union of the tumour regions without the union of the exclusions. Other programs' files are
+The tumour is the union of the tumour regions without the union of the exclusions. Other programs' files are
 refused by name.
 """
 

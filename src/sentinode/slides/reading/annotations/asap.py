@@ -31,7 +31,7 @@ NO_AREAS = frozenset({"dot", "pointset", "measurement"})
 """Types without an area: points and rulers, however many points they have."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-COMMA_SAID = "coordinates are written with a decimal comma, as some languages do, and were read so."
+COMMA_SAID = "coordinates have a decimal comma, as in some languages, and were read that way."
 
 
 def read_asap(root: Element) -> Contents:
@@ -101,7 +101,7 @@ def _place(point: Element, name: str) -> int:
     try:
         return int(float(order or ""))
     except (ValueError, OverflowError) as error:
-        why = "one has no order and another has" if order is None else f"its order is '{printable(order)}'"
+        why = "some points have no order" if order is None else f"its order is '{printable(order)}'"
         raise Malformed(f"region '{name}' has a broken coordinate ({why}).") from error
 
 

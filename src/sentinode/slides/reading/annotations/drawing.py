@@ -65,10 +65,10 @@ class Contents:
 
 def printable(text: object) -> str:
     """A text from a file on one line, without characters that a terminal would obey."""
-    plain = str(text)
-    if not plain.isprintable():
-        plain = "".join(c if c.isprintable() else " " for c in plain)
-    return " ".join(plain.split())
+    cleaned = str(text)
+    if not cleaned.isprintable():
+        cleaned = "".join(c if c.isprintable() else " " for c in cleaned)
+    return " ".join(cleaned.split())
 
 
 def unknown_type(kind: str) -> tuple[str, str]:
@@ -78,8 +78,8 @@ def unknown_type(kind: str) -> tuple[str, str]:
 
 def region_name(name: object, number: int) -> str:
     """What a region is called in messages: its name, shortened, or its number in the file."""
-    plain = printable(name or f"number {number}")
-    return plain if len(plain) <= LONGEST_NAME else plain[: LONGEST_NAME - 3] + "..."
+    cleaned = printable(name or f"number {number}")
+    return cleaned if len(cleaned) <= LONGEST_NAME else cleaned[: LONGEST_NAME - 3] + "..."
 
 
 def listed(names: list[str]) -> str:

@@ -116,12 +116,12 @@ def _all_features(content: Any) -> Iterator[Mapping[str, Any]]:
 
 def _require_feature(feature: Any, number: int) -> None:
     if not isinstance(feature, dict):
-        raise Malformed(f"{NO_GEOJSON} (entry number {number} is no object).")
+        raise Malformed(f"{NO_GEOJSON} (entry number {number} is not an object).")
     kind = feature.get("type") or "Feature"
     if kind != "Feature":
-        raise Malformed(f"{NO_GEOJSON} (entry number {number} is no feature, but of the type '{printable(kind)}').")
+        raise Malformed(f"{NO_GEOJSON} (entry number {number} is not a feature, but of the type '{printable(kind)}').")
     if "geometry" not in feature:
-        raise Malformed(f"{NO_GEOJSON} (entry number {number} is no feature: it has no geometry).")
+        raise Malformed(f"{NO_GEOJSON} (entry number {number} is not a feature: it has no geometry).")
 
 
 def _features(content: Any) -> list[Any]:
@@ -134,14 +134,14 @@ def _features(content: Any) -> list[Any]:
     if isinstance(content.get("features"), list):
         return list(content["features"])
     if str(content.get("type")) in {*NO_AREAS, "Polygon", "MultiPolygon", "GeometryCollection"}:
-        raise Malformed(f"{NO_GEOJSON} (it is a bare {content['type']}, and no feature says what it means).")
+        raise Malformed(f"{NO_GEOJSON} (it is a {content['type']} without a feature that tells its meaning).")
     raise Malformed(f"{NO_GEOJSON} (it has no list of features).")
 
 
 def _properties(feature: Mapping[str, Any], number: int) -> Mapping[str, Any]:
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict):
-        raise Malformed(f"{NO_GEOJSON} (the properties of entry number {number} are no object).")
+        raise Malformed(f"{NO_GEOJSON} (the properties of entry number {number} are not an object).")
     return properties
 
 
@@ -175,7 +175,7 @@ def _class_names(classification: Any, name: str) -> list[str]:
     if classification:
         chain[:0] = classification if isinstance(classification, list) else [classification]
     if not all(isinstance(part, str) for part in chain):
-        raise Malformed(f"region '{name}' has a class whose name is no text.")
+        raise Malformed(f"region '{name}' has a class whose name is not text.")
     return chain
 
 
@@ -189,7 +189,7 @@ def _parts(geometry: Any, name: str) -> tuple[list[list[Ring]], list[str]]:
         if part is None:
             continue
         if not isinstance(part, dict):
-            raise Malformed(f"region '{name}' has a geometry that is no object.")
+            raise Malformed(f"region '{name}' has a geometry that is not an object.")
         kind = part.get("type")
         if kind == "Polygon":
             polygons.append(_rings(part.get("coordinates"), name))
@@ -216,11 +216,11 @@ def _list(value: Any, name: str) -> list[Any]:
 
 def _frame(content: Any) -> tuple[bool, Bounds | None]:
     """Where the coordinates count from: whether from the bounds' corner, and the bounds where the file states them."""
-    said = content.get("sentinode") if isinstance(content, dict) else None
-    if said is None:
+    frame = content.get("sentinode") if isinstance(content, dict) else None
+    if frame is None:
         return True, None
     coordinates, bounds = (
-        (said.get(key) for key in ("coordinates", "bounds")) if isinstance(said, dict) else (None, None)
+        (frame.get(key) for key in ("coordinates", "bounds")) if isinstance(frame, dict) else (None, None)
     )
     if coordinates not in ("bounds", "slide"):
         raise Malformed(f"counts its coordinates from '{printable(coordinates)}', which this version does not know.")

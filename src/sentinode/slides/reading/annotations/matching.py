@@ -70,7 +70,7 @@ def match_annotations(folder: Path, slides: Mapping[str, str]) -> Matches:
     """
     if not folder.is_dir():
         raise AnnotationError(
-            "is no folder." if folder.exists() else "does not exist.",
+            "is not a folder." if folder.exists() else "does not exist.",
             where=folder,
             hint="Name the folder that holds the slides' annotations.",
         )
@@ -124,14 +124,14 @@ def require_truth(
     looks = "; ".join(f"'{file}' looks like that of '{slide}'" for file, slide in alike[:5])
     if not absent_is_normal:
         raise AnnotationError(
-            f"there is no truth for {len(absent)} of {needed} slides: {', '.join(absent[:5])}"
+            f"there are no annotations for {len(absent)} of {needed} slides: {', '.join(absent[:5])}"
             f"{', ...' if len(absent) > 5 else ''}.{looks and f' But {looks}.'}",
             where=folder,
-            hint="Where slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
+            hint="If slides without tumour have no file, as in Camelyon16, give --absent-is-normal.",
         )
     if alike:
         raise AnnotationError(
-            f"there is no truth for {len(absent)} of {needed} slides, but {looks}"
+            f"there are no annotations for {len(absent)} of {needed} slides, but {looks}"
             f"{f'; and {len(alike) - 5} more' if len(alike) > 5 else ''}.",
             where=folder,
             hint=f"Files are found as <slide>{' or <slide>'.join(FORMATS)}: rename them. For a slide without tumour "
@@ -150,8 +150,10 @@ def _tiers(slides: Mapping[str, str]) -> list[dict[str, list[str]]]:
     """Slides by their exact names, by their names without regard to case, and by those without endings."""
     tiers: list[dict[str, list[str]]] = [{}, {}, {}]
     for slide, file in slides.items():
-        plain = {_plain(slide), _plain(file)}
-        for tier, names in zip(tiers, ({slide, file}, plain, {s for name in plain for s in _stems(name)}), strict=True):
+        normalised = {_normalised(slide), _normalised(file)}
+        for tier, names in zip(
+            tiers, ({slide, file}, normalised, {s for name in normalised for s in _stems(name)}), strict=True
+        ):
             for name in names:
                 tier.setdefault(name, []).append(slide)
     return tiers
@@ -159,13 +161,13 @@ def _tiers(slides: Mapping[str, str]) -> list[dict[str, list[str]]]:
 
 def _fitting(stem: str, tiers: list[dict[str, list[str]]]) -> list[str]:
     """The slides that a file of this name, without its own ending, belongs to."""
-    plain = _plain(stem)
-    if fitting := tiers[0].get(stem) or tiers[1].get(plain):
+    normalised = _normalised(stem)
+    if fitting := tiers[0].get(stem) or tiers[1].get(normalised):
         return fitting
-    return next((tiers[2][name] for name in _stems(plain) if name in tiers[2]), [])
+    return next((tiers[2][name] for name in _stems(normalised) if name in tiers[2]), [])
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
@@ -200,7 +202,7 @@ def _alike(folder: Path, matches: Matches, absent: Mapping[str, str]) -> list[tu
 
 def _bare(name: str) -> str:
     """A name without regard to case and without the endings of pictures."""
-    return list(_stems(_plain(name)))[-1]
+    return list(_stems(_normalised(name)))[-1]
 
 
 def _without_ending(name: str) -> str:

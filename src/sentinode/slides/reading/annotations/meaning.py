@@ -63,8 +63,8 @@ class Meanings:
 
 def comparable(name: str) -> str:
     """A class's name as it is compared; '' and 'none' are the names that programs show for no class."""
-    plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
-    return UNCLASSIFIED if plain in ("", "none") else plain
+    normalised = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    return UNCLASSIFIED if normalised in ("", "none") else normalised
 
 
 def counted(names: Iterable[tuple[str, int]]) -> str:

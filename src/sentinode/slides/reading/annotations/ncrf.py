@@ -21,7 +21,7 @@ def read_ncrf(content: Mapping[str, Any]) -> Contents:
     for group in LISTS:
         regions = content.get(group, [])
         if not isinstance(regions, list):
-            raise Malformed(f"{NO_GEOJSON} ('{group}' is no list).")
+            raise Malformed(f"{NO_GEOJSON} ('{group}' is not a list).")
         for number, region in enumerate(regions):
             if not isinstance(region, dict) or not isinstance(region.get("vertices"), list):
                 raise Malformed(f"{NO_GEOJSON} (number {number} of '{group}' has no list of vertices).")

@@ -106,7 +106,7 @@ def _read(ending: str, text: str) -> Contents:
 def _read_xml(text: str) -> Contents:
     # Without a document type there are no entities of the file's own, which could grow without end.
     if "<!DOCTYPE" in text:
-        raise Malformed("declares a document type, which no annotation needs and which could hold harmful entities.")
+        raise Malformed("declares a document type, which could contain harmful entities; annotations need none.")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
@@ -127,7 +127,7 @@ def _read_json(text: str) -> Contents:
         why = f"{error.msg}, line {error.lineno}, column {error.colno}" if text else "it is empty"
         raise Malformed(f"is not well-formed JSON ({why}).") from error
     except ValueError as error:
-        raise Malformed("is not well-formed JSON (it holds a number of thousands of digits).") from error
+        raise Malformed("is not well-formed JSON (it contains a number of thousands of digits).") from error
     if isinstance(content, dict) and content.keys() & set(LISTS):
         return read_ncrf(content)
     if program := program_of_json(content):

@@ -47,7 +47,7 @@ def read_annotations(
     ignored_classes: Collection[str] = (),
     whole_slide_coordinates: bool = False,
 ) -> Annotations:
-    """Read what was drawn on a slide.
+    """Read the annotations of a slide.
 
     A region counts by the first of its names that is known: its ASAP group and the groups around it, or its QuPath
     class and those that it derives from. A polygon that crosses itself is repaired (overlapping loops stay filled),
@@ -56,9 +56,9 @@ def read_annotations(
     Args:
         path: an ASAP ``.xml``, a QuPath ``.geojson`` or an NCRF ``.json``.
         scale: factor from the file's coordinates to the slide's level-0 pixels.
-        tumour_classes: what means tumour, in place of the usual names. All names go without regard to case.
-        excluded_classes: what is cut out of it, in place of the usual names.
-        ignored_classes: what says nothing of tumour, such as an outline of the tissue.
+        tumour_classes: the classes that mean tumour; overrides the usual names. Case does not matter.
+        excluded_classes: the classes that are cut out of the tumour; overrides the usual names.
+        ignored_classes: the classes to ignore, such as an outline of the tissue.
         whole_slide_coordinates: GeoJSON counts from the slide's corner, and not from that of its bounds.
 
     Returns:
@@ -71,7 +71,7 @@ def read_annotations(
     """
     path = Path(path)
     if not (math.isfinite(scale) and scale > 0):
-        raise AnnotationError(f"a scale of {scale:g} makes no sense.", hint="Give a positive number, such as 0.03125.")
+        raise AnnotationError(f"a scale of {scale:g} is not possible.", hint="Give a positive number, such as 0.03125.")
     meanings = Meanings(tumour_classes, excluded_classes, ignored_classes)
     contents = open_contents(path)
     _require_annotations(path, contents)
@@ -85,7 +85,7 @@ def read_annotations(
         raise AnnotationError(str(error), where=path, hint=AGAIN) from error
     tumour, excluded = (tuple(_regions(by_meaning[m], areas[m])) for m in (TUMOUR, EXCLUDED))
     _require_meaning(path, by_meaning, tumour, excluded)
-    drawn = Annotations(
+    annotations = Annotations(
         path,
         tumour,
         excluded,
@@ -93,8 +93,8 @@ def read_annotations(
         cropped=contents.cropped and (contents.bounds is not None or not whole_slide_coordinates),
         bounds=contents.bounds,
     )
-    _require_an_area(drawn)
-    return drawn
+    _require_an_area(annotations)
+    return annotations
 
 
 def _regions(drawings: Sequence[Drawing], areas: Areas) -> Iterator[Region]:
@@ -125,10 +125,10 @@ def _require_meaning(
         return
     total = sum(map(len, by_meaning.values()))
     if unknown := by_meaning[None]:
-        said = counted(Counter(drawing.classes[0] for drawing in unknown).items())
+        classes = counted(Counter(drawing.classes[0] for drawing in unknown).items())
         what = "tumour or an exclusion" if len(unknown) == total else "tumour, and some have one that is not known"
         raise AnnotationError(
-            f"none of the {total} regions has a class that means {what}: {said}.",
+            f"none of the {total} regions has a class that means {what}: {classes}.",
             where=path,
             hint=f'Name the tumour class, such as --tumour-class "{unknown[0].classes[0]}", and the classes '
             "to ignore with --ignored-class.",
@@ -143,18 +143,18 @@ def _require_meaning(
         )
 
 
-def _require_an_area(drawn: Annotations) -> None:
-    if drawn.tumour and drawn.excluded and drawn.area.is_empty:
+def _require_an_area(annotations: Annotations) -> None:
+    if annotations.tumour and annotations.excluded and annotations.area.is_empty:
         raise AnnotationError(
             "nothing with an area was left: the exclusions cover all of the tumour.",
-            where=drawn.path,
+            where=annotations.path,
             hint="Delete the tumour's regions if the slide has none.",
         )
-    shapes = [region.shape for region in (*drawn.tumour, *drawn.excluded)]
+    shapes = [region.shape for region in (*annotations.tumour, *annotations.excluded)]
     if shapes and (abs(shapely.total_bounds(shapes)) <= 1).all():
         raise AnnotationError(
             "all its regions lie within one pixel: its coordinates are fractions of a picture, not pixels.",
-            where=drawn.path,
+            where=annotations.path,
             hint="Export it in level-0 pixels, or give their --scale.",
         )
 
@@ -181,9 +181,9 @@ def _warnings(
     if unknown := Counter(drawing.classes[0] for drawing in by_meaning[None]):
         yield f"regions of other classes were ignored: {counted(unknown.items())}."
     if named := Counter(drawing.classes[0] for drawing in by_meaning[IGNORED]):
-        yield f"regions of classes that say nothing of tumour were ignored: {counted(named.items())}."
+        yield f"regions of classes that do not mean tumour were ignored: {counted(named.items())}."
     if contents.ignored:
-        yield f"objects that are no annotations were ignored: {counted(contents.ignored.items())}."
+        yield f"objects that are not annotations were ignored: {counted(contents.ignored.items())}."
     yield from _inherited(contents.drawings, meanings)
 
 
@@ -195,4 +195,4 @@ def _inherited(drawings: Sequence[Drawing], meanings: Meanings) -> Iterator[str]
         if found and found[1] != drawing.classes[0] and not drawing.classes[0].startswith(f"{found[1]}:"):
             taken[drawing.classes[0], found[1]] += 1
     for (group, outer), count in sorted(taken.items()):
-        yield f"the group '{group}' ({count}) lies in '{outer}' and counted as it."
+        yield f"the group '{group}' ({count}) lies in '{outer}' and counted as part of it."

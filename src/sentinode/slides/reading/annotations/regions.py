@@ -99,8 +99,8 @@ class Annotations:
             )
         if not across:
             return self
-        said = f"{_lie(across)} across the slide's border; what is beyond it does not count."
-        return replace(self, warnings=(*self.warnings, said))
+        message = f"{_lie(across)} across the slide's border; what is beyond it does not count."
+        return replace(self, warnings=(*self.warnings, message))
 
     def mask(self, width: int, height: int, downsample: float = 1.0) -> NDArray[np.uint8]:
         """The whole slide as an image of tumour.
@@ -160,7 +160,7 @@ class Annotations:
         why, otherwise = ("as the file states", "")
         if self.bounds is None:
             why, otherwise = "as QuPath's do", " (--whole-slide-coordinates for a program that does not crop)"
-        said = (
+        message = (
             f"coordinates were taken to count from the corner of the slide's bounds, {why}, and moved by "
             f"{left}, {top} pixels{otherwise}."
         )
@@ -168,7 +168,7 @@ class Annotations:
             whole,
             tumour=_shifted(self.tumour, left, top),
             excluded=_shifted(self.excluded, left, top),
-            warnings=(*self.warnings, said),
+            warnings=(*self.warnings, message),
         )
 
 
