@@ -18,9 +18,11 @@ from scipy.special import expit, logit
 
 import sentinode
 from sentinode.app import serving
+from sentinode.app.library import QUALITY
 from sentinode.errors import SlideError
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.outline import outline
+from sentinode.slides.results.outputs import TOTALS
 from sentinode.slides.review import LOG
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
@@ -296,6 +298,30 @@ def test_a_slide_that_is_gone_is_named_and_its_map_shown(window: Window, maps: P
     window.saved()
 
 
+def add_uncertain(maps: Path) -> None:
+    """An uncertain region and windows that cannot be judged, as scans write them that look for both."""
+    path = maps / "painted" / TOTALS
+    region = {"number": 3, "score": 0.4, "diameter_um": 200.0, "centroid_x": 1200.0, "centroid_y": 900.0}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"uncertain": [region]}), encoding="utf-8")
+    codes = np.zeros((ROWS, COLUMNS), np.uint8)
+    codes[SQUARE[0] : SQUARE[2], SQUARE[1] : SQUARE[3]] = 2
+    np.save(maps / "painted" / QUALITY, codes)
+
+
+def test_what_is_uncertain_or_cannot_be_judged_is_shown_as_such(window: Window, maps: Path) -> None:
+    add_uncertain(maps)
+    window.open()
+    assert window.page.inner_text("#regions") == "1 region above the threshold"
+    window.press("n")
+    window.at_rest()
+    assert window.page.inner_text("#pointer").endswith("not judged: ink")
+    window.press("n", "n")
+    window.at_rest()
+    assert window.js("() => sentinode.tool.middle()") == pytest.approx([1200, 900], abs=2)
+    window.press("a")
+    assert "Draw it if it is tumour" in window.page.inner_text("#saved")
+
+
 def test_help_shows_every_key_and_escape_closes_it(window: Window) -> None:
     window.open()
     window.press("?")
@@ -306,7 +332,10 @@ def test_help_shows_every_key_and_escape_closes_it(window: Window) -> None:
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not there: python web/build.py")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_is_found_for_those_who_see_or_point_otherwise(browser: Any, url: str, scheme: str) -> None:
+def test_nothing_serious_is_found_for_those_who_see_or_point_otherwise(
+    browser: Any, url: str, maps: Path, scheme: str
+) -> None:
+    add_uncertain(maps)
     window = Window(browser, url, color_scheme=scheme, bypass_csp=True)
     window.page.wait_for_selector(".slides li")
     assert serious(window) == []

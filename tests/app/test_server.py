@@ -241,6 +241,19 @@ def test_nothing_is_drawn_of_a_slide_that_was_replaced(client: Client, maps: Pat
     assert "replaced or changed" in client.details()["problem"]
 
 
+def test_a_part_that_cannot_be_decoded_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = client.details()["tiles"]
+
+    def damaged(*_: object) -> bytes:
+        raise SlideError("the tile in column 1, row 0 of level 0 cannot be decoded (truncated).")
+
+    monkeypatch.setattr(client.viewer._tiles, "jpeg", damaged)
+    answer = client.get(f"api/slides/{client.slide()}/tiles/{content}/2/1/0")
+    assert answer.status == 422 and "cannot be decoded" in answer.json()["refused"]
+    about = client.details()
+    assert "cannot be decoded" in about["damage"] and about["problem"] is None
+
+
 def test_a_slide_that_moved_is_found_where_slides_says(maps: Path) -> None:
     moved = maps.parent / "elsewhere"
     shutil.move(maps.parent / "slides", moved)
