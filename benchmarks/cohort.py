@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from shapely.geometry import shape
 from shapely.ops import unary_union
 
@@ -32,6 +33,7 @@ from sentinode.model.bundle import Bundle
 from sentinode.scoring import auc, cluster_interval
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.findings import write_findings
+from sentinode.slides.scanning.manifest import DONE, read_states
 
 SIZES = {"to 0.2 mm": (0, 200), "to 0.6 mm": (200, 600), "to 2 mm": (600, 2000), "above": (2000, math.inf)}
 """Classes of lesions by their longest axis in um: above the first figure, up to the second."""
@@ -101,7 +103,7 @@ def _parse() -> argparse.Namespace:
 
 def judge_all(cohorts: Sequence[Path], bundle: Bundle, arguments: argparse.Namespace) -> list[Judged]:
     """Every slide of the cohorts, scanned with a bundle and judged."""
-    scans = [scan(cohort, bundle, arguments.device, again=arguments.lesions_again) for cohort in cohorts]
+    scans = [scan(cohort, bundle, arguments.device) for cohort in cohorts]
     return [one for cohort, scanned in zip(cohorts, scans, strict=True) for one in judge(cohort, scanned)]
 
 
@@ -112,37 +114,51 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slides", type=int, default=20, help="slides in a cohort")
     parser.add_argument("--side", type=int, default=40, help="cells across a node")
     parser.add_argument("--work", type=Path, default=Path("runs/cohorts"), help="where cohorts and scans go")
+    parser.add_argument("--leave-out", nargs="*", type=int, default=[], help="rows of the split's patches to leave out")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--lesions-again", action="store_true", help="find lesions anew on the maps that are there")
 
 
 def build(arguments: argparse.Namespace, seed: int, split: str | None = None) -> Path:
     """The folder of a cohort, built unless it is there."""
     split = split or arguments.split
+    patches = arguments.data / "pcam" / f"{split}.parquet"
     out = arguments.work / f"{split}-{seed}-{arguments.slides}x{arguments.side}"
+    if arguments.leave_out:
+        out = out.with_name(out.name + "-without-" + "-".join(map(str, sorted(arguments.leave_out))))
     if not (out / "lesions.csv").exists():  # the last file that the tool writes
+        out.mkdir(parents=True, exist_ok=True)
+        if arguments.leave_out:
+            patches = _without(patches, arguments.leave_out, out / "patches.parquet")
         tools = arguments.tools or arguments.data.resolve().parent / "tools"
         command = [
             sys.executable, tools / "make_cohort.py", out, "--slides", arguments.slides, "--side", arguments.side,
-            "--patches", arguments.data / "pcam" / f"{split}.parquet", "--seed", seed,
+            "--patches", patches, "--seed", seed,
         ]  # fmt: skip
         subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
     return out
 
 
-def scan(cohort: Path, bundle: Bundle, device: str = "auto", *, again: bool = False) -> Path:
+def _without(patches: Path, rows: Sequence[int], out: Path) -> Path:
+    """A copy of a Parquet file of patches without some of its rows."""
+    table = pq.read_table(patches)
+    pq.write_table(table.take([row for row in range(len(table)) if row not in rows]), out)
+    return out
+
+
+def scan(cohort: Path, bundle: Bundle, device: str = "auto") -> Path:
     """The folder of a cohort's scan at the default settings; slides that are done are not scanned again.
 
-    ``again`` finds the lesions anew on the maps that are there, which a change of Sentinode itself asks for.
+    Lesions are found anew each time, by the operating point that the bundle has now.
     """
-    # The card is part of the name: another threshold changes the lesions, and not the weights.
-    card = hashlib.sha256(bundle.card.model_dump_json().encode()).hexdigest()
-    out = cohort / "scans" / f"{bundle.fingerprint[:12]}-{card[:8]}"
-    states = sentinode.scan(bundle, [cohort / "slides"], out, device=device)
-    if failed := [state for state in states if state.state != "done"]:
-        raise SystemExit(f"{len(failed)} slides failed, the first for this reason: {failed[0].reason}")
-    if again:
-        write_findings(out)
+    # Another calibration changes the maps, and not the weights; another slide operating point changes neither.
+    card = bundle.card.model_dump_json(exclude={"slide_operating_points", "slide_operating_point", "name", "licence"})
+    out = cohort / "scans" / f"{bundle.fingerprint[:12]}-{hashlib.sha256(card.encode()).hexdigest()[:8]}"
+    states = read_states(out)
+    if len(states) < len(list((cohort / "slides").iterdir())) or any(state.state != DONE for state in states):
+        states = sentinode.scan(bundle, [cohort / "slides"], out, device=device)
+        if failed := [state for state in states if state.state != DONE]:
+            raise SystemExit(f"{len(failed)} slides failed, the first for this reason: {failed[0].reason}")
+    write_findings(out, bundle=bundle)
     return out
 
 

@@ -70,7 +70,7 @@ TOPICS = {
     "Data": ("open_data", "PatchGeometry", "download", "synthesise", "audit"),
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
     "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
-    "Slides": ("scan", "open_map", "find_lesions", "view", "View", "extract", "ExtractOptions"),
+    "Slides": ("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "extract", "ExtractOptions"),
     "Scores": ("measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
 }
@@ -81,7 +81,17 @@ RESULTS = {
     "Using a bundle": (
         *("Bundle", "Card", "Evaluation", "StressPoint", "Predicted", "Prediction", "Explained", "Evidence", "Engine"),
     ),
-    "Slides": ("SlideState", "ProbabilityMap", "Lesions", "Lesion"),
+    "Slides": (
+        *(
+            "SlideState",
+            "ProbabilityMap",
+            "Lesions",
+            "Lesion",
+            "Operating",
+            "SlideOperatingPoints",
+            "SlideOperatingPoint",
+        ),
+    ),
     "Scores": ("Scores", "Estimate"),
     "Errors": (),
 }

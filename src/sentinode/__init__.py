@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
     from sentinode.evaluation import Evaluation, evaluate
+    from sentinode.evaluation.operating import Operating, operate
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
     from sentinode.model.bundle import Bundle, Card, load
     from sentinode.model.classifier import Classifier, build_classifier
     from sentinode.model.engines import Engine, open_engine
+    from sentinode.model.slide_operating_point import SlideOperatingPoint, SlideOperatingPoints, Target
     from sentinode.patches import PatchData, PatchSet, open_data
     from sentinode.patches.audit import Audit, audit
     from sentinode.patches.download import download
@@ -52,6 +54,7 @@ _HOME = {
     "ExtractOptions": "sentinode.slides.extract",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
+    "Operating": "sentinode.evaluation.operating",
     "PatchData": "sentinode.patches",
     "PatchGeometry": "sentinode.geometry",
     "PatchSet": "sentinode.patches",
@@ -61,8 +64,11 @@ _HOME = {
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
+    "SlideOperatingPoint": "sentinode.model.slide_operating_point",
+    "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
     "StressPoint": "sentinode.evaluation.stress",
+    "Target": "sentinode.model.slide_operating_point",
     "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
@@ -78,6 +84,7 @@ _HOME = {
     "open_data": "sentinode.patches",
     "open_engine": "sentinode.model.engines",
     "open_map": "sentinode.slides.scanning.probability_map",
+    "operate": "sentinode.evaluation.operating",
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
     "scan": "sentinode.slides.batch",
@@ -104,6 +111,7 @@ __all__ = [
     "ExtractOptions",
     "Lesion",
     "Lesions",
+    "Operating",
     "PatchData",
     "PatchGeometry",
     "PatchSet",
@@ -113,8 +121,11 @@ __all__ = [
     "Recipe",
     "Scores",
     "SentinodeError",
+    "SlideOperatingPoint",
+    "SlideOperatingPoints",
     "SlideState",
     "StressPoint",
+    "Target",
     "View",
     "__version__",
     "audit",
@@ -131,6 +142,7 @@ __all__ = [
     "open_data",
     "open_engine",
     "open_map",
+    "operate",
     "predict",
     "preview",
     "scan",

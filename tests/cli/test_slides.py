@@ -15,14 +15,16 @@ from made_maps import asap, blob, made_map, square
 from slide_files import tissue_picture, write_tiff
 from typer.testing import CliRunner
 
-from sentinode.cli.slides import check_annotations, extract, froc, lesions
-from sentinode.errors import AnnotationError, DataError, SlideError
+from sentinode.cli import app as sentinode_app
+from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
+from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
 from sentinode.slides.scanning.manifest import DONE, MANIFEST, SlideState
-from sentinode.slides.scanning.probability_map import write_map
+from sentinode.slides.scanning.probability_map import open_map, write_map
 
 app = typer.Typer()
-for name, command in (("lesions", lesions), ("froc", froc), ("annotations", check_annotations), ("extract", extract)):
-    app.command(name)(command)
+for command in (lesions, froc, operate, extract):
+    app.command()(command)
+app.command("annotations")(check_annotations)
 
 
 def run(*words):
@@ -62,10 +64,11 @@ def test_lesions_counts_from_the_slides_bounds_unless_asked_for_the_whole_slide(
     file = batch / "slides" / "ill.tif"
     bounded = made_map(blob(15, 20, (3, 3, 12, 12)), name="ill.tif", file=file, bounds=(64, 32, 500, 400))
     write_map(batch / "maps" / "ill", bounded)
+    bounds_of_lesion = 128 if kind == "slide" else 64
     assert run("lesions", batch / "maps", *words).exit_code == 0
     content = json.loads((batch / "maps" / "ill" / "lesions.geojson").read_text())
     assert content["sentinode"]["coordinates"] == kind
-    assert min(x for x, _ in content["features"][0]["geometry"]["coordinates"][0]) == (96 if kind == "slide" else 32)
+    assert min(x for x, _ in content["features"][0]["geometry"]["coordinates"][0]) == bounds_of_lesion
 
 
 def test_lesions_goes_on_past_a_slide_that_is_gone(batch):
@@ -79,6 +82,56 @@ def test_lesions_goes_on_past_a_slide_that_is_gone(batch):
 
 def test_lesions_refuses_a_folder_without_a_scan(tmp_path):
     assert isinstance(run("lesions", tmp_path).exception, SlideError)
+
+
+@pytest.fixture
+def own_bundle(bundle, batch):
+    """The maps of ``batch``, as if a bundle had made them."""
+    for name in ("ill", "well"):
+        made = open_map(batch / "maps" / name)
+        write_map(batch / "maps" / name, dataclasses.replace(made, bundle=bundle.fingerprint))
+    (batch / "maps" / MANIFEST).write_text('{"format": 2}')
+    return bundle.path
+
+
+def test_operate_writes_a_copy_of_the_bundle_with_which_lesions_finds_what_it_says(batch, own_bundle):
+    words = ("operate", batch / "maps", batch / "truth", own_bundle, "--out", batch / "new")
+    result = run(*words, "--false-lesions", 0.5, "--description", "two slides")
+    assert result.exit_code == 0, result.output
+    assert "false lesions on a negative slide" in result.stdout and "sensitive" in result.stdout
+    assert "1 regions touch a lesion" in result.stderr
+    assert (batch / "new-operating" / "operating.html").is_file()
+    card = json.loads((batch / "new" / "card.json").read_text())
+    assert card["slide_operating_points"]["balanced"]["target"]["false_lesions"] == 0.5
+    assert card["slide_operating_points"]["balanced"]["chosen_on"]["description"] == "two slides"
+    described = CliRunner().invoke(sentinode_app, ["bundle", str(batch / "new")])
+    assert "'balanced' was chosen for at most 0.5 false lesions" in described.stdout
+    assert "two slides (2 slides, 1 without tumour, and 1 lesions)" in described.stdout
+    assert "has no slide operating point" in CliRunner().invoke(sentinode_app, ["bundle", str(own_bundle)]).stdout
+    found = run("lesions", batch / "maps", "--bundle", batch / "new", "--json")
+    assert found.exit_code == 0, found.output
+    slides = json.loads(found.stdout)["slides"]
+    assert [slides[name]["category"] for name in ("ill", "well")] == ["micrometastasis", "negative"]
+    assert slides["ill"]["operating_point"]["chosen_on"]["description"] == "two slides"
+    specific = run("lesions", batch / "maps", "--operating-point", "specific", "--json")
+    assert json.loads(specific.stdout)["slides"]["ill"]["operating_point"]["name"] == "specific"
+    assert "two slides" in (batch / "maps" / "index.html").read_text()
+
+
+def test_operate_refuses_what_exists_before_it_works_and_leaves_nothing_behind(batch, own_bundle):
+    words = ("operate", batch / "maps", batch / "truth", own_bundle)
+    assert isinstance(run(*words, "--out", batch / "maps").exception, OutputError)
+    assert isinstance(run(*words, "--out", batch / "new", "--sensitivity", 2).exception, DataError)
+    asap(batch / "truth" / "another.xml")
+    assert isinstance(run(*words, "--out", batch / "new").exception, AnnotationError)
+    assert not (batch / "new").exists() and not (batch / "new-operating").exists()
+
+
+def test_operate_and_lesions_refuse_maps_of_another_bundle(batch, bundle):
+    refused = run("operate", batch / "maps", batch / "truth", bundle.path, "--out", batch / "new")
+    assert isinstance(refused.exception, SlideError) and "another bundle" in str(refused.exception)
+    refused = run("lesions", batch / "maps", "--bundle", bundle.path)
+    assert isinstance(refused.exception, SlideError) and "another bundle" in str(refused.exception)
 
 
 def test_froc_prints_the_figures_and_writes_them(batch):
@@ -193,16 +246,17 @@ def test_extract_refuses_splits_it_cannot_read(batch):
 
 def test_the_defaults_are_those_of_the_modules():
     """They stand as numbers in the commands, so that asking for help need not import what scans."""
+    from sentinode.cli.choices import PointName
     from sentinode.evaluation import froc as scoring
+    from sentinode.model import slide_operating_point
     from sentinode.slides import extract as extraction
-    from sentinode.slides.results import lesions as finding
 
     def default(command, name):
         return inspect.signature(command).parameters[name].default
 
-    assert default(lesions, "sigma") == finding.SIGMA_UM
     assert default(froc, "threshold") == scoring.THRESHOLD
     assert default(froc, "box") == scoring.BOX_UM
     assert default(froc, "mask_mpp") == pytest.approx(scoring.MASK_MPP)
+    assert PointName == slide_operating_point.PointName
     assert default(extract, "per_slide") == extraction.PER_SLIDE
     assert default(extract, "hard_share") == extraction.HARD_SHARE

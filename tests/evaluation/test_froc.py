@@ -13,7 +13,7 @@ from annotation_files import asap_file, feature, geojson, polygon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from made_maps import asap, blob, made_map, square
+from made_maps import asap, blob, made_map, made_point, square
 from scipy import ndimage
 from scipy.special import expit, logit
 from skimage import measure
@@ -30,6 +30,7 @@ from sentinode.evaluation.froc import (
     froc_curve,
     grown,
     longest_axes,
+    reported,
     score_slide,
     sensitivities,
     summarise,
@@ -37,7 +38,10 @@ from sentinode.evaluation.froc import (
     tumours_on,
     write_froc,
 )
+from sentinode.model.slide_operating_point import SlideOperatingPoints
 from sentinode.slides.reading.annotations import rasterise, read_annotations
+from sentinode.slides.results.lesions import find_lesions
+from sentinode.slides.scanning.manifest import MANIFEST, POINTS
 from sentinode.slides.scanning.probability_map import write_map
 
 
@@ -166,8 +170,10 @@ priors = st.floats(1e-6, 0.95)
 @settings(deadline=None)
 @given(arrays(np.float32, (24, 30), elements=st.sampled_from([0.001, 0.3, 0.5, 0.5001, 0.7, 0.9, 0.999])), priors)
 def test_a_slides_detections_are_the_same_at_any_prior(tmp_path_factory, even, prior):
-    drawn = read_annotations(asap(tmp_path_factory.mktemp("a") / "a.xml", square(96, 96, 300)))
-    results = [score_slide("s", at_prior(even, p), drawn, threshold=0.5, box=3, mask_mpp=7.776) for p in (0.5, prior)]
+    annotations = read_annotations(asap(tmp_path_factory.mktemp("a") / "a.xml", square(96, 96, 300)))
+    results = [
+        score_slide("s", at_prior(even, p), annotations, threshold=0.5, box=3, mask_mpp=7.776) for p in (0.5, prior)
+    ]
     np.testing.assert_allclose(results[1].false, results[0].false, rtol=1e-4)
     np.testing.assert_allclose(results[1].found, results[0].found, rtol=1e-4)
     assert results[1].score == pytest.approx(results[0].score, rel=1e-3)
@@ -189,9 +195,9 @@ def test_the_figures_are_the_same_at_any_prior(tmp_path, prior, threshold):
 
 @pytest.mark.parametrize("prior", [0, 1, -0.5, float("nan")])
 def test_a_map_whose_prior_is_no_share_is_refused(tmp_path, prior):
-    drawn = read_annotations(asap(tmp_path / "a.xml", square(96, 96, 300)))
+    annotations = read_annotations(asap(tmp_path / "a.xml", square(96, 96, 300)))
     with pytest.raises(SlideError, match="states a prior of"):
-        score_slide("s", made_map(blob(20, 20), prior=prior), drawn, threshold=0.5, box=3)
+        score_slide("s", made_map(blob(20, 20), prior=prior), annotations, threshold=0.5, box=3)
 
 
 @given(arrays(np.float32, 40, elements=st.floats(0, 1, width=32)), priors)
@@ -239,12 +245,12 @@ def test_what_is_under_275_um_is_neither_target_nor_false():
 
 
 def test_a_part_of_the_mask_gives_the_regions_of_the_whole(tmp_path):
-    map = made_map(blob(100, 140))
-    drawn = read_annotations(asap(tmp_path / "a.xml", square(700, 600, 900), square(-20, 2500, 500)))
-    part = tumours_on(map, drawn)
+    probability_map = made_map(blob(100, 140))
+    annotations = read_annotations(asap(tmp_path / "a.xml", square(700, 600, 900), square(-20, 2500, 500)))
+    part = tumours_on(probability_map, annotations)
     before = (part.downsample - 1) / 2  # a mask's pixel is the first of those that it stands for
-    size = (round(map.slide.height / part.downsample), round(map.slide.width / part.downsample))
-    whole = rasterise(drawn.area, size, part.downsample, origin=(-before, -before))
+    size = (round(probability_map.slide.height / part.downsample), round(probability_map.slide.width / part.downsample))
+    whole = rasterise(annotations.area, size, part.downsample, origin=(-before, -before))
     labels, ignored = grown(whole, 7.776)
     left, top = part.corner
     rows, columns = part.labels.shape
@@ -429,6 +435,38 @@ def test_only_slides_that_do_not_count_is_refused(tmp_path):
     maps, truth = a_batch(tmp_path, "test_114")
     with pytest.raises(SlideError, match="no slide to score"):
         evaluate_froc(maps, truth, show=False)
+
+
+def test_what_the_operating_point_reports_is_held_against_the_same_truth(tmp_path):
+    """A lesion in a tumour, one in a tumour too small to count, one outside; and a tumour that is missed."""
+    probability_map = made_map(blob(100, 100, (10, 10, 22, 22), (40, 40, 42, 42), (70, 70, 74, 74)))
+    annotations = read_annotations(
+        asap(tmp_path / "a.xml", square(320, 320, 400), square(1280, 1280, 40), square(2400, 320, 400))
+    )
+    tumours = tumours_on(probability_map, annotations)
+    assert (tumours.count, len(tumours.ignored)) == (3, 1)
+    assert reported(find_lesions(probability_map, point=made_point()), tumours) == (1, 1)
+    assert reported(find_lesions(probability_map, point=made_point(reach=0.99)), tumours) == (0, 0)
+
+
+def test_the_maps_operating_point_is_on_the_chart_and_in_the_record(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    asap(truth / "a.xml", square(320, 320, 640))
+    asap(truth / "b.xml")
+    records = []
+    for reach in (0.5, 0.99):
+        points = SlideOperatingPoints(points={"specific": made_point(reach=reach)}, default="specific")
+        (maps / MANIFEST).write_text(json.dumps({POINTS: points.model_dump(mode="json")}))
+        write_froc(tmp_path / "out", evaluate_froc(maps, truth, show=False))
+        records.append(json.loads((tmp_path / "out" / "froc.json").read_text()))
+    assert [record["operating_point"] for record in records] == [
+        {"false_lesions_per_slide": 0.5, "sensitivity": 1},
+        {"false_lesions_per_slide": 0, "sensitivity": 0},
+    ]
+    assert records[0]["parameters"]["operating_point"]["name"] == "specific"
+    assert records[0]["froc"] == records[1]["froc"]
+    assert [slide["reported_false"] for slide in records[0]["per_slide"]] == [0, 1]
+    assert "as reported" in (tmp_path / "out" / "froc.svg").read_text()
 
 
 def test_the_files_name_the_parameters_and_repeat_byte_for_byte(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 import sentinode
-from sentinode.errors import BundleError
+from sentinode.errors import BundleError, OutputError
 from sentinode.model.bundle import (
     ASSIGNMENT,
     CHECKSUMS,
@@ -24,8 +24,10 @@ from sentinode.model.bundle import (
     json_ready,
     load,
     save,
+    state_slide_points,
 )
 from sentinode.model.classifier import build_classifier
+from sentinode.model.slide_operating_point import GENERAL
 
 
 class Brightness(torch.nn.Module):
@@ -178,3 +180,30 @@ def test_the_same_bundle_has_the_same_bytes(tmp_path: Path) -> None:
 def test_values_are_made_fit_for_json() -> None:
     value = {"a": np.float32(1.5), "b": np.arange(2), "c": float("nan"), "d": (np.int64(3), None)}
     assert json_ready(value) == {"a": 1.5, "b": [0, 1], "c": None, "d": [3, None]}
+
+
+def test_slide_operating_points_go_into_a_copy_whose_weights_are_the_same(bundle: Bundle, tmp_path: Path) -> None:
+    before = {file.name: file.read_bytes() for file in bundle.path.iterdir()}
+    assert bundle.card.slide_points is None
+    points = GENERAL.model_copy(update={"default": "specific"})
+    copied = load(state_slide_points(bundle, points, tmp_path / "new").path)
+    assert copied.card.slide_points == points
+    assert copied.fingerprint == bundle.fingerprint
+    assert {file.name: file.read_bytes() for file in bundle.path.iterdir()} == before
+    rest = {"slide_operating_points", "slide_operating_point"}
+    assert copied.card.model_dump(exclude=rest) == bundle.card.model_dump(exclude=rest)
+    with pytest.raises(OutputError, match="is not overwritten"):
+        state_slide_points(bundle, points, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slide_operating_points": {"balanced": {"grow": 2}}},
+        {"slide_operating_points": {"lenient": GENERAL.point.model_dump(mode="json")}},
+        {"slide_operating_points": {"specific": GENERAL.point.model_dump(mode="json")}},
+    ],
+)
+def test_a_card_with_slide_operating_points_that_make_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        card(**wrong)

@@ -1,4 +1,4 @@
-"""Maps with known content."""
+"""Maps with known content, and operating points to find their lesions by."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sentinode.model.slide_operating_point import ChosenOn, SlideOperatingPoint
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 
@@ -23,6 +24,7 @@ def made_map(
     mpp: float = MPP,
     file: Path | None = None,
     bounds: tuple[int, int, int, int] | None = None,
+    quality: ArrayLike | None = None,
 ) -> ProbabilityMap:
     """A map of these probabilities on a slide that its windows just cover: that in ``file``, or none that there is."""
     array = np.asarray(probability, np.float32)
@@ -30,7 +32,38 @@ def made_map(
     width, height = (round(side * stride) for side in array.shape[::-1])
     slide = SlideRecord(name, width, height, mpp, content, bounds)
     return ProbabilityMap(
-        array, stride, (stride / 2, stride / 2), MPP, threshold, prior, slide, bundle="b" * 64, engine="made"
+        array,
+        stride,
+        (stride / 2, stride / 2),
+        MPP,
+        threshold,
+        prior,
+        slide,
+        bundle="b" * 64,
+        engine="made",
+        quality=None if quality is None else np.asarray(quality, np.uint8),
+    )
+
+
+def made_point(
+    *,
+    scales_um: tuple[float, ...] = (0.0,),
+    grow: float = 0.5,
+    weights: tuple[float, ...] | None = None,
+    intercept: float = 0.0,
+    reach: float = 0.5,
+    **others: object,
+) -> SlideOperatingPoint:
+    """A point by which each window of P(tumour) 0.5 and more, at a prior of one half, is in a lesion, unless told
+    otherwise; P(a region is a lesion) is then the highest P(tumour) in it."""
+    return SlideOperatingPoint(
+        scales_um=scales_um,
+        grow=grow,
+        weights=(1.0, *[0.0] * len(scales_um)) if weights is None else weights,
+        intercept=intercept,
+        reach=reach,
+        chosen_on=ChosenOn(description="made by hand", slides=0, positive=0, negative=0, lesions=0),
+        **others,  # type: ignore[arg-type]
     )
 
 

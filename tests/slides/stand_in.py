@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from made_maps import made_point
 from numpy.typing import NDArray
 
 from sentinode.geometry import PCAM, PatchGeometry
@@ -28,6 +29,11 @@ class StandInBundle:
             temperature=1.5,
             thresholds={"half": Threshold(value=0.4, rule="half", chosen_on="valid", n=1)},
             threshold_rule="half",
+            slide_operating_points={
+                "sensitive": made_point(scales_um=(32.0,), grow=0.4, reach=0.3),
+                "balanced": made_point(scales_um=(32.0,), grow=0.4, reach=0.4),
+                "specific": made_point(scales_um=(32.0,), grow=0.4, reach=0.9),
+            },
         )
     )
 

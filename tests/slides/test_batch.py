@@ -77,7 +77,13 @@ def test_each_slide_gets_a_folder_with_its_map_its_tissue_and_its_state(
     assert [(state.name, state.state) for state in states] == [(f"slide{i}", "done") for i in range(4)]
     for state in states:
         folder = tmp_path / state.name
-        assert {file.name for file in folder.iterdir()} == {"manifest.json", "map.json", "map.npy", "tissue.png"}
+        assert {file.name for file in folder.iterdir()} == {
+            "manifest.json",
+            "map.json",
+            "map.npy",
+            "quality.npy",
+            "tissue.png",
+        }
         assert open_map(folder).tissue.sum() == state.windows
 
 
@@ -196,8 +202,8 @@ def test_a_slide_replaced_under_its_path_is_scanned_again_and_said(
     (out / "slide1" / "note.txt").write_text("a colleague's")
     replace_slide(copied / "slide1.tif", seed=11)
     assert {state.state for state in scan(copied, out, make=write_outputs)} == {"done"}
-    said = " ".join(capsys.readouterr().err.split())
-    assert "slide1.tif: not the file that was scanned before" in said and "slide0" not in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "slide1.tif: not the file that was scanned before" in printed and "slide0" not in printed
     assert open_map(out / "slide1").slide.fingerprint == fingerprint(copied / "slide1.tif")
     assert contents(out / "slide0") == untouched
     # Nothing of the old slide is left: all is as if it had never been there, but what others put beside it.
@@ -350,8 +356,8 @@ def test_a_copy_is_scanned_once_and_said(
     (copied / "again").mkdir()
     shutil.copy(copied / "slide0.tif", copied / "again" / "slide0.tif")
     assert len(scan(copied, tmp_path / "out")) == 2
-    said = capsys.readouterr().err
-    assert "slide0.tif: a copy of a slide of the same name, scanned once." in said and said.count("a copy") == 1
+    printed = capsys.readouterr().err
+    assert "slide0.tif: a copy of a slide of the same name, scanned once." in printed and printed.count("a copy") == 1
 
 
 # What a batch leaves
@@ -568,8 +574,8 @@ def test_a_batch_keeps_to_where_its_lesions_count_from(glass: Path, tmp_path: Pa
     scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)
     write_scn(glass / "two.scn", tissue_picture(700, 520, seed=4), corner=(480, 288), glass=(1300, 900))
     scan(glass, tmp_path / "out", make=write_outputs)
-    said = [json.loads((tmp_path / "out" / name / GEOJSON).read_text())["sentinode"] for name in ("one", "two")]
-    assert said == [{"coordinates": "slide"}] * 2
+    printed = [json.loads((tmp_path / "out" / name / GEOJSON).read_text())["sentinode"] for name in ("one", "two")]
+    assert printed == [{"coordinates": "slide"}] * 2
     with pytest.raises(OutputError, match="count from the corner of the whole slide, and you ask for the other"):
         scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=False)
 
@@ -581,3 +587,47 @@ def test_a_batch_begun_without_the_choice_is_not_changed_half_way(
     scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=asked)
     with pytest.raises(OutputError, match="the part that the scanner filled, and you ask for the other"):
         scan(glass, tmp_path / "out", make=write_outputs, whole_slide_coordinates=True)
+
+
+def points_of(out: Path) -> dict[str, tuple[str, float]]:
+    """The name and the reach of the point by which each slide's lesions were found."""
+    records = {file.parent.name: json.loads(file.read_text())["operating_point"] for file in out.glob("*/lesions.json")}
+    return {name: (record["name"], record["reach"]) for name, record in records.items()}
+
+
+def test_a_batch_keeps_to_its_operating_point(glass: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs, operating_point="specific")
+    write_scn(glass / "two.scn", tissue_picture(700, 520, seed=4), corner=(480, 288), glass=(1300, 900))
+    scan(glass, tmp_path / "out", make=write_outputs)
+    assert points_of(tmp_path / "out") == {"one": ("specific", 0.9), "two": ("specific", 0.9)}
+    with pytest.raises(OutputError, match=r"operating point 'specific', and you ask(.|\n)*--operating-point balanced"):
+        scan(glass, tmp_path / "out", make=write_outputs, operating_point="balanced")
+    write_findings(tmp_path / "out", operating_point="balanced", show=False)
+    assert points_of(tmp_path / "out") == {"one": ("balanced", 0.4), "two": ("balanced", 0.4)}
+    scan(glass, tmp_path / "out", make=write_outputs)
+
+
+def test_a_bundle_with_new_operating_points_does_not_change_a_batch_half_way(
+    glass: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    scan(glass, tmp_path / "out", make=write_outputs)
+    bundle = StandInBundle()
+    points = {"balanced": bundle.card.slide_operating_points["specific"]}
+    bundle.card = bundle.card.model_copy(update={"slide_operating_points": points})
+    with pytest.raises(OutputError, match=r"another bundle or version(.|\n)*--bundle BUNDLE"):
+        batch.scan(bundle, [glass], tmp_path / "out", show=False)  # type: ignore[arg-type]
+    write_findings(tmp_path / "out", bundle=bundle, show=False)  # type: ignore[arg-type]
+    assert points_of(tmp_path / "out") == {"one": ("balanced", 0.9)}
+    batch.scan(bundle, [glass], tmp_path / "out", show=False)  # type: ignore[arg-type]
+
+
+def test_without_operating_points_the_general_one_is_used_and_that_is_printed(
+    glass: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = StandInBundle()
+    bundle.card = bundle.card.model_copy(update={"slide_operating_points": {}})
+    batch.scan(bundle, [glass], tmp_path / "out", show=False)  # type: ignore[arg-type]
+    assert points_of(tmp_path / "out") == {"one": ("balanced", 0.5)}
+    assert "the general one is used. Choose one on annotated slides with 'sentinode operate'" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -246,7 +246,7 @@ def test_patches_of_another_resolution_are_refused(bundle: Bundle, tmp_path: Pat
 
 def test_classes_of_other_names_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     path = folders(tmp_path / "lung", ("aca", "n"))
-    with pytest.raises(DataError, match="positive class is not known"):
+    with pytest.raises(DataError, match="their names do not tell which is positive"):
         train(path, tmp_path / "run", start_from=bundle, show=False)
     opened = open_data(path, positive=["aca"], show=False)
     own = folders(tmp_path / "own", ("a", "b"))

@@ -22,7 +22,7 @@ from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
-from sentinode.cli.slides import check_annotations, extract, froc, lesions
+from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
 from sentinode.cli.train import recipe, train
 from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
@@ -46,6 +46,7 @@ for panel, command in (
     (EVALUATION, froc),
     (SLIDES, scan),
     (SLIDES, lesions),
+    (SLIDES, operate),
     (SLIDES, view),
     (SLIDES, extract),
     (MACHINE, demo),

@@ -34,6 +34,10 @@ def bundle(
         "label_region": card.label_region,
         "class_names": card.class_names,
         "threshold": card.threshold,
+        "slide_operating_points": {
+            name: point.model_dump(mode="json") for name, point in card.slide_operating_points.items()
+        },
+        "slide_operating_point": card.slide_operating_point if card.slide_operating_points else None,
         "fingerprint": opened.fingerprint,
         "made_from": card.made_from.model_dump() if card.made_from else None,
     }
@@ -45,3 +49,9 @@ def bundle(
     if card.made_from is not None:
         typer.echo(f"It was trained on from the bundle {card.made_from.name} ({card.made_from.fingerprint[:12]}).")
     typer.echo(f"It predicts the probability of {positive}, not {negative}. Its threshold is {card.threshold:.3f}.")
+    if card.slide_points is None:
+        typer.echo("It has no slide operating point: a scan uses the general one. `sentinode operate` chooses one.")
+        return
+    point = card.slide_points.point
+    target = "" if point.target is None else f" for {point.target}"
+    typer.echo(f"Its slide operating point '{card.slide_operating_point}' was chosen{target}, on {point.chosen_on}.")

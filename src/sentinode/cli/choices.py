@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
 
 NamedSplit = Literal["train", "valid", "test"]
 Split = Literal["train", "valid", "test", "all"]
 Precision = Literal["auto", "float32", "bfloat16"]
 TableFormat = Literal["csv", "kaggle", "parquet", "jsonl"]
+PointName = Literal["sensitive", "balanced", "specific"]
+SlidePoint = Annotated[
+    PointName | None,
+    typer.Option(
+        "--operating-point",
+        help="Operating point for slides, which says what counts as a lesion: many and more false ones, or few. "
+        "Without it, the batch keeps its earlier choice. The first choice is the bundle's default.",
+    ),
+]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
-from sentinode.cli.choices import Precision
+from sentinode.cli.choices import Precision, SlidePoint
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.names import aligned, printable
@@ -55,6 +55,7 @@ def scan(
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over the eight symmetries. 8 x slower.")] = False,
+    operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
@@ -79,6 +80,7 @@ def scan(
         device=device,
         precision=precision,
         tta=tta,
+        operating_point=operating_point,
         whole_slide_coordinates=whole_slide_coordinates,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))

@@ -1,4 +1,4 @@
-"""``sentinode lesions``, ``froc``, ``annotations`` and ``extract``: slides, maps and annotations.
+"""``sentinode lesions``, ``froc``, ``operate``, ``annotations`` and ``extract``: slides, maps and annotations.
 
 ``check_annotations`` is the command ``annotations``, whose own name the future import takes.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
+from sentinode.cli.choices import SlidePoint
 from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.names import aligned
@@ -80,7 +81,14 @@ def lesions(
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
     ignored_class: IgnoredClasses = None,
-    sigma: Annotated[float, typer.Option(metavar="UM", help="Sigma of the Gaussian that smooths the map.")] = 32.0,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Use the slide operating points of this bundle, which must have the weights that made the maps.",
+        ),
+    ] = None,
+    operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +100,8 @@ def lesions(
 
     found = write_findings(
         batch,
-        sigma_um=sigma,
+        bundle=None if bundle is None else sentinode.load(bundle),
+        operating_point=operating_point,
         truth=truth,
         nodes=nodes,
         whole_slide_coordinates=whole_slide_coordinates,
@@ -113,7 +122,9 @@ def lesions(
         rows = []
         for name, totals in found.slides.items():
             score = "no tissue" if totals.score is None else f"{totals.score:.4f}"
-            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm"))
+            look_at = ", ".join(map(str, totals.verdict["look_at"]))
+            unsure = "" if totals.verdict["certain"] else f", uncertain{look_at and f': look at {look_at}'}"
+            rows.append((name, score, totals.category, f"{totals.largest_um / 1000:.2f} mm{unsure}"))
         for table in (rows, [(patient.name, patient.stage) for patient in found.patients]):
             if table:
                 typer.echo(aligned(table))
@@ -162,6 +173,87 @@ def froc(
     typer.echo(json.dumps(result.as_dict(), indent=2) if as_json else _froc_table(result))
     for warning in result.warnings:
         console.print(warning, markup=False)
+
+
+def operate(
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="The --out folder of a scan.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="A folder of annotations named like the slides.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="NEW_BUNDLE", help="Folder for the copy of the bundle.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="The bundle that made the maps (default: the bundled model)."),
+    ] = None,
+    false_lesions: Annotated[
+        float | None,
+        typer.Option(
+            help="At most so many false lesions on a slide without tumour, on average. 0.25 if no target is given."
+        ),
+    ] = None,
+    clean_negatives: Annotated[
+        float | None, typer.Option(help="At least this share of the slides without tumour has no lesion reported.")
+    ] = None,
+    sensitivity: Annotated[float | None, typer.Option(help="At least this share of the lesions is found.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the page and the figures. Default: NEW_BUNDLE-operating."),
+    ] = None,
+    description: Annotated[
+        str, typer.Option(metavar="TEXT", help="Description of the slides, for the bundle's card.")
+    ] = "annotated slides of the user",
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit/--keep-rule", help="Fit the rule for regions to these slides if they have enough, or keep it."
+        ),
+    ] = True,
+    absent_is_normal: AbsentIsNormal = False,
+    scale: Scale = 1.0,
+    tumour_class: TumourClasses = None,
+    excluded_class: ExcludedClasses = None,
+    ignored_class: IgnoredClasses = None,
+    whole_slide_coordinates: TruthOnWholeSlide = False,
+    as_json: Json = False,
+) -> None:
+    """Choose on annotated slides what counts as a lesion, and write it into a copy of the bundle.
+
+    The slides need annotations, and some of them must be without tumour. Twenty slides are enough to begin with.
+
+    Example: sentinode operate maps annotations runs/first/bundle --out lab-bundle --false-lesions 0.25
+    """
+    from sentinode.evaluation.operating import require_new, target_of
+    from sentinode.evaluation.operating_page import as_dict, table, write_operating
+    from sentinode.model.bundle import state_slide_points
+
+    report = out.with_name(f"{out.name}-operating") if report is None else report
+    require_new(out, report)
+    opened = sentinode.load(bundle)
+    result = sentinode.operate(
+        maps,
+        truth,
+        opened,
+        target=target_of(false_lesions, clean_negatives, sensitivity),
+        refit=refit,
+        description=description,
+        absent_is_normal=absent_is_normal,
+        whole_slide_coordinates=whole_slide_coordinates,
+        **_reading(scale, tumour_class, excluded_class, ignored_class),
+    )
+    page = write_operating(report, result, name=opened.card.name)
+    state_slide_points(opened, result.points, out)
+    if as_json:
+        typer.echo(json.dumps(as_dict(result), indent=2))
+    else:
+        typer.echo(aligned([(*figures, words) for words, *figures in table(result)]))
+    lesion, other = result.regions
+    fitted = "The rule was fitted to them" if result.refitted else "The rule was kept, and its cut was chosen"
+    console.print(f"{lesion} regions touch a lesion, {other} touch none. {fitted}.", markup=False)
+    for warning in result.warnings:
+        console.print(warning, markup=False)
+    console.print(
+        f"The bundle with the operating points: {out}\nThe trade: {page}\n"
+        f"Use it on these maps: sentinode lesions {maps} --bundle {out}",
+        markup=False,
+    )
 
 
 def check_annotations(
@@ -324,6 +416,10 @@ def _froc_table(result: Froc) -> str:
         "",
         "false positives per slide  " + "  ".join(f"{value:>5g}" for value in FALSE_POSITIVES),
         "sensitivity                " + "  ".join(f"{value:5.3f}" for value in result.sensitivity),
+        "",
+        f"at the slide operating point '{result.parameters['operating_point']['name']}': "
+        f"{result.reported[0]:.2f} false lesions per slide, sensitivity "
+        + ("undefined" if math.isnan(result.reported[1]) else f"{result.reported[1]:.3f}"),
         "",
         f"{facts['slides']} slides, {facts['tumours']} tumours, {facts['ignored']} too small to count; "
         f"detections above {result.parameters['nms_threshold']:g}, one to a box of "

@@ -15,6 +15,9 @@ on down to the threshold. MONAI's ``LesionFROC`` does the same, and with equal p
 
 The prior that a scan was told changes no figure: probabilities, the threshold among them, are those at a prior of one
 half, to which a map's are moved back.
+
+The curve is of the network. What a user of the batch sees are its lesions, which the slide operating point chooses.
+They are one more point on the chart, by the same truth, and the slides' scores are theirs.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ from scipy.special import expit, logit
 
 from sentinode.atomic import whole_file, write_text
 from sentinode.errors import SlideError
+from sentinode.evaluation.annotated_slides import LEFT_OUT
+from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.progress import track
 from sentinode.scoring import Estimate, auc, cluster_interval
 from sentinode.scoring.intervals import FEW, joined
@@ -46,7 +51,8 @@ from sentinode.slides.reading.annotations import (
     read_annotations,
     require_truth,
 )
-from sentinode.slides.results.lesions import find_lesions
+from sentinode.slides.results.batch_points import points_of_batch
+from sentinode.slides.results.lesions import GENERAL_POINT, Lesions, find_lesions
 from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, slide_of
 from sentinode.slides.scanning.scan import prior_shift
 
@@ -70,10 +76,6 @@ THRESHOLD = 0.5
 
 BOX_UM = 746.5
 """Side in microns of the box that a detection keeps free of others: MONAI's 48 pixels at level 6."""
-
-LEFT_OUT = ("test_049", "test_114")
-"""Slides of Camelyon16 that do not count."""
-
 
 BAND = 512
 """Rows of the mask in which tumours are grown at a time."""
@@ -140,8 +142,10 @@ class SlideResult:
         found: (R,), for each region the highest probability of a detection in it, 0 where it was
             missed or is ignored.
         ignored: how many of the R regions are ignored.
-        score: the slide's own score.
+        score: P(the slide is positive), by the operating point.
         annotated: whether a file is the truth; False where its absence is.
+        reported_found: regions that count and that a reported lesion covers, of those R.
+        reported_false: reported lesions that cover no region.
     """
 
     name: str
@@ -150,6 +154,8 @@ class SlideResult:
     ignored: int
     score: float
     annotated: bool = True
+    reported_found: int = 0
+    reported_false: int = 0
 
     @property
     def targets(self) -> int:
@@ -164,6 +170,7 @@ class Froc:
     Attributes:
         froc: the mean sensitivity.
         sensitivity: one for each of ``FALSE_POSITIVES``.
+        reported: false lesions a slide, and sensitivity, of the lesions that the operating point reports.
         slide_auc: AUC of the slides' scores for holding tumour.
         curve: float64 (K, 2), false positives a slide and sensitivity, from many to none.
         slides: what went in.
@@ -174,6 +181,7 @@ class Froc:
 
     froc: Estimate
     sensitivity: tuple[float, ...]
+    reported: tuple[float, float]
     slide_auc: Estimate
     curve: NDArray[np.float64]
     slides: tuple[SlideResult, ...]
@@ -193,6 +201,10 @@ class Froc:
         return {
             "froc": self.froc.as_dict(),
             "sensitivity": {f"{fp:g}": _number(s) for fp, s in zip(FALSE_POSITIVES, self.sensitivity, strict=True)},
+            "operating_point": {
+                "false_lesions_per_slide": self.reported[0],
+                "sensitivity": _number(self.reported[1]),
+            },
             "slide_auc": self.slide_auc.as_dict(),
             "slides": len(self.slides),
             "tumours": sum(slide.targets for slide in self.slides),
@@ -208,6 +220,8 @@ class Froc:
                     "tumours": slide.targets,
                     "found": int((slide.found > 0).sum()),
                     "false_positives": len(slide.false),
+                    "reported_found": slide.reported_found,
+                    "reported_false": slide.reported_false,
                     "score": _number(slide.score),
                 }
                 for slide in self.slides
@@ -256,18 +270,28 @@ def evaluate_froc(
         optional=left_out,
     )
     counted = [folder for folder in folders if folder.name not in left_out]
+    points = points_of_batch(maps)
     results, boxes = [], set()
     warnings = [matches.said] if matches.said else []
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
-        map, file = open_map(folder), matches.files[folder.name]
-        drawn = Annotations(truth, ())
+        probability_map, file = open_map(folder), matches.files[folder.name]
+        slide = probability_map.slide
+        annotations = Annotations(truth, ())
         if file is not None:
-            drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
-        drawn = drawn.on(map.slide.width, map.slide.height, map.slide.bounds)
-        warnings += [f"{folder.name}: {warning}" for warning in drawn.warnings]
-        box = max(1, round(box_um / (map.stride * map.slide_mpp)))
+            annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+        annotations = annotations.on(slide.width, slide.height, slide.bounds)
+        warnings += [f"{folder.name}: {warning}" for warning in annotations.warnings]
+        box = max(1, round(box_um / (probability_map.stride * probability_map.slide_mpp)))
         boxes.add(box)
-        result = score_slide(folder.name, map, drawn, threshold=threshold, box=box, mask_mpp=mask_mpp)
+        result = score_slide(
+            folder.name,
+            probability_map,
+            annotations,
+            threshold=threshold,
+            box=box,
+            mask_mpp=mask_mpp,
+            point=points.point,
+        )
         results.append(replace(result, annotated=file is not None))
     parameters = {
         "false_positives_per_slide": list(FALSE_POSITIVES),
@@ -279,7 +303,8 @@ def evaluate_froc(
         "ignored_under_um": IGNORED_UM,
         "mask_mpp": mask_mpp,
         "absent_is_normal": absent_is_normal,
-        "slide_score": "highest smoothed P(tumour)",
+        "slide_score": "P(slide is positive)",
+        "operating_point": {"name": points.default, **points.point.model_dump(mode="json")},
         "interval": "95 %: jackknife over slides, Student's t",
     }
     return summarise(results, left_out=left_out, parameters=parameters, warnings=warnings)
@@ -294,30 +319,54 @@ def _require_sense(threshold: float, box_um: float, mask_mpp: float) -> None:
 
 
 def score_slide(
-    name: str, map: ProbabilityMap, truth: Annotations, *, threshold: float, box: int, mask_mpp: float = MASK_MPP
+    name: str,
+    probability_map: ProbabilityMap,
+    truth: Annotations,
+    *,
+    threshold: float,
+    box: int,
+    mask_mpp: float = MASK_MPP,
+    point: SlideOperatingPoint = GENERAL_POINT,
 ) -> SlideResult:
     """A slide's detections held against its truth.
 
     Args:
         name: the slide.
-        map: its map, at any prior.
-        truth: what was drawn on it, in its own coordinates.
+        probability_map: its map, at any prior.
+        truth: what was annotated on it, in its own coordinates.
         threshold: probability that a detection has to exceed, at a prior of one half.
         box: side in windows of the box that a detection keeps free.
         mask_mpp: microns per pixel of the mask of the truth.
+        point: by which the slide's lesions are found.
 
     Raises:
         SlideError: the map states a prior that is no share.
     """
-    if not 0 < map.prior < 1:
-        raise SlideError(f"the map of {name} states a prior of {map.prior:g}.", hint="Scan the slide again.")
+    lesions = find_lesions(probability_map, point=point)
     # The threshold is moved as the scan moved the probabilities, so that rounding treats both alike.
-    moved = float(expit(logit(threshold) + prior_shift(EVEN_PRIOR, map.prior)))
-    detections = suppress(map.probability, threshold=moved, box=box)
-    detections = replace(detections, probability=at_even_prior(detections.probability, map.prior))
-    tumours = tumours_on(map, truth, mask_mpp=mask_mpp)
-    x, y = map.centres()
-    return compare(name, detections, tumours.at(x[detections.column], y[detections.row]), tumours, _score(map))
+    moved = float(expit(logit(threshold) + prior_shift(EVEN_PRIOR, probability_map.prior)))
+    detections = suppress(probability_map.probability, threshold=moved, box=box)
+    detections = replace(detections, probability=at_even_prior(detections.probability, probability_map.prior))
+    tumours = tumours_on(probability_map, truth, mask_mpp=mask_mpp)
+    x, y = probability_map.centres()
+    labels = tumours.at(x[detections.column], y[detections.row])
+    found, false = reported(lesions, tumours)
+    result = compare(name, detections, labels, tumours, lesions.score)
+    return replace(result, reported_found=found, reported_false=false)
+
+
+def reported(lesions: Lesions, tumours: Tumours) -> tuple[int, int]:
+    """How many tumours that count a slide's lesions cover, and how many lesions cover no tumour, ignored ones included.
+
+    A lesion covers a tumour where the centre of one of its windows lies in it.
+    """
+    row, column = np.nonzero(lesions.labels)
+    x, y = lesions.map.centres()
+    under = tumours.at(x[column], y[row])
+    covering = np.zeros(len(lesions) + 1, np.bool_)
+    covering[lesions.labels[row, column][under > 0]] = True
+    found = np.setdiff1d(under, (0, *tumours.ignored))
+    return len(found), int((~covering[1:]).sum())
 
 
 def at_even_prior(probability: ArrayLike, prior: float) -> NDArray[np.float64]:
@@ -355,15 +404,16 @@ def suppress(probability: Floats, *, threshold: float, box: int) -> Detections:
     return Detections(values[kept], rows[kept], columns[kept])
 
 
-def tumours_on(map: ProbabilityMap, truth: Annotations, *, mask_mpp: float = MASK_MPP) -> Tumours:
+def tumours_on(probability_map: ProbabilityMap, truth: Annotations, *, mask_mpp: float = MASK_MPP) -> Tumours:
     """The regions of truth on a map's slide.
 
     Args:
-        map: any map of the slide; says its size and resolution.
-        truth: what was drawn on it.
+        probability_map: any map of the slide; says its size and resolution.
+        truth: what was annotated on it.
         mask_mpp: microns per pixel of the mask.
     """
-    return tumours_within(truth, map.slide.width, map.slide.height, map.slide_mpp, mask_mpp=mask_mpp)
+    slide = probability_map.slide
+    return tumours_within(truth, slide.width, slide.height, slide.mpp, mask_mpp=mask_mpp)
 
 
 def tumours_within(
@@ -374,7 +424,7 @@ def tumours_within(
     Only the part of the mask around the tumours is made, which changes nothing and keeps memory small.
 
     Args:
-        truth: what was drawn on it.
+        truth: what was annotated on it.
         width: of the slide in level-0 pixels.
         height: of the slide in level-0 pixels.
         slide_mpp: microns per level-0 pixel.
@@ -537,6 +587,7 @@ def summarise(
     return Froc(
         froc=_with_interval(_mean_sensitivity, slides, _weights([slide.targets for slide in slides])),
         sensitivity=tuple(sensitivities(curve).tolist()),
+        reported=_reported(slides),
         slide_auc=_with_interval(_slide_auc, slides, _weights([len(slide.found) > 0 for slide in slides], both=True)),
         curve=curve,
         slides=slides,
@@ -544,6 +595,14 @@ def summarise(
         parameters=parameters or {},
         warnings=(*warnings, *_cautions(slides)),
     )
+
+
+def _reported(slides: Sequence[SlideResult]) -> tuple[float, float]:
+    """False lesions a slide, and the sensitivity, of what the operating point reports."""
+    targets = sum(slide.targets for slide in slides)
+    found = sum(slide.reported_found for slide in slides)
+    false = sum(slide.reported_false for slide in slides)
+    return false / len(slides), found / targets if targets else math.nan
 
 
 def _mean_sensitivity(slides: Sequence[SlideResult]) -> float:
@@ -615,6 +674,9 @@ def _draw(result: Froc) -> Figure:
     axes = figure.add_subplot()
     axes.plot(*result.curve.T, color="#0072b2", linewidth=1.8)
     axes.plot(FALSE_POSITIVES, result.sensitivity, "o", color="#d55e00", markersize=6, clip_on=False, zorder=3)
+    if not math.isnan(result.reported[1]):
+        axes.plot(*result.reported, "D", color="#009e73", markersize=7, clip_on=False, zorder=4, label="as reported")
+        axes.legend(loc="lower right", frameon=False)
     axes.set_xscale("symlog", base=2, linthresh=0.125, linscale=0.5)
     axes.set_xticks([0, 0.125, *FALSE_POSITIVES], ["0", "1/8", "1/4", "1/2", "1", "2", "4", "8"])
     axes.set_xlim(0, 16)
@@ -626,13 +688,6 @@ def _draw(result: Froc) -> Figure:
     score = result.froc
     axes.set_title(f"FROC {score.value:.3f} ({score.low:.3f} to {score.high:.3f})", loc="left", fontsize=12)
     return figure
-
-
-def _score(map: ProbabilityMap) -> float:
-    """The slide's score, as its lesions have it, at a prior of one half."""
-    even = at_even_prior(map.probability, map.prior).astype(np.float32)
-    threshold = float(at_even_prior(map.threshold, map.prior))
-    return find_lesions(replace(map, probability=even, threshold=threshold, prior=EVEN_PRIOR)).score
 
 
 def _slide_auc(slides: Sequence[SlideResult]) -> float:

@@ -21,9 +21,10 @@ from torch import nn
 
 from sentinode._version import __version__
 from sentinode.atomic import whole_folder
-from sentinode.errors import BundleError, DataError
+from sentinode.errors import BundleError, DataError, OutputError
 from sentinode.geometry import PCAM, PatchGeometry, check_mpp
 from sentinode.model.classifier import build_classifier
+from sentinode.model.slide_operating_point import DEFAULT, PointName, SlideOperatingPoint, SlideOperatingPoints
 from sentinode.patches import CLASS_NAMES, Expected
 
 FORMAT = 2
@@ -101,6 +102,10 @@ class Card(Part):
     temperature: float = Field(1.0, gt=0, description="Divides the logits; fitted on valid.")
     thresholds: dict[str, Threshold]
     threshold_rule: str = Field(description="The rule that the recipe chose.")
+    slide_operating_points: dict[PointName, SlideOperatingPoint] = Field(
+        default_factory=dict, description="What counts as a lesion on a slide; chosen by `sentinode operate`."
+    )
+    slide_operating_point: PointName = Field(DEFAULT, description="The one that a scan uses unless told otherwise.")
     prior: float = Field(0.5, description="Share of label 1 among the patches that the probabilities were fitted on.")
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
@@ -120,6 +125,19 @@ class Card(Part):
         except DataError as error:
             raise ValueError(error.what) from None
         return self
+
+    @model_validator(mode="after")
+    def _check_slide_points(self) -> Card:
+        if self.slide_operating_points and self.slide_operating_point not in self.slide_operating_points:
+            raise ValueError(f"the slide operating point '{self.slide_operating_point}' is not among those of the card")
+        return self
+
+    @property
+    def slide_points(self) -> SlideOperatingPoints | None:
+        """The operating points for slides, or None where none was chosen for this bundle."""
+        if not self.slide_operating_points:
+            return None
+        return SlideOperatingPoints(points=self.slide_operating_points, default=self.slide_operating_point)
 
     @property
     def geometry(self) -> PatchGeometry:
@@ -270,12 +288,35 @@ def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
             where=bundle.path,
             hint="A network works at the resolution on which it was trained. Train another one for another resolution.",
         )
-    card = bundle.card.model_copy(update={"mpp": mpp})
-    with whole_folder(bundle.path) as staged:
+    return _with_card(bundle, bundle.card.model_copy(update={"mpp": mpp}), bundle.path)
+
+
+def state_slide_points(bundle: Bundle, points: SlideOperatingPoints, out: Path) -> Bundle:
+    """Write a copy of a bundle with other operating points for slides; its weights stay as they are.
+
+    Args:
+        bundle: the bundle, which is not changed.
+        points: what the copy's card holds.
+        out: the copy's folder, which must not exist.
+
+    Raises:
+        OutputError: ``out`` exists, cannot be written, or the disk is full.
+    """
+    if out.exists():
+        raise OutputError("this exists, and is not overwritten.", where=out, hint="Choose another --out, or remove it.")
+    card = bundle.card.model_copy(
+        update={"slide_operating_points": points.points, "slide_operating_point": points.default}
+    )
+    return _with_card(bundle, card, out)
+
+
+def _with_card(bundle: Bundle, card: Card, out: Path) -> Bundle:
+    """A copy of a bundle with another card, or the bundle itself with another card where ``out`` is its place."""
+    with whole_folder(out) as staged:
         shutil.copytree(bundle.path, staged, dirs_exist_ok=True)
         _write_card(staged, card)
         _write_sums(staged)
-    return Bundle(bundle.path, card, bundle._module)
+    return Bundle(out, card, bundle._module)
 
 
 def require_mpp(bundle: Bundle) -> float:

@@ -28,11 +28,13 @@ from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.model.bundle import Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
+from sentinode.model.slide_operating_point import GENERAL, PointName
 from sentinode.names import printable
 from sentinode.progress import console
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides, name_slides
 from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.results.findings import NO_POINT
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
 from sentinode.slides.results.summary import PAGE, write_summary
 from sentinode.slides.scanning.manifest import (
@@ -48,9 +50,10 @@ from sentinode.slides.scanning.manifest import (
     read_state,
     read_states,
     settle_coordinates,
+    settle_points,
     write_batch,
 )
-from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
@@ -59,7 +62,7 @@ LOG, LOCKS = "scores.part", ".locks"
 BATCH = ".batch"
 """The lock of the batch itself; no slide's folder begins with a dot."""
 
-RESULTS = (RECORD, ARRAY, *OUTPUTS, PAGE)
+RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
 """What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
 removed, and comes last when a map is written: a folder with a record has a whole map."""
 
@@ -79,6 +82,7 @@ def scan(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    operating_point: PointName | None = None,
     whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
@@ -101,6 +105,8 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
+        operating_point: which of the bundle's operating points for slides says what a lesion is: ``sensitive``,
+            ``balanced`` or ``specific``; None for an earlier call's choice, at first the bundle's default.
         whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
             states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         make: called with each finished map before its slide counts as done; None for the map alone.
@@ -113,7 +119,8 @@ def scan(
     Raises:
         SlideError: there is no slide at all.
         BundleError: the bundle's microns per pixel are unknown.
-        OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings.
+        OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings or
+            of another operating point.
         DeviceError: the device is missing, or is not the one that the batch was begun with.
     """
     require_mpp(bundle)
@@ -124,9 +131,13 @@ def scan(
     card = bundle.card
     asked = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc)
     engine = _join_batch(out, asked, bundle, device, precision, tta)
-    coordinates = settle_coordinates(out, whole_slide_coordinates)
+    with _lock(out, BATCH):
+        coordinates = settle_coordinates(out, whole_slide_coordinates)
+        points = settle_points(out, card.slide_points or GENERAL, operating_point)
+    if card.slide_points is None:
+        console.print(NO_POINT, markup=False)
     if make is write_outputs:
-        make = partial(write_outputs, whole_slide_coordinates=coordinates)
+        make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
     names = name_slides(found)
     _say_copies(found, names)
     work = _Work(bundle, engine, asked, out, make, show)
@@ -333,7 +344,7 @@ class _Work:
             tissue = find_tissue(slide)
             with whole_file(folder / TISSUE) as staged:
                 tissue.picture().save(staged)
-            map = scan_slide(
+            probability_map = scan_slide(
                 slide,
                 tissue,
                 self._bundle,
@@ -343,14 +354,16 @@ class _Work:
                 log=folder / LOG,
                 show=self._show,
             )
-            write_map(folder, map)
+            write_map(folder, probability_map)
             if self._make is not None:
-                self._make(folder, slide, map, tissue)
-        if not content == map.slide.fingerprint == fingerprint(path):
+                self._make(folder, slide, probability_map, tissue)
+        if not content == probability_map.slide.fingerprint == fingerprint(path):
             raise SlideError(
                 "the file was changed while it was scanned.", where=path, hint="Scan it again once it is whole."
             )
-        return replace(state, state=DONE, windows=int(map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3))
+        return replace(
+            state, state=DONE, windows=int(probability_map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3)
+        )
 
     def _write_state(self, state: SlideState) -> None:
         write_text(self._out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")

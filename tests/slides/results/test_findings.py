@@ -5,10 +5,11 @@ import json
 
 import pytest
 from annotation_files import feature, geojson, polygon
-from made_maps import asap, blob, made_map, square
+from made_maps import asap, blob, made_map, made_point, square
 from slide_files import tissue_picture, write_tiff
+from stand_in import StandInBundle
 
-from sentinode.errors import AnnotationError, DataError, SlideError
+from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
 from sentinode.slides.results.findings import STAGES, write_findings
 from sentinode.slides.results.lesions import MICRO
 from sentinode.slides.results.outputs import GEOJSON, HEATMAP
@@ -43,9 +44,54 @@ def test_only_scanned_slides_count_and_the_page_shows_the_rest(batch):
     assert "truncated." in found.page.read_text()
 
 
-def test_more_smoothing_is_taken_and_recorded(batch):
-    found = write_findings(batch, sigma_um=100, show=False)
-    assert found.slides["one"].sigma_um == 100
+def a_bundle(fingerprint="b" * 64, **points):
+    """A bundle by its weights and its operating points."""
+    bundle = StandInBundle(fingerprint=fingerprint)
+    bundle.card = bundle.card.model_copy(update={"slide_operating_points": points})
+    return bundle
+
+
+def test_the_points_of_a_bundle_are_taken_and_stay_for_later_calls_without_it(batch):
+    (batch / MANIFEST).write_text('{"format": 1, "stride": 32}')
+    bundle = a_bundle(balanced=made_point(reach=0.6), specific=made_point(reach=0.97))
+    asked = [(bundle, None), (None, None), (None, "specific"), (None, None), (bundle, "balanced")]
+    names, counts = [], []
+    for given, name in asked:
+        totals = write_findings(batch, bundle=given, operating_point=name, show=False).slides["one"]
+        names.append((totals.operating_point["name"], totals.operating_point["reach"]))
+        counts.append(sum(totals.lesions.values()))
+    assert names == [("balanced", 0.6)] * 2 + [("specific", 0.97)] * 2 + [("balanced", 0.6)]
+    assert counts == [1, 1, 0, 0, 1]
+    assert json.loads((batch / MANIFEST).read_text())["stride"] == 32
+
+
+def test_a_bundle_of_other_weights_is_refused(batch):
+    with pytest.raises(SlideError, match="another bundle made these maps"):
+        write_findings(batch, bundle=a_bundle("c" * 64, balanced=made_point()), show=False)
+
+
+def test_a_point_that_the_bundle_lacks_is_refused(batch):
+    with pytest.raises(OutputError, match="no operating point 'specific'; there is balanced"):
+        write_findings(batch, bundle=a_bundle(balanced=made_point()), operating_point="specific", show=False)
+
+
+def test_maps_of_earlier_versions_get_the_general_point_and_that_is_printed(batch, capsys):
+    found = write_findings(batch, show=False)
+    assert found.slides["one"].operating_point["chosen_on"]["description"].startswith("general default")
+    assert "the general one is used" in " ".join(capsys.readouterr().err.split())
+
+
+def test_maps_of_the_bundled_model_of_earlier_versions_get_its_point(batch, monkeypatch, capsys):
+    monkeypatch.setattr("sentinode.model.bundle.load", lambda: a_bundle(balanced=made_point(reach=0.7)))
+    assert write_findings(batch, show=False).slides["one"].operating_point["reach"] == 0.7
+    monkeypatch.setattr("sentinode.model.bundle.load", lambda: a_bundle("c" * 64, balanced=made_point(reach=0.7)))
+    assert write_findings(batch, show=False).slides["one"].operating_point["reach"] != 0.7
+
+
+def test_damaged_points_of_a_batch_are_refused_with_a_way_out(batch):
+    (batch / MANIFEST).write_text('{"slide_operating_points": {"points": {"balanced": {"grow": 2}}}}')
+    with pytest.raises(OutputError, match=r"cannot be read(.|\n)*--bundle"):
+        write_findings(batch, show=False)
 
 
 def counts_from(batch):
@@ -78,7 +124,7 @@ def test_over_a_slide_that_was_replaced_nothing_is_drawn(batch, tmp_path):
     write_findings(batch, show=False)
     before = {path: path.read_bytes() for path in (batch / "one").iterdir() if path.name != PAGE}
     write_tiff(tmp_path / "one.tif", tissue_picture(640, 480, seed=1), mpp=0.972)
-    found = write_findings(batch, sigma_um=100, show=False)
+    found = write_findings(batch, show=False)
     assert found.slides == {}
     assert "one.tif: this is not the file that was scanned" in found.failed["one"]
     assert {path: path.read_bytes() for path in (batch / "one").iterdir() if path.name != PAGE} == before
@@ -107,9 +153,9 @@ def test_the_truth_is_found_in_another_spelling_and_what_fits_no_slide_is_said(b
     truth.mkdir()
     asap(truth / "three.xml", square(96, 96, 288))
     write_findings(batch, truth=truth, show=False)
-    said = capsys.readouterr().err
-    assert "1 of 1 slides have no annotations: 'one'." in said
-    assert "1 annotation file matches no slide: 'three.xml'." in said
+    printed = capsys.readouterr().err
+    assert "1 of 1 slides have no annotations: 'one'." in printed
+    assert "1 annotation file matches no slide: 'three.xml'." in printed
     bare = (batch / "one" / "heatmap.png").read_bytes()
     asap(truth / "One.tif.XML", square(96, 96, 288))
     write_findings(batch, truth=truth, show=False)
@@ -140,6 +186,17 @@ def test_a_node_without_its_slide_is_refused_since_the_stage_would_be_too_low(ba
     with pytest.raises(DataError, match=r"two\.tif.*has not been read"):
         write_findings(batch, nodes=nodes, show=False)
     assert not (batch / STAGES).exists()
+
+
+def test_stages_that_rest_on_an_uncertain_verdict_say_so(batch, tmp_path, capsys):
+    nodes = tmp_path / "nodes.csv"
+    nodes.write_text("slide,node,patient\none.tif,1,p\n")
+    for reach, unsure in ((0.5, False), (0.96, True)):  # the lesion's P is 0.95
+        points = a_bundle(balanced=made_point(reach=reach))
+        (patient,) = write_findings(batch, bundle=points, nodes=nodes, show=False).patients
+        printed = " ".join(capsys.readouterr().err.split())
+        assert ("1 of 1 slides have an uncertain verdict" in printed) is unsure
+        assert patient.stage == ("pN0" if unsure else "pN1mi")
 
 
 def test_a_folder_without_a_scan_is_refused(tmp_path):

@@ -8,8 +8,9 @@ from made_maps import asap, blob, made_map, square
 from PIL import Image
 
 from sentinode.slides.reading.annotations import read_annotations
-from sentinode.slides.results.heatmap import KEY_WIDTH, LARGEST_ZOOM, SIDE, overlay, write_heatmap, write_small
+from sentinode.slides.results.heatmap import HATCH, KEY_WIDTH, LARGEST_ZOOM, SIDE, overlay, write_heatmap, write_small
 from sentinode.slides.results.lesions import find_lesions
+from sentinode.slides.scanning.quality import Quality
 
 
 @pytest.fixture
@@ -32,6 +33,31 @@ def test_what_is_low_or_no_tissue_keeps_its_colour(lesions, picture):
     assert changed[48:112, 48:112].all()
 
 
+def test_tissue_that_cannot_be_judged_has_grey_stripes_and_no_colour(picture):
+    quality = np.zeros((60, 40), np.uint8)
+    quality[10:20, 10:30] = Quality.OUT_OF_FOCUS
+    quality[50:] = Quality.INK  # no tissue there
+    probability = blob(60, 40, (10, 10, 30, 30))
+    probability[50:] = np.nan
+    shown = overlay(picture, 8.0, find_lesions(made_map(probability, quality=quality)))
+    striped = (shown == HATCH).all(axis=2)
+    assert striped[40:80, 40:120].mean() == pytest.approx(0.5, abs=0.02)
+    assert ((shown == 200).all(axis=2) | striped)[40:80, 40:120].all()
+    assert not striped[80:].any() and (shown[84:112, 48:112] != 200).any(axis=2).all()
+
+
+def test_the_key_names_what_cannot_be_judged(tmp_path, picture):
+    quality = np.zeros((60, 40), np.uint8)
+    for name in ("without.png", "with.png"):
+        write_heatmap(tmp_path / name, picture, 8.0, find_lesions(made_map(blob(60, 40), quality=quality)))
+        quality = quality.copy()
+        quality[:30] = Quality.FOLD
+    without, with_stripes = (
+        np.asarray(Image.open(tmp_path / name).convert("L")) for name in ("without.png", "with.png")
+    )
+    assert (without[400:500, -KEY_WIDTH:] != with_stripes[400:500, -KEY_WIDTH:]).sum() > 200
+
+
 def test_the_legend_stands_beside_the_slide(tmp_path, lesions):
     picture = np.full((960, 640, 3), 200, np.uint8)
     write_heatmap(tmp_path / "heatmap.png", picture, 2.0, lesions)
@@ -50,8 +76,8 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path, lesions, picture):
 
 def test_annotations_are_drawn_over_it(tmp_path, lesions, picture):
     truth = read_annotations(asap(tmp_path / "a.xml", square(100, 100, 500)))
-    for name, drawn in (("without.png", None), ("with.png", truth)):
-        write_heatmap(tmp_path / name, picture, 8.0, lesions, drawn)
+    for name, annotations in (("without.png", None), ("with.png", truth)):
+        write_heatmap(tmp_path / name, picture, 8.0, lesions, annotations)
     without, with_truth = (
         np.asarray(Image.open(tmp_path / name).convert("RGB"), int) for name in ("without.png", "with.png")
     )

@@ -5,19 +5,23 @@ import json
 import tracemalloc
 
 import numpy as np
+import pytest
 import shapely
-from made_maps import blob, made_map
+from made_maps import blob, made_map, made_point
 
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.lesion_files import COLUMNS, write_geojson, write_table
 from sentinode.slides.results.lesions import find_lesions
 
+CUT = made_point()
+
 
 def a_slide_of_lesions():
-    probability = blob(120, 120, (5, 5, 9, 9), (20, 20, 90, 90), (100, 5, 112, 17))
+    probability = blob(120, 120, (20, 20, 90, 90), high=0.99)
+    probability[100:112, 5:17], probability[5:9, 5:9] = 0.95, 0.9
     probability[40:50, 40:50] = 0.01  # a hole
     probability[95:, 60:] = np.nan
-    return find_lesions(made_map(probability, stride=32.5), sigma_um=0)
+    return find_lesions(made_map(probability, stride=32.5), point=CUT)
 
 
 def test_qupath_finds_class_colour_name_and_measurements(tmp_path):
@@ -31,6 +35,7 @@ def test_qupath_finds_class_colour_name_and_measurements(tmp_path):
     assert first["classification"] == {"name": "Macrometastasis", "color": [213, 94, 0]}
     assert second["classification"]["name"] == "Micrometastasis"
     assert third["classification"]["name"] == "Isolated tumour cells"
+    assert first["measurements"]["P(lesion)"] == round(lesions.found[0].score, 6)
     assert first["measurements"]["Longest diameter (um)"] == round(lesions.found[0].diameter_um, 1)
     assert all(isinstance(value, int | float) for value in first["measurements"].values())
 
@@ -54,9 +59,20 @@ def test_polygons_are_valid_closed_wound_by_the_standard_and_keep_their_holes(tm
 def test_what_is_written_reads_back_as_annotations(tmp_path):
     lesions = a_slide_of_lesions()
     write_geojson(tmp_path / "lesions.geojson", lesions)
-    drawn = read_annotations(tmp_path / "lesions.geojson")
-    assert [region.name for region in drawn.tumour] == ["Lesion 1", "Lesion 2", "Lesion 3"]
-    assert drawn.area.area == sum(lesion.windows for lesion in lesions) * 32.5**2
+    annotations = read_annotations(tmp_path / "lesions.geojson")
+    assert [region.name for region in annotations.tumour] == ["Lesion 1", "Lesion 2", "Lesion 3"]
+    assert annotations.area.area == sum(lesion.windows for lesion in lesions) * 32.5**2
+
+
+def test_uncertain_regions_are_in_no_file_of_lesions(tmp_path):
+    probability = blob(60, 60, (5, 5, 20, 20), high=0.99)
+    probability[30:40, 30:40] = 0.88
+    lesions = find_lesions(made_map(probability), point=made_point(reach=0.9))
+    assert len(lesions.uncertain) == 1
+    write_geojson(tmp_path / "a.geojson", lesions)
+    write_table(tmp_path / "a.csv", lesions)
+    assert len(features_of(tmp_path / "a.geojson")) == 1
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 2
 
 
 def features_of(path):
@@ -66,8 +82,8 @@ def features_of(path):
 def test_coordinates_count_from_the_bounds_to_which_qupath_crops(tmp_path):
     """And the file says so, for programs that do not."""
     boxes = (5, 5, 9, 9), (20, 20, 30, 30)
-    whole = find_lesions(made_map(blob(60, 60, *boxes)), sigma_um=0)
-    bounded = find_lesions(made_map(blob(60, 60, *boxes), bounds=(480, 288, 1000, 900)), sigma_um=0)
+    whole = find_lesions(made_map(blob(60, 60, *boxes)), point=CUT)
+    bounded = find_lesions(made_map(blob(60, 60, *boxes), bounds=(480, 288, 1000, 900)), point=CUT)
     write_geojson(tmp_path / "whole.geojson", whole)
     write_geojson(tmp_path / "bounded.geojson", bounded)
     write_geojson(tmp_path / "asked.geojson", bounded, whole_slide_coordinates=True)
@@ -78,10 +94,10 @@ def test_coordinates_count_from_the_bounds_to_which_qupath_crops(tmp_path):
         np.testing.assert_array_equal(here - there, np.broadcast_to((480, 288), here.shape))
         assert moved["id"] == feature["id"]
     assert features_of(tmp_path / "asked.geojson") == features_of(tmp_path / "whole.geojson")
-    said = [
+    frames = [
         json.loads((tmp_path / f"{name}.geojson").read_text())["sentinode"] for name in ("whole", "bounded", "asked")
     ]
-    assert said == [
+    assert frames == [
         {"coordinates": "slide"},
         {"coordinates": "bounds", "bounds": [480, 288, 1000, 900]},
         {"coordinates": "slide"},
@@ -90,12 +106,12 @@ def test_coordinates_count_from_the_bounds_to_which_qupath_crops(tmp_path):
 
 def test_the_table_counts_from_the_slides_corner_whatever_its_bounds(tmp_path):
     for name, bounds in (("whole", None), ("bounded", (480, 288, 1000, 900))):
-        write_table(tmp_path / name, find_lesions(made_map(blob(60, 60, (5, 5, 9, 9)), bounds=bounds), sigma_um=0))
+        write_table(tmp_path / name, find_lesions(made_map(blob(60, 60, (5, 5, 9, 9)), bounds=bounds), point=CUT))
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "bounded").read_bytes()
 
 
 def test_windows_that_touch_at_corners_become_one_multipolygon(tmp_path):
-    write_geojson(tmp_path / "a.geojson", find_lesions(made_map(np.eye(4) * 0.9), sigma_um=0))
+    write_geojson(tmp_path / "a.geojson", find_lesions(made_map(np.eye(4) * 0.9), point=CUT))
     (feature,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
     assert feature["geometry"]["type"] == "MultiPolygon"
     assert shapely.geometry.shape(feature["geometry"]).is_valid
@@ -114,6 +130,7 @@ def test_the_table_holds_the_measurements(tmp_path):
     rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
     assert [int(row["lesion"]) for row in rows] == [1, 2, 3]
     assert [row["category"] for row in rows] == [lesion.category for lesion in lesions]
+    assert [float(row["score"]) for row in rows] == pytest.approx([0.99, 0.95, 0.9], abs=1e-5)
     assert float(rows[1]["diameter_um"]) == round(lesions.found[1].diameter_um, 1)
 
 
@@ -124,7 +141,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     comb[1:58, 1:58:2] = comb[1, 1:58] = 0.9
     peaks, sizes = [], []
     for times in (2, 10):
-        lesions = find_lesions(made_map(np.tile(comb, (times, times))), sigma_um=0)
+        lesions = find_lesions(made_map(np.tile(comb, (times, times))), point=CUT)
         assert len(lesions) == times**2
         tracemalloc.start()
         write_geojson(tmp_path / "a.geojson", lesions)

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
-from made_maps import blob, made_map
+from made_maps import blob, made_map, made_point
 from slide_files import tissue_picture, write_tiff
 
 from sentinode.errors import SlideError
+from sentinode.model.slide_operating_point import ChosenOn, Reached, SlideOperatingPoints, Target
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.results.lesions import MICRO, NEGATIVE
 from sentinode.slides.results.outputs import TOTALS, write_outputs
@@ -19,6 +20,20 @@ from sentinode.slides.results.summary import PAGE, read_rows, write_summary
 from sentinode.slides.scanning.manifest import FAILED, MANIFEST, RUNNING, SlideState
 from sentinode.slides.scanning.probability_map import write_map
 from sentinode.slides.scanning.tissue import find_tissue
+
+POINTS = SlideOperatingPoints(
+    points={
+        "balanced": made_point(reach=0.65).model_copy(
+            update={
+                "target": Target(false_lesions=0.25, clean_negatives=0.9),
+                "chosen_on": ChosenOn(
+                    description="slides <of> ours", slides=20, positive=9, negative=11, lesions=17, window_um=31.1
+                ),
+                "reached": {"clean_negatives": Reached(value=0.9, low=0.6, high=0.98, n=11)},
+            }
+        )
+    }
+)
 
 
 class Page(HTMLParser):
@@ -46,10 +61,10 @@ def batch(tmp_path_factory):
     with open_slide(path) as slide:
         tissue = find_tissue(slide)
         for name, high in (("low", 0.6), ("high & <odd> #1", 0.99), ("none", 0.1)):
-            map = made_map(blob(15, 20, (3, 3, 9, 9), high=high), name=f"{name}.tif")
+            made = made_map(blob(15, 20, (3, 3, 9, 9), high=high), name=f"{name}.tif")
             (folder / name).mkdir()
-            write_map(folder / name, map)
-            write_outputs(folder / name, slide, map, tissue)
+            write_map(folder / name, made)
+            write_outputs(folder / name, slide, made, tissue, points=POINTS)
     state = SlideState("cut", "cut.svs", FAILED, "the slide is truncated.")
     (folder / "cut").mkdir()
     (folder / "cut" / MANIFEST).write_text(json.dumps(dataclasses.asdict(state)))
@@ -76,8 +91,43 @@ def test_names_and_reasons_are_shown_as_they_are(batch):
     text = Page(write_summary(batch)).text
     assert "high & <odd> #1" in text
     assert "the slide is truncated." in text
-    assert "4 slides, 1 without a result" in text
+    assert "4 slides: 1 with a lesion, 1 uncertain, 1 without a result" in text
     assert "For research, not for diagnosis." in text
+
+
+def test_the_pages_lead_with_the_verdict_and_say_by_which_point(batch):
+    shown = Page(write_summary(batch)).text
+    pages = {name: Page(batch / name / PAGE).text for name in ("high & <odd> #1", "low", "none")}
+    for text, sentence in (
+        (pages["high & <odd> #1"], "Micrometastasis: one lesion, 0.26 mm."),
+        (pages["low"], "Negative, uncertain: look at region 1 (P(lesion) 0.60, 0.26 mm)."),
+        (pages["none"], "Negative: no lesion was found."),
+    ):
+        assert sentence in shown
+        assert sentence in text
+        for words in (shown, text):
+            assert "at most 0.25 false lesions on a negative slide, at least 90%" in words
+            assert "slides <of> ours (20 slides, 11 without tumour, and 17 lesions)" in words
+            assert "0.90 (0.60 to 0.98)" in words
+    assert "P(slide is positive): 0.99" in pages["high & <odd> #1"]
+    assert "Uncertain regions" in pages["low"] and "Uncertain regions" not in pages["none"]
+    assert "do not hold here" not in shown
+
+
+def test_a_point_that_was_chosen_on_other_windows_is_said_to_be(batch):
+    record = json.loads((batch / "none" / TOTALS).read_text())
+    (batch / "none" / TOTALS).write_text(json.dumps(record | {"window_um": 93.3}))
+    write_summary(batch)
+    assert "a window every 31.1 µm, and this map has one every 93.3 µm" in Page(batch / "none" / PAGE).text
+    (batch / "none" / TOTALS).write_text(json.dumps(record))
+
+
+def test_totals_of_an_earlier_version_are_not_shown_and_the_way_out_is(batch):
+    old = (batch / "none" / TOTALS).read_text()
+    (batch / "none" / TOTALS).write_text('{"format": 1, "score": 0.1}')
+    (row,) = [row for row in read_rows(batch) if row.name == "none"]
+    assert row.totals is None and "earlier version; 'sentinode lesions'" in row.reason
+    (batch / "none" / TOTALS).write_text(old)
 
 
 def test_what_could_not_be_written_again_is_said_beside_the_old_result(batch):

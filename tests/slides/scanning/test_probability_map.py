@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from sentinode.errors import SlideError
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord, open_map, write_map
+from sentinode.slides.scanning.quality import Quality
 
 
 def a_map(rows: int = 3, columns: int = 5, stride: float = 64.0) -> ProbabilityMap:
@@ -38,6 +40,62 @@ def test_a_map_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read.probability.dtype == np.float32
     for name in ("stride", "origin", "mpp", "threshold", "prior", "slide", "bundle", "engine"):
         assert getattr(read, name) == getattr(written, name)
+
+
+def with_quality() -> ProbabilityMap:
+    quality = np.zeros((3, 5), np.uint8)
+    quality[0, :2] = Quality.FOLD  # the first of them is no tissue
+    quality[1, :3] = Quality.OUT_OF_FOCUS
+    return replace(a_map(), quality=quality)
+
+
+def test_the_quality_of_the_windows_is_kept_beside_the_probabilities(tmp_path: Path) -> None:
+    written = with_quality()
+    write_map(tmp_path, written)
+    read = open_map(tmp_path)
+    assert read.quality is not None and read.quality.dtype == np.uint8
+    np.testing.assert_array_equal(read.quality, written.quality)
+    np.testing.assert_array_equal(read.probability, written.probability)
+    np.testing.assert_array_equal(np.load(tmp_path / "quality.npy"), written.quality)
+
+
+def test_what_cannot_be_judged_is_a_share_of_the_tissue_by_reason() -> None:
+    probability_map = with_quality()
+    assert probability_map.unassessable == {"out of focus": pytest.approx(3 / 14), "fold": pytest.approx(1 / 14)}
+    assert list(probability_map.unassessable) == ["out of focus", "fold"]
+    assert probability_map.assessable.sum() == 14 - 4
+    assert not probability_map.assessable[0, 0] and not probability_map.assessable[1, 0]
+
+
+def test_where_quality_was_not_measured_all_tissue_counts_as_assessable() -> None:
+    probability_map = a_map()
+    assert probability_map.quality is None and probability_map.unassessable == {}
+    np.testing.assert_array_equal(probability_map.assessable, probability_map.tissue)
+    nothing = replace(
+        probability_map, probability=np.full((3, 5), np.nan, np.float32), quality=np.zeros((3, 5), np.uint8)
+    )
+    assert nothing.unassessable == {} and not nothing.assessable.any()
+
+
+def test_quality_that_was_changed_lost_or_has_another_shape_is_refused(tmp_path: Path) -> None:
+    write_map(tmp_path / "a", with_quality())
+    array = bytearray((tmp_path / "a" / "quality.npy").read_bytes())
+    array[-1] ^= 1
+    (tmp_path / "a" / "quality.npy").write_bytes(array)
+    with pytest.raises(SlideError, match="not the one that the record describes"):
+        open_map(tmp_path / "a")
+    (tmp_path / "a" / "quality.npy").unlink()
+    with pytest.raises(SlideError, match="no map here"):
+        open_map(tmp_path / "a")
+    write_map(tmp_path / "b", replace(a_map(), quality=np.zeros((5, 3), np.uint8)))
+    with pytest.raises(SlideError, match="shape"):
+        open_map(tmp_path / "b")
+
+
+def test_a_map_without_quality_does_not_take_that_of_an_earlier_scan(tmp_path: Path) -> None:
+    write_map(tmp_path, with_quality())
+    write_map(tmp_path, a_map())
+    assert open_map(tmp_path).quality is None
 
 
 def test_the_same_map_is_the_same_bytes(tmp_path: Path) -> None:
@@ -97,12 +155,9 @@ def test_a_map_of_an_earlier_version_still_opens() -> None:
     """It states no bounds of the slide."""
     probability_map = open_map(Path(__file__).parent / "stored" / "format_1")
     assert probability_map.slide == SlideRecord("early.svs", 128, 96, 0.972, "5" * 64, bounds=None)
-    assert (probability_map.stride, probability_map.origin, probability_map.threshold, probability_map.prior) == (
-        32.0,
-        (16.0, 16.0),
-        0.3,
-        0.05,
-    )
+    assert (probability_map.stride, probability_map.origin) == (32.0, (16.0, 16.0))
+    assert (probability_map.threshold, probability_map.prior) == (0.3, 0.05)
+    assert probability_map.quality is None
     expected = [[0.1, 0.2, np.nan, 0.9], [np.nan, 0.5, 0.6, 0.7], [0.05, 0.04, 0.03, 0.02]]
     np.testing.assert_array_equal(probability_map.probability, np.array(expected, np.float32))
 

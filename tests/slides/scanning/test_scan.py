@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
@@ -16,7 +17,8 @@ from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.scanning import scan as scanning
-from sentinode.slides.scanning.probability_map import ProbabilityMap
+from sentinode.slides.scanning.probability_map import ProbabilityMap, write_map
+from sentinode.slides.scanning.quality import Quality
 from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
@@ -39,31 +41,35 @@ def scan(slide: Slide, tissue: Tissue, engine: StandInEngine | None = None, **op
 
 @pytest.mark.parametrize("stride", [32, 96, 50, 33])
 def test_each_probability_is_that_of_the_window_around_its_centre(slide: Slide, tissue: Tissue, stride: int) -> None:
-    map = scan(slide, tissue, stride=stride, prior=0.5)
-    assert map.probability.shape == (-(-760 // stride), -(-1000 // stride))
-    assert map.stride == pytest.approx(stride) and map.origin == pytest.approx((stride / 2, stride / 2))
+    probability_map = scan(slide, tissue, stride=stride, prior=0.5)
+    assert probability_map.probability.shape == (-(-760 // stride), -(-1000 // stride))
+    assert probability_map.stride == pytest.approx(stride) and probability_map.origin == pytest.approx(
+        (stride / 2, stride / 2)
+    )
     canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
-    for row, column in np.argwhere(map.tissue):
+    for row, column in np.argwhere(probability_map.tissue):
         top, left = (math.floor((i + 0.5) * stride - 48) + 200 for i in (row, column))
         window = canvas[top : top + 96, left : left + 96]
         expected = StandInEngine().probabilities(window[None])[0]
-        assert map.probability[row, column] == pytest.approx(expected, abs=2e-6)
+        assert probability_map.probability[row, column] == pytest.approx(expected, abs=2e-6)
 
 
 def test_only_tissue_has_a_probability(slide: Slide, tissue: Tissue) -> None:
-    map = scan(slide, tissue, stride=32)
-    np.testing.assert_array_equal(map.tissue, tissue.cells(*map.probability.shape, map.stride))
-    assert 0.05 < map.tissue.mean() < 0.8
+    probability_map = scan(slide, tissue, stride=32)
+    np.testing.assert_array_equal(
+        probability_map.tissue, tissue.cells(*probability_map.probability.shape, probability_map.stride)
+    )
+    assert 0.05 < probability_map.tissue.mean() < 0.8
 
 
 def test_a_finer_slide_gives_the_map_of_the_same_tissue(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
     fine = PICTURE.repeat(2, 0).repeat(2, 1)
     with open_slide(write_tiff(tmp_path / "fine.tif", fine, mpp=0.486)) as finer:
-        map, other = scan(slide, tissue, stride=96), scan(finer, find_tissue(finer), stride=96)
+        probability_map, other = scan(slide, tissue, stride=96), scan(finer, find_tissue(finer), stride=96)
     assert other.stride == pytest.approx(192) and other.slide_mpp == pytest.approx(0.486)
-    both = map.tissue & other.tissue
-    assert both.sum() > 0.9 * map.tissue.sum()
-    np.testing.assert_allclose(map.probability[both], other.probability[both], atol=0.03)
+    both = probability_map.tissue & other.tissue
+    assert both.sum() > 0.9 * probability_map.tissue.sum()
+    np.testing.assert_allclose(probability_map.probability[both], other.probability[both], atol=0.03)
 
 
 def windows(slide: Slide, stride: int = 32) -> np.ndarray:
@@ -86,10 +92,10 @@ def test_a_slide_with_a_pixel_more_gives_the_same_windows_and_the_same_map(
     ):
         seen, seen_of_odd = windows(one), windows(other)
         np.testing.assert_array_equal(seen_of_odd[:19, :24], seen[:19, :24])
-        map, of_odd = scan(one, find_tissue(one)), scan(other, find_tissue(other))
-    assert of_odd.stride == map.stride == 64
-    assert of_odd.mpp == map.mpp == pytest.approx(0.972)
-    np.testing.assert_array_equal(of_odd.probability[:20, :25], map.probability)
+        probability_map, of_odd = scan(one, find_tissue(one)), scan(other, find_tissue(other))
+    assert of_odd.stride == probability_map.stride == 64
+    assert of_odd.mpp == probability_map.mpp == pytest.approx(0.972)
+    np.testing.assert_array_equal(of_odd.probability[:20, :25], probability_map.probability)
 
 
 @pytest.mark.parametrize("mpp", [0.972376, 0.9765, 0.4848, 0.2425])
@@ -102,14 +108,14 @@ def test_windows_are_copies_of_whole_pixels_where_a_level_has_their_resolution_t
         grid = lay_grid(slide, 0.972, 32)
         assert grid.stride == pytest.approx(32 * times, rel=1e-12)
         seen = windows(slide)
-        map = scan(slide, find_tissue(slide))
+        probability_map = scan(slide, find_tissue(slide))
     canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
     for row, column in np.ndindex(*seen.shape[:2]):
         top, left = 32 * row + 16 - 48 + 200, 32 * column + 16 - 48 + 200
         np.testing.assert_array_equal(seen[row, column], canvas[top : top + 96, left : left + 96])
     # The map says what was done: its windows' resolution is the level's, and its stride is whole pixels of it.
-    assert map.mpp == pytest.approx(times * mpp) and map.stride == pytest.approx(32 * times)
-    assert map.slide.mpp == pytest.approx(mpp)
+    assert probability_map.mpp == pytest.approx(times * mpp) and probability_map.stride == pytest.approx(32 * times)
+    assert probability_map.slide.mpp == pytest.approx(mpp)
 
 
 def test_the_same_pixels_give_the_same_map_whether_a_slide_states_0972_or_nearly_so(
@@ -128,11 +134,11 @@ def test_beyond_half_a_percent_windows_are_resampled_to_the_bundles_resolution(t
 
 def test_the_real_engine_scores_windows_as_it_scores_patches(slide: Slide, tissue: Tissue, bundle: Bundle) -> None:
     engine = open_engine(bundle, device="cpu", precision="float32")
-    map = scan_slide(slide, tissue, bundle, engine, stride=96, prior=bundle.card.prior, show=False)
-    row, column = np.argwhere(map.tissue)[3]
+    probability_map = scan_slide(slide, tissue, bundle, engine, stride=96, prior=bundle.card.prior, show=False)
+    row, column = np.argwhere(probability_map.tissue)[3]
     patch = slide.region(column * 96, row * 96, 96, 96, 0.972)
-    assert map.probability[row, column] == pytest.approx(engine.probabilities(patch[None])[0], abs=1e-5)
-    assert map.engine == "torch cpu float32" and map.bundle == bundle.fingerprint
+    assert probability_map.probability[row, column] == pytest.approx(engine.probabilities(patch[None])[0], abs=1e-5)
+    assert probability_map.engine == "torch cpu float32" and probability_map.bundle == bundle.fingerprint
 
 
 def test_the_prior_moves_probabilities_and_threshold_alike(slide: Slide, tissue: Tissue) -> None:
@@ -153,8 +159,8 @@ def test_a_slide_smaller_than_a_patch_has_one_window(tmp_path: Path) -> None:
     small = np.full((60, 70, 3), (190, 110, 170), np.uint8)
     small[:8] = 245
     with open_slide(write_tiff(tmp_path / "small.tif", small, tile=None)) as slide:
-        map = scan(slide, Tissue(np.ones((8, 9), bool), 8.0, 7.776, small), stride=96)
-    assert map.probability.shape == (1, 1) and np.isfinite(map.probability).all()
+        probability_map = scan(slide, Tissue(np.ones((8, 9), bool), 8.0, 7.776, small), stride=96)
+    assert probability_map.probability.shape == (1, 1) and np.isfinite(probability_map.probability).all()
 
 
 def test_a_slide_without_tissue_is_refused_in_words(tmp_path: Path) -> None:
@@ -198,7 +204,7 @@ class Stops(StandInEngine):
         return super().margins(images)
 
 
-@pytest.mark.parametrize("torn", [0, 1, 35, 68])
+@pytest.mark.parametrize("torn", [0, 1, 35, 84])
 def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
     tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
 ) -> None:
@@ -206,7 +212,7 @@ def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log)
     data = log.read_bytes()
-    log.write_bytes(data[: len(data) - torn])  # a record of 16 scores is 68 bytes
+    log.write_bytes(data[: len(data) - torn])  # a record of 16 scores and qualities is 84 bytes
     engine = StandInEngine()
     resumed = scan(slide, tissue, engine, log=log)
     np.testing.assert_array_equal(resumed.probability, whole.probability)
@@ -220,8 +226,8 @@ def test_the_log_of_another_scan_is_not_used(tmp_path: Path, slide: Slide, tissu
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log, stride=48)
     engine = StandInEngine()
-    map = scan(slide, tissue, engine, log=log, stride=32)
-    assert sum(engine.sizes) == map.tissue.sum()
+    probability_map = scan(slide, tissue, engine, log=log, stride=32)
+    assert sum(engine.sizes) == probability_map.tissue.sum()
 
 
 def test_a_flipped_bit_in_the_log_is_scored_again(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
@@ -229,7 +235,7 @@ def test_a_flipped_bit_in_the_log_is_scored_again(tmp_path: Path, slide: Slide, 
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log)
     data = bytearray(log.read_bytes())
-    data[32 + 68 + 10] ^= 4  # in the second record
+    data[32 + 84 + 10] ^= 4  # in the second record
     log.write_bytes(data)
     engine = StandInEngine()
     resumed = scan(slide, tissue, engine, log=log)
@@ -244,11 +250,11 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
     log, written = tmp_path / "scores.part", []
 
     class Full(scanning._Log):
-        def append(self, scores: np.ndarray) -> None:
+        def append(self, scores: np.ndarray, quality: np.ndarray) -> None:
             if len(written) == 3:
                 monkeypatch.setattr(self, "_file", FullDisk())
             written.append(len(scores))
-            super().append(scores)
+            super().append(scores, quality)
 
     class FullDisk:
         def write(self, data: bytes) -> int:
@@ -264,8 +270,59 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
         scan(slide, tissue, log=log)
     monkeypatch.undo()
     engine = StandInEngine()
-    map = scan(slide, tissue, engine, log=log)
-    assert sum(engine.sizes) == map.tissue.sum() - 48
+    probability_map = scan(slide, tissue, engine, log=log)
+    assert sum(engine.sizes) == probability_map.tissue.sum() - 48
+
+
+# What cannot be judged
+
+
+def half_blurred(path: Path) -> Path:
+    picture = PICTURE.copy()
+    soft = ndimage.gaussian_filter(picture[:, 500:].astype(np.float32), (3, 3, 0))
+    picture[:, 500:] = np.rint(soft).astype(np.uint8)
+    return write_tiff(path, picture, levels=3)
+
+
+@pytest.mark.parametrize("stride", [32, 96, 33])
+def test_windows_out_of_focus_are_marked_and_keep_their_probability(tmp_path: Path, stride: int) -> None:
+    with open_slide(half_blurred(tmp_path / "slide.tif")) as slide:
+        found = scan(slide, find_tissue(slide), stride=stride)
+    assert found.quality is not None and not found.quality[~found.tissue].any()
+    x, _ = found.centres()
+    sharp, soft = found.tissue & (x < 440), found.tissue & (x > 560)
+    assert sharp.sum() > 5 and soft.sum() > 5
+    assert found.assessable[sharp].all()
+    assert (found.quality[soft] == Quality.OUT_OF_FOCUS).mean() > 0.9
+    assert np.isfinite(found.probability[soft]).all()
+    assert 0.1 < found.unassessable["out of focus"] < 0.9
+
+
+def test_a_stopped_scan_ends_with_the_same_quality(tmp_path: Path) -> None:
+    log = tmp_path / "scores.part"
+    with open_slide(half_blurred(tmp_path / "slide.tif")) as slide:
+        tissue = find_tissue(slide)
+        whole = scan(slide, tissue)
+        with pytest.raises(KeyboardInterrupt):
+            scan(slide, tissue, Stops(), log=log)
+        resumed = scan(slide, tissue, log=log)
+    for one, other in ((tmp_path / "one", whole), (tmp_path / "other", resumed)):
+        write_map(one, other)
+    for file in ("map.npy", "quality.npy", "map.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+
+
+def test_a_log_of_a_version_without_quality_is_begun_anew(
+    tmp_path: Path, slide: Slide, tissue: Tissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "scores.part"
+    monkeypatch.setattr(scanning, "LOG_FORMAT", 1)
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    monkeypatch.undo()
+    engine = StandInEngine()
+    found = scan(slide, tissue, engine, log=log)
+    assert sum(engine.sizes) == found.tissue.sum()
 
 
 def own_bundle(**card: object) -> StandInBundle:
@@ -275,15 +332,15 @@ def own_bundle(**card: object) -> StandInBundle:
 
 def test_windows_of_another_size_are_read_at_the_bundles_resolution(slide: Slide, tissue: Tissue) -> None:
     bundle = own_bundle(patch_size=60, label_region=60, mpp=2 * slide.mpp)
-    map = scan_slide(slide, tissue, bundle, StandInEngine(), prior=0.5, show=False)  # type: ignore[arg-type]
+    probability_map = scan_slide(slide, tissue, bundle, StandInEngine(), prior=0.5, show=False)  # type: ignore[arg-type]
     # Where the label covers the whole patch, windows lie half a patch apart.
-    assert map.stride == pytest.approx(60)
+    assert probability_map.stride == pytest.approx(60)
     canvas = np.pad(PICTURE, ((200, 200), (200, 200), (0, 0)), constant_values=255)
-    row, column = np.argwhere(map.tissue)[0]
+    row, column = np.argwhere(probability_map.tissue)[0]
     top, left = (round((i + 0.5) * 60 - 60) + 200 for i in (row, column))
     window = canvas[top : top + 120, left : left + 120].reshape(60, 2, 60, 2, 3).mean((1, 3)).round().astype(np.uint8)
     expected = StandInEngine().probabilities(window[None])[0]
-    assert map.probability[row, column] == pytest.approx(expected, abs=0.02)
+    assert probability_map.probability[row, column] == pytest.approx(expected, abs=0.02)
 
 
 def test_a_bundle_of_unknown_resolution_scans_nothing(slide: Slide, tissue: Tissue) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from slide_files import tissue_picture, write_tiff
 
 from sentinode.slides.reading.slide import open_slide
-from sentinode.slides.scanning.tissue import MASK_MPP, Tissue, find_tissue, tissue_mask
+from sentinode.slides.scanning.tissue import MASK_MPP, Tissue, find_tissue, glass_colour, tissue_mask
 
 GLASS = (242, 241, 243)
 PINK, PURPLE = (214, 150, 196), (150, 98, 165)
@@ -114,6 +115,34 @@ def test_a_picture_cut_out_of_tissue_is_all_tissue(side: int, colours: tuple[tup
     assert tissue_mask(noisy(picture), MASK_MPP).all()
 
 
+def test_pale_tissue_beside_dark_tissue_is_kept() -> None:
+    """A threshold between the two would leave out the pale one."""
+    picture = np.full((200, 400, 3), GLASS)
+    picture[40:160, 40:160] = (90, 20, 120)
+    picture[40:160, 240:360] = (235, 215, 232)
+    mask = tissue_mask(noisy(picture), MASK_MPP)
+    assert mask[40:160, 40:160].all() and mask[44:156, 244:356].all()
+    assert not mask[:, 170:230].any()
+
+
+@pytest.mark.parametrize("glass", [GLASS, (235, 228, 240), (220, 205, 190), (220, 218, 235), (205, 205, 205)])
+def test_the_colour_of_glass_is_measured(glass: tuple[int, int, int]) -> None:
+    picture = np.full((200, 300, 3), glass)
+    picture[50:150, 50:150] = np.array(PURPLE) * np.array(glass) // 255
+    picture[:, 250:] = 255  # what was not scanned is filled with white
+    picture = noisy(picture)
+    smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(1)))
+    assert glass_colour(smooth) == pytest.approx(glass, abs=3)
+    mask = tissue_mask(picture, MASK_MPP)
+    assert mask[50:150, 50:150].all()
+    assert not mask[:40].any() and not mask[:, 200:].any()
+
+
+@pytest.mark.parametrize("colour", [PINK, PURPLE, (90, 20, 120)])
+def test_tissue_is_no_glass(colour: tuple[int, int, int]) -> None:
+    assert glass_colour(noisy(np.full((100, 100, 3), colour))) == (255, 255, 255)
+
+
 @pytest.mark.parametrize("side", [20, 30, 60])
 def test_glass_in_a_small_picture_is_left_out(side: int) -> None:
     picture = np.full((side, side, 3), GLASS)
@@ -146,15 +175,82 @@ def test_a_cell_of_a_grid_holds_tissue_where_any_of_its_pixels_does() -> None:
     assert np.argwhere(tissue.cells(rows=20, columns=28, stride=4)).tolist() == [[6, 10], [6, 11], [7, 10], [7, 11]]
 
 
+@pytest.fixture(scope="module")
+def nodes(shared: Path) -> dict[str, np.ndarray]:
+    """Pictures of lymph nodes without glass, one of each of five hospitals, at the mask's resolution."""
+    pictures = {}
+    for path in sorted((shared / "slides" / "camelyon17").glob("*.jpeg")):
+        with open_slide(path, mpp=0.25) as slide:
+            pictures[path.stem] = slide.thumbnail(MASK_MPP)
+    assert len(pictures) == 5
+    return pictures
+
+
+def diluted(picture: np.ndarray, times: int) -> np.ndarray:
+    """A picture that absorbs so many times less."""
+    return (255 - (255 - picture.astype(int)) // times).astype(np.uint8)
+
+
+def crops(picture: np.ndarray, side: int, count: int = 20) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    for y, x in rng.integers(0, np.array(picture.shape[:2]) - side + 1, (count, 2)):
+        yield picture[y : y + side, x : x + side]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_node_of_any_hospital_is_kept_whole_and_in_crops(nodes: dict[str, np.ndarray], times: int) -> None:
+    for name, node in nodes.items():
+        assert tissue_mask(diluted(node, times), MASK_MPP).mean() >= 0.98, name
+        for side in (8, 16, 32):  # 62 to 250 um
+            kept = [tissue_mask(crop, MASK_MPP).mean() for crop in crops(diluted(node, times), side)]
+            assert min(kept) >= 0.98, (name, side)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("glass", [(255, 255, 255), GLASS, (235, 228, 240), (220, 218, 235)])
+def test_a_node_on_glass_is_kept_and_so_is_a_paler_one_beside_it(
+    nodes: dict[str, np.ndarray], glass: tuple[int, int, int]
+) -> None:
+    for name, node in nodes.items():
+        picture = noisy(np.full((200, 300, 3), glass))
+        picture[100:166, 100:166], picture[100:166, 200:266] = node, diluted(node, 2)
+        mask = tissue_mask(picture, MASK_MPP)
+        assert mask[100:166, 100:166].mean() >= 0.98, name
+        assert mask[100:166, 200:266].mean() >= 0.95, name
+        assert not mask[:90].any(), name
+
+
+@pytest.mark.real
+def test_two_nodes_of_unlike_stain_are_both_kept_with_little_glass_and_without(nodes: dict[str, np.ndarray]) -> None:
+    pictures = list(nodes.values())
+    for one, other in zip(pictures, pictures[1:] + pictures[:1], strict=True):
+        assert tissue_mask(np.hstack([one, other]), MASK_MPP).mean() >= 0.98
+        strip = noisy(np.full((66, 6, 3), GLASS))
+        mask = tissue_mask(np.hstack([one, strip, other]), MASK_MPP)
+        assert mask[:, :66].mean() >= 0.98 and mask[:, 72:].mean() >= 0.98
+
+
+@pytest.mark.real
+def test_fat_beside_a_node_is_mostly_left_out(shared: Path) -> None:
+    """A slide of the second hospital: the node is violet, the fat pink."""
+    with open_slide(shared / "slides" / "camelyon16_overviews" / "normal_102_normal.jpg", mpp=15.55) as slide:
+        picture = slide.thumbnail(MASK_MPP)
+    mask = tissue_mask(picture, MASK_MPP)
+    assert mask[1930:2030, 800:1000].mean() > 0.95  # within the node
+    assert mask.mean() < 0.22  # half of the slide is fat
+    assert not mask[2300:, :300].any()  # glass
+
+
 @pytest.mark.real
 def test_every_lesion_of_tumor_001_lies_in_tissue_and_the_crosses_do_not(shared: Path) -> None:
     with open_slide(shared / "slides" / "camelyon16_tumor_001_level5.tif", mpp=MASK_MPP) as slide:
         tissue = find_tissue(slide)
-    drawn = Image.new("1", (tissue.mask.shape[1], tissue.mask.shape[0]))
+    lesions = Image.new("1", (tissue.mask.shape[1], tissue.mask.shape[0]))
     truth = json.loads((shared / "slides" / "camelyon16_tumor_001.json").read_text())
     for lesion in truth["positive"]:
-        ImageDraw.Draw(drawn).polygon([(x / 32, y / 32) for x, y in lesion["vertices"]], fill=1)
-    assert tissue.mask[np.asarray(drawn)].mean() > 0.999
+        ImageDraw.Draw(lesions).polygon([(x / 32, y / 32) for x, y in lesion["vertices"]], fill=1)
+    assert tissue.mask[np.asarray(lesions)].mean() > 0.999
     assert tissue.mask.mean() < 0.1
     assert not tissue.mask[:1500].any()  # crosses, glass edges, a hair and an air bubble
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from sentinode.errors import SentinodeError, SlideError
+from sentinode.model.slide_operating_point import GENERAL, PointName, SlideOperatingPoints
 from sentinode.progress import console, track
 from sentinode.slides.reading.annotations import Annotations, ReadingOptions, match_annotations, read_annotations
 from sentinode.slides.reading.annotations.drawing import listed
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.slide import open_slide
-from sentinode.slides.results.lesions import SIGMA_UM
+from sentinode.slides.results.batch_points import bundle_of_batch, points_of_batch
 from sentinode.slides.results.outputs import Totals, read_totals, write_outputs
 from sentinode.slides.results.staging import Patient, stage_patients, write_stages
 from sentinode.slides.results.summary import write_summary
-from sentinode.slides.scanning.manifest import DONE, read_states, settle_coordinates
+from sentinode.slides.scanning.manifest import DONE, read_states, settle_coordinates, settle_points
 from sentinode.slides.scanning.probability_map import ProbabilityMap, open_map
 from sentinode.slides.scanning.tissue import find_tissue
 
+if TYPE_CHECKING:
+    from sentinode.model.bundle import Bundle
+
 STAGES = "stages.csv"
+
+NO_POINT = (
+    "This bundle has no slide operating point of its own, and the general one is used. Choose one on annotated slides "
+    "with 'sentinode operate'."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,8 @@ class Findings:
 def write_findings(
     batch: Path,
     *,
-    sigma_um: float = SIGMA_UM,
+    bundle: Bundle | None = None,
+    operating_point: PointName | None = None,
     truth: Path | None = None,
     nodes: Path | None = None,
     whole_slide_coordinates: bool | None = None,
@@ -57,7 +68,9 @@ def write_findings(
 
     Args:
         batch: the folder of a scan.
-        sigma_um: standard deviation of the smoothing in microns.
+        bundle: whose operating points are used from now on; it must have the weights that made the maps. None for
+            those that the batch records.
+        operating_point: which of them; None for the batch's earlier choice.
         truth: a folder of annotations named like the slides, to draw over the heatmaps where there are any.
         nodes: a CSV with the columns ``slide``, ``node`` and ``patient``; ``stages.csv`` is written.
         whole_slide_coordinates: whether ``lesions.geojson`` is written, and annotations in GeoJSON are read, from the
@@ -66,7 +79,7 @@ def write_findings(
         reading: how annotations are read, see :func:`read_annotations`.
 
     Raises:
-        SlideError: there is no scanned slide.
+        SlideError: there is no scanned slide, or another bundle made the maps.
         AnnotationError: the annotations' folder is missing, or a file of it fits two slides.
         DataError: the table does not fit.
         OutputError: a file cannot be written.
@@ -74,39 +87,67 @@ def write_findings(
     states = [state for state in read_states(batch) if state.state == DONE]
     if not states:
         raise SlideError("there are no scanned slides here.", where=batch, hint="Name the --out folder of a scan.")
+    points = settle_points(batch, _points(batch, bundle), operating_point, change=True)
     coordinates = settle_coordinates(batch, whole_slide_coordinates, change=True)
     files = _files_of(truth, {state.name: Path(state.slide).name for state in states}) if truth is not None else {}
     totals, failed = {}, {}
     for state in track(states, "Finding lesions", len(states), unit="slides", show=show):
         folder = batch / state.name
         try:
-            map = open_map(folder)
-            _require_scanned(Path(state.slide), map)
-            drawn = _drawn(files.get(state.name), state.name, map, coordinates, reading)
-            with open_slide(state.slide, mpp=map.slide_mpp) as slide:
+            probability_map = open_map(folder)
+            _require_scanned(Path(state.slide), probability_map)
+            annotations = _annotations(files.get(state.name), state.name, probability_map, coordinates, reading)
+            with open_slide(state.slide, mpp=probability_map.slide_mpp) as slide:
                 write_outputs(
                     folder,
                     slide,
-                    map,
+                    probability_map,
                     find_tissue(slide),
-                    truth=drawn,
-                    sigma_um=sigma_um,
+                    truth=annotations,
+                    points=points,
                     whole_slide_coordinates=coordinates,
                 )
             totals[state.name] = read_totals(folder)
         except SentinodeError as error:
             failed[state.name] = str(error)
             console.print(f"Failed: {error}", markup=False)
-    patients: tuple[Patient, ...] = ()
-    if nodes is not None:
-        categories = {name: of_slide.category for name, of_slide in totals.items()}
-        slides = {name: of_slide.slide for name, of_slide in totals.items()}
-        patients = stage_patients(nodes, categories, files=slides)
-        write_stages(batch / STAGES, patients)
+    patients = () if nodes is None else _stage(batch, nodes, totals)
     return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
 
 
-def _require_scanned(slide: Path, map: ProbabilityMap) -> None:
+def _stage(batch: Path, nodes: Path, totals: Mapping[str, Totals]) -> tuple[Patient, ...]:
+    """Stage the patients of a table and write the stages; which slides leave them in doubt is printed."""
+    categories = {name: of_slide.category for name, of_slide in totals.items()}
+    patients = stage_patients(nodes, categories, files={name: of_slide.slide for name, of_slide in totals.items()})
+    if unsure := [name for name, of_slide in totals.items() if not of_slide.verdict["certain"]]:
+        console.print(
+            f"{len(unsure)} of {len(totals)} slides have an uncertain verdict. The stages count them as they are: "
+            f"{listed(unsure)}.",
+            markup=False,
+        )
+    write_stages(batch / STAGES, patients)
+    return patients
+
+
+def _points(batch: Path, bundle: Bundle | None) -> SlideOperatingPoints:
+    """The operating points of a bundle, or those of the batch; which of them has no own ones is printed."""
+    if bundle is None:
+        points = points_of_batch(batch)
+    else:
+        made_by = bundle_of_batch(batch)
+        if made_by is not None and made_by != bundle.fingerprint:
+            raise SlideError(
+                "another bundle made these maps, and this one's operating point says nothing of them.",
+                where=batch,
+                hint="Name the bundle that made them, or a copy of it that 'sentinode operate' wrote.",
+            )
+        points = bundle.card.slide_points or GENERAL
+    if points.points == GENERAL.points:
+        console.print(NO_POINT, markup=False)
+    return points
+
+
+def _require_scanned(slide: Path, probability_map: ProbabilityMap) -> None:
     """Refuse a slide that is gone, or another than the one that the map was made of."""
     if not slide.is_file():
         raise SlideError(
@@ -114,7 +155,7 @@ def _require_scanned(slide: Path, map: ProbabilityMap) -> None:
             where=slide,
             hint="Put it back, or scan it at its new place with the same --out: a map of the same slide is kept.",
         )
-    if fingerprint(slide) != map.slide.fingerprint:
+    if fingerprint(slide) != probability_map.slide.fingerprint:
         raise SlideError(
             "this is not the file that was scanned: it was replaced or changed since.",
             where=slide,
@@ -132,13 +173,18 @@ def _files_of(truth: Path, slides: dict[str, str]) -> dict[str, Path | None]:
     return matches.files
 
 
-def _drawn(
-    file: Path | None, name: str, map: ProbabilityMap, whole_slide_coordinates: bool, reading: ReadingOptions
+def _annotations(
+    file: Path | None,
+    name: str,
+    probability_map: ProbabilityMap,
+    whole_slide_coordinates: bool,
+    reading: ReadingOptions,
 ) -> Annotations | None:
     if file is None:
         return None
-    drawn = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
-    drawn = drawn.on(map.slide.width, map.slide.height, map.slide.bounds)
-    for warning in drawn.warnings:
+    slide = probability_map.slide
+    annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
+    annotations = annotations.on(slide.width, slide.height, slide.bounds)
+    for warning in annotations.warnings:
         console.print(f"{name}: {warning}", markup=False)
-    return drawn
+    return annotations

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import shapely
 from matplotlib import colormaps, patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -17,12 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
+from shapely.geometry import MultiPolygon
 
 from sentinode.atomic import whole_file
 from sentinode.names import drawable, families, shortened
 from sentinode.slides.reading.annotations import Annotations
 from sentinode.slides.reading.slide import Slide
-from sentinode.slides.results.lesions import Lesions, balanced, unbalanced
+from sentinode.slides.results.lesions import Lesion, Lesions, balanced, unbalanced
 from sentinode.slides.scanning.tissue import Tissue
 
 Pixels = NDArray[np.uint8]
@@ -40,13 +42,19 @@ COLOURS = colormaps["viridis"]
 """Even to the eye, and to the eyes of those who see fewer colours."""
 
 VISIBLE = 0.25, 0.6
-"""Where on the balanced scale, whose middle is the threshold, colour begins and where it is full."""
+"""Where on the balanced scale, in whose middle regions are outlined, colour begins and where it is full."""
 
 OPACITY = 0.7
 DPI = 100
 KEY_WIDTH = 300
 NAME_WIDTH = 28
 """Columns that a slide's name takes beside its heatmap, of letters as wide as a digit."""
+
+HATCH, HATCH_PIXELS = (110, 110, 110), 6
+"""Grey of the stripes over tissue that cannot be judged, and how far apart they lie."""
+
+MOST_NUMBERS = 30
+"""Regions whose numbers stand beside them; more would hide the slide."""
 
 LESION_INK, TRUTH_INK = "#111111", "#d55e00"
 
@@ -72,20 +80,24 @@ def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
         lesions: of the map.
 
     Returns:
-        uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue.
+        uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue, and with grey stripes
+        where tissue cannot be judged.
     """
-    map = lesions.map
-    level = np.nan_to_num(balanced(lesions.smoothed, map.threshold))
+    probability_map = lesions.map
+    level = np.nan_to_num(balanced(lesions.smoothed, lesions.point.grow))
+    unjudged = probability_map.tissue & ~probability_map.assessable
     rows, columns = (
-        np.minimum(((np.arange(n) + 0.5) * scale / map.stride).astype(np.int64), size - 1)
+        np.minimum(((np.arange(n) + 0.5) * scale / probability_map.stride).astype(np.int64), size - 1)
         for n, size in zip(picture.shape[:2], level.shape, strict=True)
     )
     colour = COLOURS(level)
-    colour[..., 3] = _opacity(level)
+    colour[..., 3] = np.where(unjudged, 0, _opacity(level))
     over = (255 * colour).astype(np.uint8)[rows][:, columns]
     alpha = over[..., 3:].astype(np.uint16)
-    mixed = (picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255
-    return np.asarray(mixed, np.uint8)
+    mixed: Pixels = ((picture * (255 - alpha) + over[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    mixed[unjudged[rows][:, columns] & ((y + x) % HATCH_PIXELS < HATCH_PIXELS // 2)] = HATCH
+    return mixed
 
 
 def _opacity(level: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,7 +129,10 @@ def write_heatmap(
     axes = figure.add_axes((0, 1 - height / total_height, width / total_width, height / total_height))
     axes.imshow(overlay(picture, scale, lesions), interpolation="antialiased", extent=(0, columns, rows, 0))
     axes.set_axis_off()
-    _outlines(axes, [outline for _, outline in lesions.outlines()], scale, LESION_INK, "solid", 1.4)
+    found, uncertain = list(lesions.outlines()), list(lesions.uncertain_outlines())
+    _outlines(axes, [outline for _, outline in found], scale, LESION_INK, "solid", 1.4)
+    _outlines(axes, [outline for _, outline in uncertain], scale, LESION_INK, "dotted", 1.4)
+    _numbers(axes, (found + uncertain)[:MOST_NUMBERS], scale)
     if truth is not None:
         _outlines(axes, [region.shape for region in truth.tumour], scale, TRUTH_INK, "dashed", 1.8)
         _outlines(axes, [region.shape for region in truth.excluded], scale, TRUTH_INK, "dotted", 1.8)
@@ -144,6 +159,15 @@ def _outlines(axes: Axes, shapes: list[shapely.Geometry], scale: float, ink: str
     lines = [shapely.get_coordinates(ring) / scale for ring in rings]
     axes.add_collection(LineCollection(lines, colors="white", linewidths=width + 1.4, alpha=0.85))
     axes.add_collection(LineCollection(lines, colors=ink, linewidths=width, linestyles=style))
+
+
+def _numbers(axes: Axes, regions: list[tuple[Lesion, MultiPolygon]], scale: float) -> None:
+    """Each region's number, at its upper right."""
+    for region, outline in regions:
+        _, top, right, _ = (value / scale for value in outline.bounds)
+        text = axes.text(right, top, f"{region.number}", fontsize=11, va="bottom", ha="left", color=LESION_INK)
+        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+        text.set_clip_on(True)
 
 
 def _scale_bar(axes: Axes, columns: int, rows: int, mpp: float, zoom: float) -> None:
@@ -179,15 +203,15 @@ class _Margin:
 def _key(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> None:
     """All that stands beside the slide, from top to bottom."""
     _title(margin, lesions)
-    margin.write(128, "P(tumour)", fontsize=11)
-    _colour_bar(margin, lesions.map.threshold)
-    _legend(margin, truth)
+    margin.write(128, "P(tumour), at a prior of one half", fontsize=11)
+    _colour_bar(margin, lesions.point.grow)
+    _legend(margin, lesions, truth)
     _notes(margin, lesions)
 
 
 def _title(margin: _Margin, lesions: Lesions) -> None:
-    score = "no tissue" if math.isnan(lesions.score) else f"score {lesions.score:.3f}"
-    largest = f", the largest {lesions.found[0].diameter_um / 1000:.2f} mm" if len(lesions) else ""
+    score = "no tissue" if math.isnan(lesions.score) else f"P(positive) {lesions.score:.3f}"
+    largest = f", the largest {lesions.largest.diameter_um / 1000:.2f} mm" if lesions.largest else ""
     count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}{largest}"
     name = drawable(shortened(lesions.map.slide.name, NAME_WIDTH), weight="bold")
     margin.write(40, name, fontsize=12, weight="bold", family=list(families()))
@@ -195,8 +219,8 @@ def _title(margin: _Margin, lesions: Lesions) -> None:
     margin.write(88, count, fontsize=11)
 
 
-def _colour_bar(margin: _Margin, threshold: float) -> None:
-    """The colours as they look on white, with probabilities beside them; the threshold is in the middle."""
+def _colour_bar(margin: _Margin, grow: float) -> None:
+    """The colours as they look on white, with probabilities beside them; in the middle that from which regions grow."""
     bar = margin.figure.add_axes((*margin.at(0, 400), 24 / margin.width, 260 / margin.height))
     level = np.linspace(0, 1, 256)
     alpha = _opacity(level)[:, None]
@@ -205,17 +229,23 @@ def _colour_bar(margin: _Margin, threshold: float) -> None:
     bar.set_xticks([])
     bar.yaxis.tick_right()
     ticks = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
-    labels = [f"{value:.2g}" for value in unbalanced(ticks, threshold)]
-    labels[2] += "  threshold"
+    labels = [f"{value:.2g}" for value in unbalanced(ticks, grow)]
+    labels[2] += "  outline"
     bar.set_yticks(ticks, labels)
 
 
-def _legend(margin: _Margin, truth: Annotations | None) -> None:
-    lines = {"lesion": Line2D([], [], color=LESION_INK, linewidth=1.8)}
+def _legend(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> None:
+    lines: dict[str, Artist] = {"lesion": Line2D([], [], color=LESION_INK, linewidth=1.8)}
+    if lesions.uncertain:
+        lines["uncertain region"] = Line2D([], [], color=LESION_INK, linewidth=1.8, linestyle="dotted")
     if truth is not None:
         lines["annotated tumour"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dashed")
         if truth.excluded:
             lines["annotated exclusion"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dotted")
+    unjudged = sum(lesions.map.unassessable.values())
+    if unjudged:
+        stripes = Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=np.divide(HATCH, 255), hatch="////")
+        lines[f"cannot be judged: {max(unjudged, 0.001):.1%} of tissue"] = stripes
     margin.figure.legend(
         list(lines.values()),
         list(lines),
@@ -228,9 +258,8 @@ def _legend(margin: _Margin, truth: Annotations | None) -> None:
 
 def _notes(margin: _Margin, lesions: Lesions) -> None:
     notes = [
-        f"smoothed, sigma {lesions.sigma_um:g} µm",
+        f"smoothed, sigma {lesions.point.scales_um[0]:g} µm",
         f"a window every {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
-        f"prior {lesions.map.prior:g}",
         "For research, not for diagnosis.",
     ]
     margin.write(590, "\n".join(notes), fontsize=10, color="#444444", va="bottom", linespacing=1.5)

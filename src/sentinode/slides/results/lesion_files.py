@@ -25,6 +25,7 @@ COLOURS = {MACRO: [213, 94, 0], MICRO: [230, 159, 0], ITC: [86, 180, 233]}
 
 COLUMNS = (
     "lesion",
+    "score",
     "category",
     "diameter_um",
     "area_mm2",
@@ -73,7 +74,9 @@ def frame_of(slide: SlideRecord, *, whole_slide_coordinates: bool = False) -> Fr
 
 
 def write_table(path: Path, lesions: Lesions) -> None:
-    """Write a CSV with a line for each lesion; the centroid is in level-0 pixels from the slide's own corner.
+    """Write a CSV with a line for each lesion, the highest score first.
+
+    The centroid is in level-0 pixels from the slide's own corner.
 
     Raises:
         OutputError: the file cannot be written.
@@ -85,6 +88,7 @@ def write_table(path: Path, lesions: Lesions) -> None:
         table.writerow(
             [
                 lesion.number,
+                f"{lesion.score:.6f}",
                 lesion.category,
                 f"{lesion.diameter_um:.1f}",
                 f"{lesion.area_mm2:.6f}",
@@ -118,6 +122,7 @@ def _features(lesions: Lesions, frame: Frame) -> Iterator[dict[str, Any]]:
 
 def _measurements(lesion: Lesion) -> dict[str, float]:
     return {
+        "P(lesion)": round(lesion.score, 6),
         "Longest diameter (um)": round(lesion.diameter_um, 1),
         "Area (mm2)": round(lesion.area_mm2, 6),
         "Maximum P(tumour)": round(lesion.max_probability, 6),

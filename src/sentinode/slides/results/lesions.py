@@ -1,9 +1,9 @@
-"""From a map to lesions: smoothed, thresholded, connected, measured, and named by size."""
+"""From a map to lesions: regions grown, judged by the slide operating point, measured, and named by size."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,14 @@ from scipy.special import expit, logit
 from shapely.geometry import MultiPolygon
 
 from sentinode.errors import SlideError
+from sentinode.model.slide_operating_point import (
+    GENERAL,
+    LOG_ODDS_LIMIT,
+    REFERENCE_MM2,
+    SlideOperatingPoint,
+)
 from sentinode.slides.results.outline import outline
 from sentinode.slides.scanning.probability_map import ProbabilityMap
-
-SIGMA_UM = 32.0
-"""Standard deviation of the smoothing in microns: one window at the default stride of 32 pixels."""
 
 ITC_UM, MICRO_UM = 200.0, 2000.0
 """Longest diameters in microns up to which a lesion counts as isolated tumour cells, or as a micrometastasis
@@ -28,16 +31,25 @@ NEGATIVE, ITC, MICRO, MACRO = "negative", "isolated tumour cells", "micrometasta
 CATEGORIES = (NEGATIVE, ITC, MICRO, MACRO)
 """What a slide or node can hold, from nothing to the worst."""
 
+GENERAL_POINT = GENERAL.point
+"""The operating point where none was chosen for the bundle."""
+
+TRUNCATE = 3.0
+"""Standard deviations at which the Gaussian ends."""
+
 _NEIGHBOURS = np.ones((3, 3), np.bool_)  # windows that touch at a corner belong together
-_CERTAIN = 1e-6  # how near to 0 and 1 a probability may come before its logit
+_CERTAIN = 1e-12  # how near to 0 and 1 a probability may come before its logit
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """A connected region of a slide that the bundle calls tumour.
+    """A connected region of a slide, measured.
 
     Attributes:
-        number: 1 for the slide's largest, and so on by diameter.
+        number: 1 for the region that is most likely a lesion, and so on by ``score``.
+        score: P(the region is a lesion), by the operating point.
         category: ``isolated tumour cells``, ``micrometastasis`` or ``macrometastasis``.
         diameter_um: the longest distance between two of its points.
         area_mm2: the area of its windows.
@@ -48,6 +60,7 @@ class Lesion:
     """
 
     number: int
+    score: float
     category: str
     diameter_um: float
     area_mm2: float
@@ -59,24 +72,25 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Lesions:
-    """The lesions of one slide, the largest first.
+    """What was found on one slide, the most likely lesion first.
 
     Attributes:
-        found: their measurements.
-        labels: int32 (rows, columns) of the map, the number of the lesion that a window belongs to, or 0.
-        score: the slide's score: the highest smoothed P(tumour), so that one hot window alone does not make a
-            slide positive; NaN where the slide has no tissue.
-        sigma_um: standard deviation of the smoothing in microns.
-        threshold: the smoothed P(tumour) from which a window belongs to a lesion.
+        found: the lesions: regions that reach the operating point.
+        uncertain: regions that come near it and do not reach it, for a reader to look at.
+        regions: int32 (rows, columns) of the map, the number of the lesion or uncertain region that a window belongs
+            to, or 0.
+        score: P(the slide is positive), by the operating point; NaN where nothing on the slide can be assessed.
+        point: the operating point.
         map: where they were found.
-        smoothed: float32 (rows, columns), the map as :func:`smooth` made it, in which they were found.
+        smoothed: float32 (rows, columns), P(tumour) at a prior of one half, smoothed on the scale that outlines
+            regions; NaN where nothing was assessed.
     """
 
     found: tuple[Lesion, ...]
-    labels: NDArray[np.int32]
+    uncertain: tuple[Lesion, ...]
+    regions: NDArray[np.int32]
     score: float
-    sigma_um: float
-    threshold: float
+    point: SlideOperatingPoint
     map: ProbabilityMap
     smoothed: NDArray[np.float32]
 
@@ -87,104 +101,218 @@ class Lesions:
         return iter(self.found)
 
     @property
+    def labels(self) -> NDArray[np.int32]:
+        """int32 (rows, columns) of the map, the number of the lesion that a window belongs to, or 0."""
+        return np.where(self.regions <= len(self.found), self.regions, 0).astype(np.int32)
+
+    @property
+    def largest(self) -> Lesion | None:
+        """The lesion with the longest diameter, which names the slide."""
+        return max(self.found, key=lambda lesion: (lesion.diameter_um, -lesion.number), default=None)
+
+    @property
     def category(self) -> str:
         """The slide's: that of its largest lesion, or ``negative``."""
-        return self.found[0].category if self.found else NEGATIVE
+        return self.largest.category if self.largest is not None else NEGATIVE
 
     def outlines(self) -> Iterator[tuple[Lesion, MultiPolygon]]:
         """Each lesion with its outline in level-0 pixels, one at a time: valid, holes left open.
 
         The outline follows the windows' squares exactly, so its area is the lesion's.
         """
-        for lesion, box in zip(self.found, ndimage.find_objects(self.labels), strict=True):
-            yield lesion, _placed(self.labels[box] == lesion.number, box[0].start, box[1].start, self.map)
+        return self._outlines(self.found)
+
+    def uncertain_outlines(self) -> Iterator[tuple[Lesion, MultiPolygon]]:
+        """The same for the uncertain regions."""
+        return self._outlines(self.uncertain)
+
+    def _outlines(self, regions: Sequence[Lesion]) -> Iterator[tuple[Lesion, MultiPolygon]]:
+        boxes = ndimage.find_objects(self.regions)
+        for region in regions:
+            box = boxes[region.number - 1]
+            yield region, _placed(self.regions[box] == region.number, box[0].start, box[1].start, self.map)
 
 
-def find_lesions(map: ProbabilityMap, *, sigma_um: float = SIGMA_UM) -> Lesions:
-    """Find the lesions of a slide: the map smoothed, cut at its own threshold, and its regions measured.
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a slide that may be lesions, and the evidence for each.
 
-    Windows that touch at an edge or a corner are one region.
+    Attributes:
+        labels: int32 (rows, columns) of the map, from 1 to N, or 0.
+        features: float64 (N, scales + 1): for each scale the highest smoothed log-odds in it, then the base-2 logarithm
+            of its area over 0.01 mm2.
+        windows: int64 (N,), how many windows each covers.
+        hottest: float64 (scales + 1,), the features of the hottest window by itself; NaN where there is none.
+        smoothed: float32 (rows, columns), smoothed log-odds on the first scale.
+    """
+
+    labels: NDArray[np.int32]
+    features: Floats
+    windows: NDArray[np.int64]
+    hottest: Floats
+    smoothed: NDArray[np.float32]
+
+
+def find_lesions(probability_map: ProbabilityMap, *, point: SlideOperatingPoint | None = None) -> Lesions:
+    """Find the lesions of a slide: regions of the map that reach the operating point.
+
+    Windows that touch at an edge or a corner are one region. Windows that cannot be assessed are never part of one.
 
     Args:
-        map: the slide's map, with the threshold that its bundle was given.
-        sigma_um: standard deviation of the Gaussian in microns; 0 for none.
+        probability_map: the slide's map, at any prior.
+        point: what counts as a lesion, such as ``bundle.card.slide_points.point``; see :class:`SlideOperatingPoint` for
+            how it is applied. None for the general one, which was not chosen for any bundle.
 
     Raises:
-        SlideError: ``sigma_um`` is negative or not a number.
+        SlideError: the map states a prior that is no share.
     """
-    smoothed = smooth(map, sigma_um=sigma_um)
-    labels, count = ndimage.label(smoothed >= map.threshold, structure=_NEIGHBOURS)
-    step_um = map.stride * map.slide_mpp
-    measured = []
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        region = labels[box] == label
-        rows, columns = np.nonzero(region)
-        probability = map.probability[box][region]
-        diameter = _diameter(region) * step_um
-        centre = (columns.mean() + box[1].start, rows.mean() + box[0].start)
-        lesion = Lesion(
-            number=label,
-            category=named(diameter),
-            diameter_um=diameter,
-            area_mm2=len(rows) * step_um**2 / 1e6,
-            max_probability=float(probability.max()),
-            mean_probability=float(probability.mean(dtype=np.float64)),
-            centroid=(
-                map.origin[0] + map.stride * float(centre[0]),
-                map.origin[1] + map.stride * float(centre[1]),
-            ),
-            windows=len(rows),
-        )
-        measured.append(lesion)
-    measured.sort(key=lambda lesion: (-lesion.diameter_um, -lesion.windows, lesion.number))
-    rank = np.zeros(count + 1, np.int32)
-    rank[[lesion.number for lesion in measured]] = np.arange(1, count + 1)
-    found = tuple(Lesion(**{**vars(lesion), "number": number}) for number, lesion in enumerate(measured, start=1))
-    score = float(np.nanmax(smoothed)) if map.tissue.any() else math.nan
-    return Lesions(found, rank[labels], score, sigma_um, map.threshold, map, smoothed)
+    point = GENERAL_POINT if point is None else point
+    regions = grow_regions(probability_map, point)
+    evidence = evidence_of(regions.features, point)
+    probability = expit(evidence)
+    listed = np.flatnonzero((probability >= point.doubtful) & large_enough(regions.windows, probability_map, point))
+    order = listed[np.lexsort((listed, -regions.windows[listed], -probability[listed]))]
+    boxes = ndimage.find_objects(regions.labels)
+    measured = [
+        _measured(number, regions.labels, int(label) + 1, boxes[label], float(probability[label]), probability_map)
+        for number, label in enumerate(order, start=1)
+    ]
+    number_of = np.zeros(len(regions.windows) + 1, np.int32)
+    number_of[order + 1] = np.arange(1, len(order) + 1)
+    return Lesions(
+        found=tuple(region for region in measured if region.score >= point.reach),
+        uncertain=tuple(region for region in measured if region.score < point.reach),
+        regions=number_of[regions.labels],
+        score=slide_score(slide_evidence(regions, probability_map, point), point),
+        point=point,
+        map=probability_map,
+        smoothed=expit(regions.smoothed),
+    )
 
 
-def smooth(map: ProbabilityMap, *, sigma_um: float = SIGMA_UM) -> NDArray[np.float32]:
-    """The map's probabilities, smoothed by a Gaussian over tissue alone.
+def grow_regions(probability_map: ProbabilityMap, point: SlideOperatingPoint) -> Regions:
+    """The regions of a map that may be lesions, in the order of their first windows, and the evidence for each.
 
-    Each window becomes the weighted mean of the tissue around it (normalised convolution, Knutsson and Westin
-    1993); what is not tissue neither counts nor gets a value. The mean is taken on the scale on which the
-    threshold is one half: so the correction of the prior, which moves probabilities and threshold alike,
-    changes no lesion, and one certain window does not spread over its neighbours where the threshold is low.
+    Raises:
+        SlideError: the map states a prior that is no share.
+    """
+    step_um = probability_map.stride * probability_map.slide_mpp
+    scales = smoothed_log_odds(probability_map, [sigma / step_um for sigma in point.scales_um])
+    with np.errstate(invalid="ignore"):
+        grown = scales[0] >= logit(point.grow)
+    labels, count = ndimage.label(grown, structure=_NEIGHBOURS)
+    where = np.flatnonzero(labels)
+    label = labels.ravel()[where]
+    windows = np.bincount(label, minlength=count + 1)[1:]
+    highest = np.full((len(scales), count), -np.inf)
+    for scale, values in zip(highest, scales, strict=True):
+        np.maximum.at(scale, label - 1, values.ravel()[where])
+    area = np.log2(windows * step_um**2 / 1e6 / REFERENCE_MM2)
+    return Regions(
+        labels=np.asarray(labels, np.int32),
+        features=np.vstack([highest, area]).T,
+        windows=windows,
+        hottest=np.array([*_hottest(scales), math.log2(step_um**2 / 1e6 / REFERENCE_MM2)]),
+        smoothed=scales[0],
+    )
 
-    Args:
-        map: the slide's map.
-        sigma_um: standard deviation in microns; 0 for none.
+
+def _hottest(scales: Sequence[NDArray[np.float32]]) -> list[float]:
+    """The smoothed log-odds of the window where they are highest on the first scale."""
+    if np.isnan(scales[0]).all():
+        return [math.nan] * len(scales)
+    at = int(np.nanargmax(scales[0]))
+    return [float(values.ravel()[at]) for values in scales]
+
+
+def evidence_of(features: Floats, point: SlideOperatingPoint) -> Floats:
+    """The log-odds that regions with these features, float64 (N, scales + 1), are lesions: float64 (N,)."""
+    return np.asarray(features @ np.array(point.weights) + point.intercept, np.float64)
+
+
+def large_enough(
+    windows: NDArray[np.int64], probability_map: ProbabilityMap, point: SlideOperatingPoint
+) -> NDArray[np.bool_]:
+    """Which regions of so many windows are not too small to be reported."""
+    step_um = probability_map.stride * probability_map.slide_mpp
+    return np.asarray(windows * step_um**2 / 1e6 >= point.smallest_mm2 * (1 - 1e-9))
+
+
+def slide_evidence(regions: Regions, probability_map: ProbabilityMap, point: SlideOperatingPoint) -> float:
+    """The log-odds of a slide's best region, or of its hottest window where no region was grown.
+
+    So a slide without a region has a score too, and slides can be put in order. NaN where nothing can be assessed.
+    """
+    reported = regions.features[large_enough(regions.windows, probability_map, point)]
+    if len(reported):
+        return float(evidence_of(reported, point).max())
+    return float(evidence_of(regions.hottest[None], point)[0])
+
+
+def slide_score(evidence: float, point: SlideOperatingPoint) -> float:
+    """P(a slide is positive) from the log-odds of its best region; NaN stays NaN."""
+    return float(expit(point.slide_slope * evidence + point.slide_intercept))
+
+
+def log_odds(probability_map: ProbabilityMap) -> NDArray[np.float32]:
+    """The log-odds of tumour in each window at a prior of one half, held between -6 and 6.
 
     Returns:
-        float32 (rows, columns) on the map's own scale, NaN outside tissue.
+        float32 (rows, columns), NaN where nothing can be assessed.
 
     Raises:
-        SlideError: ``sigma_um`` is negative or not a number.
+        SlideError: the map states a prior that is no share.
     """
-    if not sigma_um >= 0 or math.isinf(sigma_um):
+    prior = probability_map.prior
+    if not 0 < prior < 1:
         raise SlideError(
-            f"a smoothing of {sigma_um} um makes no sense.", hint="Give microns of zero or more, such as 32."
+            f"the map of {probability_map.slide.name} states a prior of {prior:g}.", hint="Scan the slide again."
         )
-    if sigma_um == 0:
-        return map.probability
-    sigma = sigma_um / (map.stride * map.slide_mpp)
-    tissue = map.tissue
-    even = np.where(tissue, balanced(map.probability, map.threshold), 0.0)
-    weight = ndimage.gaussian_filter(tissue.astype(np.float64), sigma, mode="constant")
-    total = ndimage.gaussian_filter(even, sigma, mode="constant")
-    mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=tissue)
-    return unbalanced(mean, map.threshold).astype(np.float32)
+    probability = np.where(probability_map.assessable, probability_map.probability, np.nan).astype(np.float64)
+    even = logit(np.clip(probability, _CERTAIN, 1 - _CERTAIN)) - logit(prior)
+    return np.clip(even, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).astype(np.float32)
 
 
-def balanced(probability: ArrayLike, threshold: float) -> NDArray[np.float64]:
-    """Probabilities moved along the scale of log-odds until the threshold is one half; NaN stays NaN."""
-    return np.asarray(expit(_logit(probability) - _logit(threshold)), np.float64)
+def smoothed_log_odds(probability_map: ProbabilityMap, sigmas: Sequence[float]) -> list[NDArray[np.float32]]:
+    """A map's log-odds, smoothed by Gaussians over the tissue that can be assessed.
+
+    Each window becomes the weighted mean of the tissue around it (normalised convolution, Knutsson and Westin 1993).
+    What cannot be assessed neither counts nor gets a value. To smooth log-odds, and not probabilities, lets a region of
+    windows that are all a little suspicious weigh as much as a smaller one of certain windows.
+
+    Args:
+        probability_map: the slide's map.
+        sigmas: standard deviations in windows; 0 for none.
+
+    Returns:
+        float32 (rows, columns) for each, NaN where nothing can be assessed.
+
+    Raises:
+        SlideError: the map states a prior that is no share.
+    """
+    even = log_odds(probability_map)
+    known = ~np.isnan(even)
+    weight, filled = known.astype(np.float32), np.where(known, even, 0)
+    return [even if sigma == 0 else _blurred(filled, weight, known, sigma) for sigma in sigmas]
 
 
-def unbalanced(level: ArrayLike, threshold: float) -> NDArray[np.float64]:
+def _blurred(
+    filled: NDArray[np.float32], weight: NDArray[np.float32], known: NDArray[np.bool_], sigma: float
+) -> NDArray[np.float32]:
+    total, share = (
+        ndimage.gaussian_filter(values, sigma, mode="constant", truncate=TRUNCATE) for values in (filled, weight)
+    )
+    return np.divide(total, share, out=np.full_like(total, np.nan), where=known)
+
+
+def balanced(probability: ArrayLike, middle: float) -> Floats:
+    """Probabilities moved along the scale of log-odds until ``middle`` is one half; NaN stays NaN."""
+    return np.asarray(expit(_logit(probability) - _logit(middle)), np.float64)
+
+
+def unbalanced(level: ArrayLike, middle: float) -> Floats:
     """What :func:`balanced` made, moved back."""
-    return np.asarray(expit(_logit(level) + _logit(threshold)), np.float64)
+    return np.asarray(expit(_logit(level) + _logit(middle)), np.float64)
 
 
 def named(diameter_um: float) -> str:
@@ -192,12 +320,43 @@ def named(diameter_um: float) -> str:
     return ITC if diameter_um <= ITC_UM else MICRO if diameter_um <= MICRO_UM else MACRO
 
 
-def _logit(probability: ArrayLike) -> NDArray[np.float64]:
-    even = np.clip(np.asarray(probability, np.float64), _CERTAIN, 1 - _CERTAIN)
-    return np.asarray(logit(even), np.float64)
+def _logit(probability: ArrayLike) -> Floats:
+    inside = np.clip(np.asarray(probability, np.float64), _CERTAIN, 1 - _CERTAIN)
+    return np.asarray(logit(inside), np.float64)
 
 
-def _diameter(region: NDArray[np.bool_]) -> float:
+def _measured(
+    number: int,
+    labels: NDArray[np.int32],
+    label: int,
+    box: tuple[slice, slice],
+    score: float,
+    probability_map: ProbabilityMap,
+) -> Lesion:
+    """The region ``label``, which lies in ``box``."""
+    step_um = probability_map.stride * probability_map.slide_mpp
+    region = labels[box] == label
+    rows, columns = np.nonzero(region)
+    probability = probability_map.probability[box][region]
+    diameter = diameter_of(region) * step_um
+    centre = (columns.mean() + box[1].start, rows.mean() + box[0].start)
+    return Lesion(
+        number=number,
+        score=score,
+        category=named(diameter),
+        diameter_um=diameter,
+        area_mm2=len(rows) * step_um**2 / 1e6,
+        max_probability=float(probability.max()),
+        mean_probability=float(probability.mean(dtype=np.float64)),
+        centroid=(
+            probability_map.origin[0] + probability_map.stride * float(centre[0]),
+            probability_map.origin[1] + probability_map.stride * float(centre[1]),
+        ),
+        windows=len(rows),
+    )
+
+
+def diameter_of(region: NDArray[np.bool_]) -> float:
     """The longest distance between two corners of a region's squares, in their side's length."""
     rows = np.flatnonzero(region.any(axis=1))
     left = region[rows].argmax(axis=1)
@@ -208,7 +367,8 @@ def _diameter(region: NDArray[np.bool_]) -> float:
     return float(max(np.hypot(*(hull - point).T).max() for point in hull))
 
 
-def _placed(region: NDArray[np.bool_], top: int, left: int, map: ProbabilityMap) -> MultiPolygon:
+def _placed(region: NDArray[np.bool_], top: int, left: int, probability_map: ProbabilityMap) -> MultiPolygon:
     """The outline of a part of the map, in level-0 pixels."""
-    corner = np.asarray(map.origin) + (np.array([left, top]) - 0.5) * map.stride
-    return shapely.transform(outline(region), lambda points: points * map.stride + corner)
+    stride = probability_map.stride
+    corner = np.asarray(probability_map.origin) + (np.array([left, top]) - 0.5) * stride
+    return shapely.transform(outline(region), lambda points: points * stride + corner)

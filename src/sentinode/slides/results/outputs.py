@@ -5,7 +5,7 @@
 ``small.png``              the same, small, for the batch's table
 ``lesions.geojson``        the lesions as QuPath imports them
 ``lesions.csv``            their measurements
-``lesions.json``           the slide's score, category and totals
+``lesions.json``           the slide's verdict, score, category and totals, and its uncertain regions
 ``probability.ome.tif``    the map as a pyramid that lies over the slide
 ``probability.dcm``        the map as a DICOM parametric map
 =========================  ====================================================================
@@ -20,16 +20,19 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sentinode.atomic import write_text
 from sentinode.errors import SlideError
+from sentinode.model.slide_operating_point import GENERAL, SlideOperatingPoints
 from sentinode.slides.reading.annotations import Annotations
 from sentinode.slides.reading.slide import Slide
 from sentinode.slides.results.heatmap import picture_of, write_heatmap, write_small
 from sentinode.slides.results.lesion_files import Frame, frame_of, write_geojson, write_table
-from sentinode.slides.results.lesions import CATEGORIES, SIGMA_UM, Lesions, find_lesions
+from sentinode.slides.results.lesions import CATEGORIES, Lesion, Lesions, find_lesions
 from sentinode.slides.results.ome_tiff import write_ome_tiff
 from sentinode.slides.results.parametric_map import write_parametric_map
+from sentinode.slides.results.verdict import verdict_of
 from sentinode.slides.scanning.probability_map import ProbabilityMap
 from sentinode.slides.scanning.tissue import Tissue
 
@@ -38,7 +41,8 @@ GEOJSON, TABLE, TOTALS = "lesions.geojson", "lesions.csv", "lesions.json"
 OME_TIFF, DICOM = "probability.ome.tif", "probability.dcm"
 OUTPUTS = (HEATMAP, SMALL, GEOJSON, TABLE, TOTALS, OME_TIFF, DICOM)
 
-FORMAT = 1
+FORMAT = 2
+"""Of ``lesions.json``. In format 1 the score was the highest smoothed probability."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,18 @@ class Totals:
 
     Attributes:
         slide: the slide's file name.
-        score: its highest smoothed P(tumour), or None where it has no tissue.
+        score: P(the slide is positive), or None where nothing on it can be assessed.
         category: that of its largest lesion, or ``negative``.
+        verdict: ``sentence``, ``certain``, ``look_at`` (numbers of regions) and ``not_judged``.
         lesions: how many there are of each category.
         largest_um: longest diameter of the largest lesion, 0 without one.
         tumour_mm2: area of all lesions.
         scanned_mm2: area of all windows with tissue.
-        threshold: P(tumour) from which a window, once smoothed, belongs to a lesion.
+        unassessable: share of the tissue that cannot be judged, by the reason.
+        uncertain: the regions that come near to being a lesion, the most likely first: ``number``, ``score``,
+            ``category``, ``diameter_um``, ``area_mm2``, ``centroid_x`` and ``centroid_y``.
+        operating_point: ``name``, and the point itself.
         prior: share of tumour among windows of tissue that the probabilities assume.
-        sigma_um: standard deviation of the smoothing.
         window_um: distance of the windows.
         bundle: fingerprint of the bundle.
         engine: what computed the map.
@@ -66,13 +73,15 @@ class Totals:
     slide: str
     score: float | None
     category: str
+    verdict: dict[str, Any]
     lesions: dict[str, int]
     largest_um: float
     tumour_mm2: float
     scanned_mm2: float
-    threshold: float
+    unassessable: dict[str, float]
+    uncertain: list[dict[str, Any]]
+    operating_point: dict[str, Any]
     prior: float
-    sigma_um: float
     window_um: float
     bundle: str
     engine: str
@@ -83,11 +92,11 @@ class Totals:
 def write_outputs(
     folder: Path,
     slide: Slide,
-    map: ProbabilityMap,
+    probability_map: ProbabilityMap,
     tissue: Tissue,
     *,
     truth: Annotations | None = None,
-    sigma_um: float = SIGMA_UM,
+    points: SlideOperatingPoints = GENERAL,
     whole_slide_coordinates: bool = False,
 ) -> None:
     """Find a map's lesions and write every file that is made of it.
@@ -95,49 +104,69 @@ def write_outputs(
     Args:
         folder: the slide's own.
         slide: the slide.
-        map: its map.
+        probability_map: its map.
         tissue: its tissue.
         truth: annotations to draw over the heatmap.
-        sigma_um: standard deviation of the smoothing in microns.
+        points: operating points, of which the default one is used.
         whole_slide_coordinates: whether the GeoJSON counts from the slide's corner also where it states bounds.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full.
-        SlideError: the slide cannot be read, or ``sigma_um`` makes no sense.
+        SlideError: the slide cannot be read, or its map states a prior that is no share.
     """
-    lesions = find_lesions(map, sigma_um=sigma_um)
+    lesions = find_lesions(probability_map, point=points.point)
     picture, scale = picture_of(slide, tissue)
     write_heatmap(folder / HEATMAP, picture, scale, lesions, truth)
     write_small(folder / SMALL, picture, scale, lesions)
     write_geojson(folder / GEOJSON, lesions, whole_slide_coordinates=whole_slide_coordinates)
     write_table(folder / TABLE, lesions)
-    write_ome_tiff(folder / OME_TIFF, map)
-    write_parametric_map(folder / DICOM, slide.path, map)
-    added_up = totals(lesions, whole_slide_coordinates=whole_slide_coordinates)
+    write_ome_tiff(folder / OME_TIFF, probability_map)
+    write_parametric_map(folder / DICOM, slide.path, probability_map)
+    added_up = totals(lesions, points, whole_slide_coordinates=whole_slide_coordinates)
     write_text(folder / TOTALS, json.dumps(asdict(added_up), indent=2, allow_nan=False) + "\n")
 
 
-def totals(lesions: Lesions, *, whole_slide_coordinates: bool = False) -> Totals:
-    """Add up a slide's lesions."""
-    map = lesions.map
-    window_um = map.stride * map.slide_mpp
+def totals(lesions: Lesions, points: SlideOperatingPoints, *, whole_slide_coordinates: bool = False) -> Totals:
+    """Add up a slide's lesions, which were found by the default one of ``points``."""
+    of = lesions.map
+    window_um = of.stride * of.slide_mpp
     count = Counter(lesion.category for lesion in lesions)
+    verdict = verdict_of(lesions)
     return Totals(
-        slide=map.slide.name,
+        slide=of.slide.name,
         score=None if math.isnan(lesions.score) else round(lesions.score, 6),
         category=lesions.category,
+        verdict={
+            "sentence": verdict.sentence,
+            "certain": verdict.certain,
+            "look_at": list(verdict.look_at),
+            "not_judged": verdict.not_judged,
+        },
         lesions={category: count[category] for category in CATEGORIES[1:]},
-        largest_um=round(lesions.found[0].diameter_um, 1) if lesions.found else 0.0,
+        largest_um=round(lesions.largest.diameter_um, 1) if lesions.largest else 0.0,
         tumour_mm2=round(sum(lesion.area_mm2 for lesion in lesions), 6),
-        scanned_mm2=round(int(map.tissue.sum()) * window_um**2 / 1e6, 6),
-        threshold=map.threshold,
-        prior=map.prior,
-        sigma_um=lesions.sigma_um,
+        scanned_mm2=round(int(of.tissue.sum()) * window_um**2 / 1e6, 6),
+        unassessable={reason: round(share, 6) for reason, share in of.unassessable.items()},
+        uncertain=[_record(region) for region in lesions.uncertain],
+        operating_point={"name": points.default, **points.point.model_dump(mode="json")},
+        prior=of.prior,
         window_um=window_um,
-        bundle=map.bundle,
-        engine=map.engine,
-        geojson=frame_of(map.slide, whole_slide_coordinates=whole_slide_coordinates),
+        bundle=of.bundle,
+        engine=of.engine,
+        geojson=frame_of(of.slide, whole_slide_coordinates=whole_slide_coordinates),
     )
+
+
+def _record(region: Lesion) -> dict[str, Any]:
+    return {
+        "number": region.number,
+        "score": round(region.score, 6),
+        "category": region.category,
+        "diameter_um": round(region.diameter_um, 1),
+        "area_mm2": round(region.area_mm2, 6),
+        "centroid_x": round(region.centroid[0], 1),
+        "centroid_y": round(region.centroid[1], 1),
+    }
 
 
 def read_totals(folder: Path) -> Totals:
@@ -147,8 +176,15 @@ def read_totals(folder: Path) -> Totals:
         SlideError: it is not there, or another version wrote it.
     """
     try:
-        return Totals(**json.loads((folder / TOTALS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        record = json.loads((folder / TOTALS).read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise SlideError(
+                f"the slide's totals have format {record['format']}, and this version reads format {FORMAT}.",
+                where=folder / TOTALS,
+                hint="Write them again: sentinode lesions DIR.",
+            )
+        return Totals(**record)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SlideError(
             f"the slide's totals cannot be read ({type(error).__name__}).",
             where=folder / TOTALS,

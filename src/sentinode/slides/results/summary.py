@@ -1,24 +1,30 @@
-"""The pages of a batch: a table of its slides by score, and a page for each slide.
+"""The pages of a batch: its slides with their verdicts, the most suspicious first, and a page for each slide.
 
 They stand by themselves: relative links, no script, no network, no time of day.
 """
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
 
 from sentinode.atomic import write_text
 from sentinode.errors import SlideError
+from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.slides.results.lesion_files import COLOURS
 from sentinode.slides.results.lesions import CATEGORIES
 from sentinode.slides.results.outputs import (
     DICOM,
+    FORMAT,
     GEOJSON,
     HEATMAP,
     OME_TIFF,
@@ -30,7 +36,7 @@ from sentinode.slides.results.outputs import (
 )
 from sentinode.slides.results.staging import Patient
 from sentinode.slides.scanning.manifest import DONE, TISSUE, read_states
-from sentinode.slides.scanning.probability_map import ARRAY
+from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD
 
 PAGE = "index.html"
 
@@ -40,12 +46,27 @@ FILES = {
     OME_TIFF: "probabilities over the slide",
     DICOM: "the same for DICOM viewers",
     ARRAY: "the same for NumPy",
+    QUALITY: "what cannot be judged, for NumPy",
     TISSUE: "the tissue that was scanned",
 }
 """What a slide's page links to, where it is there."""
 
 LONGEST = 200
 """Lesions that a slide's page lists; the table has all."""
+
+FIGURES = {
+    "false_lesions": "false lesions on a negative slide",
+    "clean_negatives": "negative slides without a lesion",
+    "uncertain_negatives": "negative slides with an uncertain region alone",
+    "sensitivity": "lesions found",
+    "sensitivity_to_0.2_mm": "lesions found, up to 0.2 mm",
+    "sensitivity_to_0.6_mm": "lesions found, 0.2 to 0.6 mm",
+    "sensitivity_to_2_mm": "lesions found, 0.6 to 2 mm",
+    "sensitivity_above_2_mm": "lesions found, above 2 mm",
+    "slide_auc": "AUC of the slides' scores",
+    "category_accuracy": "slides with the right category",
+}
+"""The figures that an operating point keeps (see ``sentinode operate``), in words."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +110,9 @@ def write_summary(folder: Path, *, patients: Sequence[Patient] = (), failed: Map
     for row in rows:
         if row.totals is not None:
             write_text(folder / row.name / PAGE, _slide_page(folder / row.name, row.totals))
-    write_text(folder / PAGE, _render("summary.html.j2", rows=rows, patients=patients))
+    described = [describe_point(row.totals) for row in rows if row.totals is not None]
+    points = [point for at, point in enumerate(described) if point not in described[:at]]
+    write_text(folder / PAGE, _render("summary.html.j2", rows=rows, patients=patients, points=points))
     return folder / PAGE
 
 
@@ -102,7 +125,7 @@ def read_rows(folder: Path, *, failed: Mapping[str, str] | None = None) -> list[
         if name in states and states[name].state != DONE:
             rows[name] = Row(name, reason=states[name].reason or "not finished")
         elif name in written:
-            rows[name] = Row(name, read_totals(folder / name))
+            rows[name] = _row(folder, name)
         else:
             rows[name] = Row(name, reason="scanned; 'sentinode lesions' writes its files")
     for name, reason in (failed or {}).items():
@@ -115,16 +138,67 @@ def read_rows(folder: Path, *, failed: Mapping[str, str] | None = None) -> list[
     return sorted(rows.values(), key=order)
 
 
+def _row(folder: Path, name: str) -> Row:
+    """A slide's totals; those of an earlier version are none, for their score means something else."""
+    try:
+        return Row(name, read_totals(folder / name))
+    except SlideError:
+        if not (folder / name / RECORD).is_file() or not _of_earlier_version(folder / name / TOTALS):
+            raise
+        return Row(name, reason="its files are of an earlier version; 'sentinode lesions' writes them again")
+
+
+def _of_earlier_version(file: Path) -> bool:
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["format"]) < FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _slide_page(folder: Path, totals: Totals) -> str:
-    lines = (folder / TABLE).read_text(encoding="utf-8").splitlines()
-    lesions = [line.split(",") for line in lines[1 : LONGEST + 1]]
+    with (folder / TABLE).open(encoding="utf-8", newline="") as lines:
+        lesions = list(csv.DictReader(lines))
     files = {name: what for name, what in FILES.items() if (folder / name).is_file()}
-    return _render("slide.html.j2", totals=totals, lesions=lesions, count=len(lines) - 1, files=files)
+    return _render(
+        "slide.html.j2",
+        totals=totals,
+        lesions=lesions[:LONGEST],
+        count=len(lesions),
+        files=files,
+        point=describe_point(totals),
+    )
+
+
+def describe_point(totals: Totals) -> dict[str, Any]:
+    """The operating point that a slide's lesions were found by, in words.
+
+    Returns:
+        ``name``; ``target`` and ``chosen_on``, as sentences; ``figures``, a text for each name of ``FIGURES`` that the
+        point keeps; ``caution``, where the point does not fit the map; and ``reach``.
+    """
+    record = dict(totals.operating_point)
+    name = record.pop("name")
+    point = SlideOperatingPoint.model_validate(record)
+    chosen_um = point.chosen_on.window_um
+    caution = ""
+    if chosen_um is not None and not math.isclose(chosen_um, totals.window_um, rel_tol=0.02):
+        caution = (
+            f"It was chosen on maps with a window every {chosen_um:.1f} µm, and this map has one every "
+            f"{totals.window_um:.1f} µm: its figures do not hold here."
+        )
+    return {
+        "name": name,
+        "target": "" if point.target is None else str(point.target),
+        "chosen_on": str(point.chosen_on),
+        "figures": {words: str(point.reached[key]) for key, words in FIGURES.items() if key in point.reached},
+        "caution": caution,
+        "reach": point.reach,
+    }
 
 
 def _render(template: str, **values: object) -> str:
     places = resources.files("sentinode.slides.results")
-    names = ("pages.css", "summary.html.j2", "slide.html.j2")
+    names = ("pages.css", "point.html.j2", "summary.html.j2", "slide.html.j2")
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({name: places.joinpath(name).read_text(encoding="utf-8") for name in names}),
         autoescape=True,

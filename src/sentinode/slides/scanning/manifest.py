@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from sentinode._version import __version__
 from sentinode.atomic import write_text
 from sentinode.errors import OutputError
+from sentinode.model.slide_operating_point import PointName, SlideOperatingPoints
 
 FORMAT = 2
 """Of a batch's manifest. In format 1 the engine is its name."""
@@ -20,6 +23,8 @@ FORMAT = 2
 MANIFEST, TISSUE = "manifest.json", "tissue.png"
 
 WHOLE_SLIDE = "whole_slide_coordinates"
+
+POINTS = "slide_operating_points"
 
 DONE, FAILED, RUNNING = "done", "failed", "running"
 
@@ -161,6 +166,74 @@ def settle_coordinates(batch: Path, asked: bool | None, *, change: bool = False)
         )
     if chosen != begun:
         write_text(manifest, json.dumps({**record, WHOLE_SLIDE: chosen}, indent=2) + "\n")
+    return chosen
+
+
+def read_points(batch: Path) -> SlideOperatingPoints | None:
+    """The operating points by which a batch's lesions are found, or None where its manifest records none.
+
+    Raises:
+        OutputError: they are damaged.
+    """
+    manifest = batch / MANIFEST
+    try:
+        record = json.loads(manifest.read_text(encoding="utf-8")).get(POINTS)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if record is None:
+        return None
+    try:
+        return SlideOperatingPoints.model_validate(record)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise OutputError(
+            f"the slide operating points of this batch cannot be read (at '{key}').",
+            where=manifest,
+            hint=f"Remove '{POINTS}' from the file, and name the bundle: sentinode lesions DIR --bundle BUNDLE",
+        ) from error
+
+
+def settle_points(
+    batch: Path, points: SlideOperatingPoints, name: PointName | None, *, change: bool = False
+) -> SlideOperatingPoints:
+    """By which operating points a batch's lesions are found; their default is the one that is used.
+
+    The batch's manifest keeps the choice, so that all of its slides agree, and so that lesions can be found again
+    without the bundle.
+
+    Args:
+        batch: its folder.
+        points: the operating points to use.
+        name: which one, or None for the batch's earlier choice, at first the default of ``points``.
+        change: whether these may take the place of an earlier choice.
+
+    Raises:
+        OutputError: the batch was begun with another choice, the manifest cannot be read or written, or ``points``
+            holds none of this name.
+    """
+    begun = read_points(batch)
+    same = begun is not None and begun.points == points.points
+    if begun is not None and not change and not (same and name in (None, begun.default)):
+        what = f"operating point '{begun.default}'" if same else "operating points of another bundle or version"
+        raise OutputError(
+            f"the lesions of this batch are found by the {what}, and you ask for others.",
+            where=batch,
+            hint="Choose another --out, or find the batch's lesions anew first: sentinode lesions DIR "
+            + (f"--operating-point {name}" if same else "--bundle BUNDLE"),
+        )
+    if name is None:
+        name = begun.default if begun is not None and same else points.default
+    if name not in points.points:
+        raise OutputError(
+            f"there is no operating point '{name}'; there is {', '.join(points.points)}.",
+            where=batch,
+            hint="Choose one with 'sentinode operate', or leave out --operating-point.",
+        )
+    chosen = points.model_copy(update={"default": name})
+    if chosen != begun and (batch / MANIFEST).exists():
+        record = json.loads((batch / MANIFEST).read_text(encoding="utf-8"))
+        dump = chosen.model_dump(mode="json")
+        write_text(batch / MANIFEST, json.dumps({**record, POINTS: dump}, indent=2) + "\n")
     return chosen
 
 

@@ -1,7 +1,9 @@
 """The map of a slide: a calibrated probability for each window of a grid, and all that is needed to place it.
 
-A map is two files in the slide's folder: ``map.npy`` (float32) and ``map.json`` (everything else, with the
-SHA-256 of the array). Neither holds a time, a path or a pickle, so the same scan writes the same bytes.
+A map is three files in the slide's folder: ``map.npy`` (float32), ``quality.npy`` (uint8: which windows cannot be
+judged) and ``map.json`` (everything else, with the SHA-256 of both arrays). Maps of earlier versions have no
+``quality.npy``, and all of their tissue counts as assessable. None holds a time, a path or a pickle, so the same scan
+writes the same bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 
 from sentinode.atomic import whole_file, write_text
 from sentinode.errors import SlideError
+from sentinode.slides.scanning.quality import Quality
 
 FORMAT = 1
-ARRAY, RECORD = "map.npy", "map.json"
+ARRAY, QUALITY, RECORD = "map.npy", "quality.npy", "map.json"
+_EMPTY = np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class ProbabilityMap:
         slide: the slide.
         bundle: fingerprint of the bundle.
         engine: what computed the map, such as ``torch cpu float32``.
+        quality: uint8 (rows, columns), a :class:`Quality` for each window, and 0 where there is no tissue; None where
+            it was not measured, in maps of earlier versions.
     """
 
     probability: NDArray[np.float32]
@@ -77,11 +83,27 @@ class ProbabilityMap:
     slide: SlideRecord
     bundle: str
     engine: str
+    quality: NDArray[np.uint8] | None = None
 
     @property
     def tissue(self) -> NDArray[np.bool_]:
         """bool (rows, columns), True where the map has a probability."""
         return ~np.isnan(self.probability)
+
+    @property
+    def assessable(self) -> NDArray[np.bool_]:
+        """bool (rows, columns), True where there is tissue that can be judged."""
+        return self.tissue if self.quality is None else self.tissue & (self.quality == Quality.ASSESSABLE)
+
+    @property
+    def unassessable(self) -> dict[str, float]:
+        """The share of the tissue that cannot be judged, by reason: those that occur, the largest first."""
+        tissue = self.tissue
+        if self.quality is None or not tissue.any():
+            return {}
+        counts = np.bincount(self.quality[tissue], minlength=len(Quality))
+        shares = {reason.label: float(counts[reason] / tissue.sum()) for reason in Quality if reason and counts[reason]}
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     @property
     def slide_mpp(self) -> float:
@@ -107,14 +129,22 @@ def write_map(folder: Path, probability_map: ProbabilityMap) -> None:
     Raises:
         OutputError: the folder cannot be written or the disk is full.
     """
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(probability_map.probability, dtype="<f4"), allow_pickle=False)
-    array = buffer.getvalue()
-    with whole_file(folder / ARRAY) as staged:
-        staged.write_bytes(array)
-    record = {name: value for name, value in asdict(probability_map).items() if name != "probability"}
-    record = {"format": FORMAT, "sha256": hashlib.sha256(array).hexdigest(), **record}
+    array = _write_array(folder / ARRAY, np.ascontiguousarray(probability_map.probability, dtype="<f4"))
+    record = {"format": FORMAT, "sha256": array}
+    if probability_map.quality is not None:
+        record["quality_sha256"] = _write_array(folder / QUALITY, np.ascontiguousarray(probability_map.quality))
+    fields = asdict(replace(probability_map, probability=_EMPTY, quality=None))
+    record |= {name: value for name, value in fields.items() if name not in ("probability", "quality")}
     write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def _write_array(file: Path, array: NDArray[Any]) -> str:
+    """Write an array, and return the SHA-256 of the file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    with whole_file(file) as staged:
+        staged.write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def open_map(folder: str | Path) -> ProbabilityMap:
@@ -127,6 +157,8 @@ def open_map(folder: str | Path) -> ProbabilityMap:
     try:
         record: Mapping[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         array = (folder / ARRAY).read_bytes()
+        measured = isinstance(record, dict) and "quality_sha256" in record
+        quality = (folder / QUALITY).read_bytes() if measured else None
     except (OSError, ValueError) as error:
         raise SlideError(
             f"there is no map here ({error.__class__.__name__}).",
@@ -140,14 +172,15 @@ def open_map(folder: str | Path) -> ProbabilityMap:
             where=folder / RECORD,
             hint="Update sentinode, or scan the slide again.",
         )
-    if record.get("sha256") != hashlib.sha256(array).hexdigest():
-        raise SlideError(
-            "the array is not the one that the record describes.",
-            where=folder / ARRAY,
-            hint="It was changed or only partly copied: copy it again, or scan the slide again.",
-        )
+    for file, content, name in ((ARRAY, array, "sha256"), (QUALITY, quality, "quality_sha256")):
+        if content is not None and record.get(name) != hashlib.sha256(content).hexdigest():
+            raise SlideError(
+                "the array is not the one that the record describes.",
+                where=folder / file,
+                hint="It was changed or only partly copied: copy it again, or scan the slide again.",
+            )
     try:
-        return _map_of(record, array)
+        return _map_of(record, array, quality)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise SlideError(
             f"the map's record is damaged ({type(error).__name__}: {error}).",
@@ -156,9 +189,14 @@ def open_map(folder: str | Path) -> ProbabilityMap:
         ) from error
 
 
-def _map_of(record: Mapping[str, Any], array: bytes) -> ProbabilityMap:
+def _map_of(record: Mapping[str, Any], array: bytes, quality: bytes | None) -> ProbabilityMap:
+    probability = np.load(io.BytesIO(array), allow_pickle=False)
+    codes = None if quality is None else np.load(io.BytesIO(quality), allow_pickle=False)
+    if codes is not None and (codes.shape != probability.shape or codes.dtype != np.uint8):
+        raise ValueError(f"{QUALITY} has the shape {codes.shape}, and {ARRAY} {probability.shape}")
     return ProbabilityMap(
-        probability=np.load(io.BytesIO(array), allow_pickle=False),
+        probability=probability,
+        quality=codes,
         stride=float(record["stride"]),
         origin=(float(record["origin"][0]), float(record["origin"][1])),
         mpp=float(record["mpp"]),

@@ -32,6 +32,7 @@ from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
+from sentinode.slides.scanning.quality import Codes, tissue_density, window_quality
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
 PRIOR = 0.05
@@ -43,6 +44,9 @@ COARSEST = 1.5
 
 BLOCK = 1024
 """Side in pixels, at the bundle's resolution, of the squares in which a slide is read."""
+
+LOG_FORMAT = 2
+"""Of the scores that a scan keeps as they come. In format 1 they had no quality."""
 
 READERS = min(4, os.cpu_count() or 1)
 SYNC_S = 20.0
@@ -141,20 +145,25 @@ def scan_slide(
     sequence = np.concatenate([block.places for block in blocks])
     identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, sequence)
     with _open_log(log, identity, engine.batch) as kept:
-        margins = [kept.margins]
-        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, skip=len(kept.margins))
+        margins, quality = [kept.margins], [kept.quality]
+        density = tissue_density(tissue.thumbnail, tissue.mask)
+        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, density, skip=len(kept.margins))
         left = len(sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
-            for batch in read_ahead(batches):
+            for batch, codes in read_ahead(batches):
                 scores = engine.margins(batch)
-                kept.append(scores)
+                kept.append(scores, codes)
                 margins.append(scores)
+                quality.append(codes)
                 shown.advance(len(scores))
     shift = prior_shift(card.prior, prior)
     probability = np.full((grid.rows, grid.columns), np.nan, np.float32)
     probability[sequence[:, 0], sequence[:, 1]] = _probabilities(np.concatenate(margins), bundle, shift)
+    quality_plane = np.zeros(probability.shape, np.uint8)
+    quality_plane[sequence[:, 0], sequence[:, 1]] = np.concatenate(quality)
     return ProbabilityMap(
         probability=probability,
+        quality=quality_plane,
         stride=grid.stride,
         origin=(grid.stride / 2, grid.stride / 2),
         mpp=grid.mpp,
@@ -210,38 +219,46 @@ def _blocks(cells: Mask, side: int) -> list[_Block]:
     return blocks
 
 
-def _batches(slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, *, skip: int) -> Iterator[Pixels]:
-    """The windows from number ``skip`` on: uint8 (size, window, window, 3), in the end perhaps fewer."""
+def _batches(
+    slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, density: float, *, skip: int
+) -> Iterator[tuple[Pixels, Codes]]:
+    """The windows from number ``skip`` on, and their quality.
+
+    Yields:
+        uint8 (size, window, window, 3) and uint8 (size,), in the end perhaps fewer.
+    """
     while blocks and skip >= len(blocks[0].places):
         skip -= len(blocks[0].places)
         blocks = blocks[1:]
     boxes = [grid.box(block.rows, block.columns, window) for block in blocks]
-    batch, filled = np.empty((size, window, window, 3), np.uint8), 0
+    batch, quality, filled = np.empty((size, window, window, 3), np.uint8), np.empty(size, np.uint8), 0
     for block, region in zip(blocks, slide.regions(boxes, grid.mpp, threads=READERS), strict=True):
         corners = (block.places - (block.rows.start, block.columns.start)) * grid.step
-        for y, x in corners[skip:]:
+        codes = window_quality(region, corners, window, grid.mpp, density)
+        for (y, x), code in zip(corners[skip:], codes[skip:], strict=True):
             batch[filled] = region[y : y + window, x : x + window]
+            quality[filled] = code
             filled += 1
             if filled == size:
-                yield batch
-                batch, filled = np.empty_like(batch), 0
+                yield batch, quality
+                batch, quality, filled = np.empty_like(batch), np.empty_like(quality), 0
         skip = 0
     if filled:
-        yield batch[:filled]
+        yield batch[:filled], quality[:filled]
 
 
 def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, sequence: NDArray[np.int64]) -> bytes:
     """32 bytes that change with anything on which the sequence of scores depends."""
-    words = f"{slide} {bundle} {engine.name} {engine.batch} {grid}".encode()
+    words = f"{LOG_FORMAT} {slide} {bundle} {engine.name} {engine.batch} {grid}".encode()
     return hashlib.sha256(words + np.ascontiguousarray(sequence, dtype="<i8").tobytes()).digest()
 
 
 class _Log:
-    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores and their CRC-32."""
+    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores, qualities, and their CRC-32."""
 
     def __init__(self, path: Path, identity: bytes, batch: int) -> None:
-        self._path, self._record = path, 4 * batch
-        self.margins = np.zeros(0, np.float32)
+        self._path, self._batch = path, batch
+        self.margins, self.quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
         with output_errors(path):
             self._file = path.open("a+b", buffering=0)
             self._resume(identity)
@@ -251,23 +268,27 @@ class _Log:
         """Keep the whole records of this same scan; drop what a kill left unfinished, or another scan's."""
         self._file.seek(0)
         data = self._file.read()
-        whole: list[bytes] = []
+        margins: list[bytes] = []
+        quality: list[bytes] = []
+        record = 5 * self._batch
         end = len(identity)
         if data[:end] == identity:
-            while end + self._record + 4 <= len(data):
-                scores = data[end : end + self._record]
-                if data[end + self._record : end + self._record + 4] != _crc(scores):
+            while end + record + 4 <= len(data):
+                content = data[end : end + record]
+                if data[end + record : end + record + 4] != _crc(content):
                     break
-                whole.append(scores)
-                end += self._record + 4
+                margins.append(content[: 4 * self._batch])
+                quality.append(content[4 * self._batch :])
+                end += record + 4
         else:
             self._file.truncate(0)
             self._file.write(identity)
         self._file.truncate(end)
-        self.margins = np.frombuffer(b"".join(whole), "<f4").astype(np.float32)
+        self.margins = np.frombuffer(b"".join(margins), "<f4").astype(np.float32)
+        self.quality = np.frombuffer(b"".join(quality), np.uint8)
 
-    def append(self, scores: NDArray[np.float32]) -> None:
-        data = scores.astype("<f4").tobytes()
+    def append(self, scores: NDArray[np.float32], quality: Codes) -> None:
+        data = scores.astype("<f4").tobytes() + quality.tobytes()
         record = data + _crc(data)
         with output_errors(self._path):
             # An unbuffered file takes what fits on the disk, and says so only by how much that was.
@@ -284,9 +305,9 @@ class _Log:
 class _NoLog:
     """Keeps nothing."""
 
-    margins = np.zeros(0, np.float32)
+    margins, quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
 
-    def append(self, scores: NDArray[np.float32]) -> None:
+    def append(self, scores: NDArray[np.float32], quality: Codes) -> None:
         pass
 
 
