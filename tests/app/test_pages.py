@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from scipy.special import expit, logit
 
 import sentinode
 from sentinode.app import serving
-from sentinode.app.library import QUALITY
 from sentinode.errors import SlideError
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.outline import outline
 from sentinode.slides.results.outputs import TOTALS
 from sentinode.slides.review import LOG
+from sentinode.slides.scanning.probability_map import write_map
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
@@ -126,7 +127,7 @@ def middle_of(box: tuple[int, int, int, int]) -> tuple[float, float]:
 
 
 def test_from_the_list_to_a_lesion_with_the_keys(window: Window) -> None:
-    assert "2 slides, 0 reviewed" in window.page.inner_text("#summary")
+    window.page.wait_for_selector("#summary:has-text('2 slides, 0 reviewed')")
     window.open()
     assert window.page.inner_text("#regions") == "2 regions above the threshold"
     assert [line.split()[1] for line in window.page.locator("#lesions button").all_inner_texts()] == ["1", "2"]
@@ -305,7 +306,7 @@ def add_uncertain(maps: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"uncertain": [region]}), encoding="utf-8")
     codes = np.zeros((ROWS, COLUMNS), np.uint8)
     codes[SQUARE[0] : SQUARE[2], SQUARE[1] : SQUARE[3]] = 2
-    np.save(maps / "painted" / QUALITY, codes)
+    write_map(maps / "painted", replace(sentinode.open_map(maps / "painted"), quality=codes))
 
 
 def test_what_is_uncertain_or_cannot_be_judged_is_shown_as_such(window: Window, maps: Path) -> None:

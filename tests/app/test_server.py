@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,11 +25,11 @@ from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.results.outputs import GEOJSON, TOTALS
 from sentinode.slides.scanning.manifest import MANIFEST
-from sentinode.slides.scanning.probability_map import ARRAY, RECORD, open_map
+from sentinode.slides.scanning.probability_map import ARRAY, RECORD, open_map, write_map
 
 pytest.importorskip("starlette", reason="the viewer is not installed: pip install 'sentinode[app]'")
 
-from sentinode.app.library import QUALITY, Library
+from sentinode.app.library import Library
 from sentinode.app.server import PAGES, Viewer, make_app
 from sentinode.app.serving import require_viewer
 from sentinode.app.tiles import TILE, Tiles
@@ -150,9 +150,9 @@ def test_verdict_uncertain_regions_and_what_cannot_be_judged_are_shown_where_the
     path.write_text(json.dumps(record), encoding="utf-8")
     codes = np.zeros((ROWS, COLUMNS), np.uint8)
     codes[5, 5] = 2
-    np.save(maps / "painted" / QUALITY, codes)
+    write_map(maps / "painted", replace(open_map(maps / "painted"), quality=codes))
     about = client.details()
-    assert about["verdict"] == "Two lesions." and about["uncertain"] == [region] and about["quality"]
+    assert about["verdict"] == "Two lesions." and about["uncertain"] == [region] and about["reasons"][2] == "ink"
     rule = {"on": "log-odds", "limit": 6.0, "sigma_um": 24.0, "reach": 3.0, "cut": pytest.approx(0.022059, abs=1e-6)}
     assert about["map"]["rule"] == rule
     answer = client.get(f"api/slides/{client.slide()}/quality")

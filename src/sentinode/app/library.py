@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 from scipy.special import expit, logit
 
 from sentinode.errors import SentinodeError, SlideError
+from sentinode.model.slide_operating_point import LOG_ODDS_LIMIT
 from sentinode.names import printable
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides
+from sentinode.slides.results.lesions import TRUNCATE
 from sentinode.slides.results.outputs import GEOJSON, SMALL, TOTALS
 from sentinode.slides.review import LOG as REVIEW_LOG
 from sentinode.slides.review import Review, read_lesions, read_review
@@ -36,14 +38,11 @@ FRESH_S = 1.0
 MAPS_HELD = 4
 """Maps that are kept in memory."""
 
-QUALITY = "quality.npy"
-"""A code for each window that says whether it can be judged, beside maps that have it; 0 where it can."""
-
 SCORES = "scores.part"
 """The scores of a slide that is being scanned, as ``slides.batch`` names them; importing that would import PyTorch."""
 
 SIGMA_UM = 32.0
-"""Smoothing of a map whose lesions state none."""
+"""Smoothing of a map whose lesions are of an earlier version and state none."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +276,7 @@ def outline_rule(totals: Mapping[str, Any], found: ProbabilityMap) -> dict[str, 
         if isinstance(point, Mapping):
             cut = expit(logit(float(point["grow"])) + logit(found.prior))
             sigma = float(point["scales_um"][0])
-            return {"on": "log-odds", "limit": 6.0, "sigma_um": sigma, "reach": 3.0, "cut": float(cut)}
+            return {"on": "log-odds", "limit": LOG_ODDS_LIMIT, "sigma_um": sigma, "reach": TRUNCATE, "cut": float(cut)}
         sigma = float(totals.get("sigma_um", SIGMA_UM))
     except (KeyError, IndexError, TypeError, ValueError):
         sigma = SIGMA_UM

@@ -25,7 +25,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sentinode.app.library import (
-    QUALITY,
     Item,
     Library,
     describe_lesions,
@@ -47,6 +46,7 @@ from sentinode.slides.review import (
     reason_not_writable,
 )
 from sentinode.slides.scanning.probability_map import ProbabilityMap
+from sentinode.slides.scanning.quality import Quality
 
 PAGES = {
     "list.html": "text/html",
@@ -224,13 +224,14 @@ class Viewer:
             "tiles": None,
             "lesions": [],
             "uncertain": uncertain_of(totals),
-            "quality": (item.folder / QUALITY).is_file(),
+            "reasons": None,
         }
         if about["scan"]["state"] != "done":
             return Json(about)
         try:
             found = library.probability_map(item)
             about["map"] = _described(found, outline_rule(totals, found))
+            about["reasons"] = None if found.quality is None else [quality.label for quality in Quality]
             about["lesions"] = describe_lesions(library.lesions(item))
         except SentinodeError as error:
             about["problem"] = str(error)
@@ -271,16 +272,14 @@ class Viewer:
         return Response(found.probability.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     def _quality(self, request: Request, item: Item) -> Response:
-        """A code for each window, uint8 row by row."""
-        import numpy as np
-
+        """Why each window cannot be judged: a code, uint8 row by row, 0 where it can."""
         try:
-            codes = np.load(item.folder / QUALITY, allow_pickle=False)
-            if codes.shape != self._library.probability_map(item).probability.shape:
-                return Response(status_code=NO_ANSWER)
-        except (OSError, ValueError, SentinodeError):
+            codes = self._library.probability_map(item).quality
+        except SentinodeError as error:
+            return _refused(error)
+        if codes is None:
             return Response(status_code=NO_ANSWER)
-        return Response(codes.astype(np.uint8).tobytes(), media_type="application/octet-stream")
+        return Response(codes.tobytes(), media_type="application/octet-stream")
 
     def _small(self, request: Request, item: Item) -> Response:
         try:

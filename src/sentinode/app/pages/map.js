@@ -22,9 +22,6 @@ const VISIBLE = [0.25, 0.6];
 const SPAN = 8;
 const STEPS = 1024;
 
-// Why a window of tissue cannot be judged, by its code.
-export const REASONS = ["", "out of focus", "ink", "fold", "empty or burnt"];
-
 export class ProbabilityMap {
   constructor(about, buffer, codes = null) {
     Object.assign(this, about);
@@ -66,7 +63,7 @@ export class ProbabilityMap {
   at(x, y) {
     const cell = this.cell(x, y);
     if (cell === null || Number.isNaN(this.raw[cell])) return { reason: "no tissue found" };
-    if (!this.isJudged(cell)) return { reason: REASONS[this.codes[cell]] ?? "unsuited" };
+    if (!this.isJudged(cell)) return { reason: this.reasons[this.codes[cell]] ?? "unsuited" };
     return { raw: this.raw[cell], smoothed: this.probability(this.levels[cell]) };
   }
 

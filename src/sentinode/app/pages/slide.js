@@ -110,8 +110,8 @@ function openSlide(about) {
 async function loadMap(about) {
   const answer = await fetch(`${api}/map`);
   if (!answer.ok) return notice("The map cannot be read.");
-  const codes = about.quality ? await fetch(`${api}/quality`) : null;
-  page.map = new ProbabilityMap(about.map, await answer.arrayBuffer(), codes?.ok ? new Uint8Array(await codes.arrayBuffer()) : null);
+  const codes = about.reasons ? await fetch(`${api}/quality`) : null;
+  page.map = new ProbabilityMap({ ...about.map, reasons: about.reasons }, await answer.arrayBuffer(), codes?.ok ? new Uint8Array(await codes.arrayBuffer()) : null);
   page.overlay.map = page.map;
   page.overlay.absent = page.map.absent();
   resetControls();
@@ -174,7 +174,7 @@ function legend() {
     ["#d55e00", "Accepted, or drawn as tumour"], ["#007a5a", "Rejected, or drawn as no tumour"], ["#a64d8f", "Unsure; dashed: uncertain to the scan"],
     ["#8c8c98", `Not judged: no tissue found there (a window each ${(stride * mpp).toFixed(1)} µm)`],
   ];
-  if (page.about.quality) items.push(["#e69f00", "Not judged: the picture does not suit (blur, ink, folds)"]);
+  if (page.about.reasons) items.push(["#e69f00", "Not judged: the picture does not suit (blur, ink, folds)"]);
   $("key").replaceChildren(...items.map(([colour, text]) => {
     const item = document.createElement("li");
     if (colour) {
