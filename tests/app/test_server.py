@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image
-from scanned_batch import COLUMNS, ROWS
+from scanned_batch import COLUMNS, ROWS, SECOND, write_lesions
 from slide_files import tissue_picture, write_tiff
 
 from sentinode.slides import review
@@ -185,6 +185,14 @@ def test_a_verdict_is_saved_and_exported_as_annotations(client: Client, maps: Pa
     path.write_bytes(exported.body)
     assert len(read_annotations(path).tumour) == 2
     assert next(row["judged"] for row in client.get("api/slides").json()["slides"] if row["name"] == "painted") == 2
+
+
+def test_verdicts_on_lesions_of_an_earlier_scan_do_not_count_for_those_of_now(client: Client, maps: Path) -> None:
+    for lesion in client.details()["lesions"]:
+        client.post(f"api/slides/{client.slide()}/review", judge(lesion["id"], "accepted"))
+    write_lesions(maps / "painted", open_map(maps / "painted"), [(5, 5, 8, 8), SECOND])
+    painted = next(row for row in client.get("api/slides").json()["slides"] if row["name"] == "painted")
+    assert painted["judged"] == 1, "one of the two lesions is the same"
 
 
 def test_another_window_sees_the_review(client: Client, maps: Path) -> None:

@@ -125,9 +125,11 @@ class Library:
         }
         try:
             review = self.review(item)
+            # Verdicts on the lesions of an earlier scan say nothing of those that are there now.
+            here = {feature["id"] for feature in self.lesions(item)} if review.judged else set()
         except SentinodeError as error:
             return row | {"judged": 0, "drawn": 0, "whole": False, "review_problem": str(error)}
-        judged = sum(one.verdict is not None for one in review.judged.values())
+        judged = sum(one.verdict is not None and name in here for name, one in review.judged.items())
         return row | {"judged": judged, "drawn": len(review.drawings), "whole": review.whole}
 
     def progress(self, item: Item, state: SlideState | None) -> dict[str, Any]:

@@ -66,6 +66,9 @@ function notice(text, isInfo = false) {
 function tellProblems(about) {
   if (about.problem) notice(about.tiles ? about.problem : `Only the map is shown, without its slide.\n${about.problem}`);
   if (about.read_only) notice(`A review cannot be saved here: ${about.read_only}`, true);
+  const here = new Set(about.lesions.map((lesion) => lesion.id));
+  const earlier = Object.entries(about.review.judged).filter(([id, one]) => one.verdict && !here.has(id)).length;
+  if (earlier) notice(`${earlier} verdict${earlier === 1 ? " is on a lesion" : "s are on lesions"} of an earlier scan. They are kept in review.geojson, and say nothing of the lesions here.`, true);
   for (const text of about.notes) notice(text, true);
 }
 
