@@ -192,7 +192,7 @@ function legend() {
 
 function aboutText() {
   const { engine, bundle, rule } = page.about.map;
-  $("about").textContent = `For research, not for diagnosis. The lesions are those that the scan found: outlined from P ${rule.cut.toPrecision(3)} on, smoothed by ${rule.sigma_um} µm. Moving the threshold and the smoothing here changes what you see, and not the list. Bundle ${bundle}, ${engine}.`;
+  $("about").textContent = `For research, not for diagnosis. The lesions are those that the scan found: outlined from P ${rule.cut.toPrecision(3)} on, smoothed by ${rule.sigma_um} µm.${rule.on === "log-odds" ? " Outlined regions that are not in the list did not reach its operating point." : ""} Moving the threshold and the smoothing here changes what you see, and not the list. Bundle ${bundle}, ${engine}.`;
 }
 
 function showScale() {
