@@ -3,7 +3,7 @@
     python benchmarks/package_bundle.py --data DATA --run RUN [--initial-weights TEXT]
 
 RUN was trained on patches that are CC0 alone, from nothing or from weights whose licence permits it:
-`sentinode train DATA --out RUN --recipe small`. Where it began with a file, say what that was, and its licence. The
+`sentinode train DATA --out RUN --recipe slides`. Where it began with a file, say what that was, and its licence. The
 bundle goes to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and
 test.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled patches with valid and test")
     parser.add_argument("--run", type=Path, required=True, help="the run, or its bundle")
     parser.add_argument("--initial-weights", help="what the run's weights file was, and its licence")
-    parser.add_argument("--recipe", default="small", help="the shipped recipe that the run followed")
+    parser.add_argument("--recipe", default="slides", help="the shipped recipe that the run followed")
     parser.add_argument("--name", default="sentinode-small")
     arguments = parser.parse_args()
     trained = bundles.load(arguments.run)

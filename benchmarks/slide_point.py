@@ -1,6 +1,7 @@
 """Choose the slide operating point of a bundle on cohorts of valid patches, and write it into a copy of the bundle.
 
     python benchmarks/slide_point.py --data SHARED/data --bundle BUNDLE --out NEW [--seeds 0 1 2] [--work DIR]
+    python benchmarks/slide_point.py --data SHARED/data --picture PNG
 
 Builds the cohorts of valid.parquet as cohort.py does, scans them with the bundle, and compares a few rules for regions
 by the same target, each cross-fitted by slide. The rule that finds most lesions of 0.2 to 0.6 mm is written.
@@ -13,11 +14,14 @@ label of the centre does not cover, and one is an edge of tissue out of focus.
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import sys
 from pathlib import Path
 
 import cohort as cohorts
+import pyarrow.parquet as pq
+from PIL import Image
 
 import sentinode
 from sentinode.evaluation.operating import Operating
@@ -26,6 +30,9 @@ from sentinode.model.slide_operating_point import Target
 
 LEFT_OUT = [1324, 1357, 1393, 1543]
 """Rows of valid.parquet. docs/slide-verdict.md shows them."""
+
+DRAWN = [1324, 1543, 1357, 1393]
+"""The same, in the order of the page."""
 
 TARGET = Target(false_lesions=0.1, clean_negatives=0.95)
 
@@ -49,9 +56,15 @@ def main() -> None:
     cohorts.add_options(parser)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--bundle", type=Path, help="default: the bundled model")
-    parser.add_argument("--out", type=Path, required=True, help="the copy of the bundle")
+    parser.add_argument("--out", type=Path, help="the copy of the bundle")
+    parser.add_argument("--picture", type=Path, help="only draw the patches that are left out")
     parser.set_defaults(leave_out=LEFT_OUT)
     arguments = parser.parse_args()
+    if arguments.picture:
+        draw(arguments.data / "pcam" / "valid.parquet", arguments.picture)
+        return
+    if arguments.out is None:
+        parser.error("name the copy of the bundle with --out")
     bundle = sentinode.load(arguments.bundle)
     built = {seed: cohorts.build(arguments, seed, "valid") for seed in arguments.seeds}
     scans = {seed: cohorts.scan(folder, bundle, arguments.device) for seed, folder in built.items()}
@@ -99,6 +112,16 @@ def gathered(built: dict[int, Path], scans: dict[int, Path], out: Path) -> tuple
             (truth / f"{name}.xml").symlink_to(file.resolve())
             (maps / name).symlink_to((scans[seed] / file.stem).resolve())
     return maps, truth
+
+
+def draw(patches: Path, out: Path) -> None:
+    """The patches that are left out, side by side and three times as large."""
+    side = 288
+    sheet = Image.new("RGB", (len(LEFT_OUT) * (side + 8) - 8, side), "white")
+    for place, row in enumerate(pq.read_table(patches).take(DRAWN).to_pylist()):
+        with Image.open(io.BytesIO(row["image"]["bytes"])) as patch:
+            sheet.paste(patch.convert("RGB").resize((side, side), Image.Resampling.BICUBIC), (place * (side + 8), 0))
+    sheet.save(out)
 
 
 if __name__ == "__main__":
