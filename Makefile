@@ -16,8 +16,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Installed once, and again when pyproject.toml changes. The source is linked, not copied, so editing it needs nothing.
-$(STAMP): pyproject.toml
+# Installed once, and again when pyproject.toml or what the viewer takes from npm changes. The source is linked, not
+# copied, so editing it needs nothing.
+$(STAMP): pyproject.toml web/package-lock.json web/build.py web/hook.py
 	@$(or $(PYTHON),false) -c '$(ENOUGH)' 2>/dev/null || { \
 		echo "Sentinode needs Python 3.11 or later, and this is: $$($(or $(PYTHON),python3) --version 2>&1)."; \
 		echo "Install a newer one, or name it: make PYTHON=/path/to/python3.12 test"; exit 1; } >&2

@@ -150,9 +150,10 @@ def scan(cohort: Path, bundle: Bundle, device: str = "auto") -> Path:
 
     Lesions are found anew each time, by the operating point that the bundle has now.
     """
-    # Another calibration changes the maps, and not the weights; another slide operating point changes neither.
-    card = bundle.card.model_dump_json(exclude={"slide_operating_points", "slide_operating_point", "name", "licence"})
-    out = cohort / "scans" / f"{bundle.fingerprint[:12]}-{hashlib.sha256(card.encode()).hexdigest()[:8]}"
+    # What a map depends on, and the slide operating point does not.
+    card = bundle.card
+    settings = f"{card.temperature} {card.threshold} {card.prior} {card.mpp}"
+    out = cohort / "scans" / f"{bundle.fingerprint[:12]}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     states = read_states(out)
     if len(states) < len(list((cohort / "slides").iterdir())) or any(state.state != DONE for state in states):
         states = sentinode.scan(bundle, [cohort / "slides"], out, device=device)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentinode._version import __version__
 
 if TYPE_CHECKING:
+    from sentinode.app import View, view
     from sentinode.augmentation.preview import preview
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
@@ -69,6 +70,7 @@ _HOME = {
     "SlideState": "sentinode.slides.scanning.manifest",
     "StressPoint": "sentinode.evaluation.stress",
     "Target": "sentinode.model.slide_operating_point",
+    "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
     "cluster_interval": "sentinode.scoring",
@@ -91,6 +93,7 @@ _HOME = {
     "symmetry": "sentinode.augmentation.transforms",
     "synthesise": "sentinode.patches.synthetic",
     "train": "sentinode.training",
+    "view": "sentinode.app",
 }
 """The module of each public name."""
 
@@ -125,6 +128,7 @@ __all__ = [
     "SlideState",
     "StressPoint",
     "Target",
+    "View",
     "__version__",
     "audit",
     "build_classifier",
@@ -148,6 +152,7 @@ __all__ = [
     "symmetry",
     "synthesise",
     "train",
+    "view",
 ]
 
 

@@ -209,6 +209,55 @@ def test_a_split_without_tumour_is_refused(annotated, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def reviewed(folder, slides, *, normal, tumour=(), unreviewed=()):
+    """Reviews as `sentinode view` exports them: for each slide some regions of each class."""
+    folder.mkdir()
+    classes = {"Tumor": tumour, "Normal: Germinal centre": normal, "Unreviewed": unreviewed}
+    for name in slides:
+        regions = [feature(polygon(points), name) for name, some in classes.items() for points in some]
+        geojson(folder / f"{name}.geojson", *regions)
+    return folder
+
+
+def test_of_a_review_only_what_was_judged_gives_patches(annotated, tmp_path, capsys):
+    normal = square(320.0, 960.0, 192.0)
+    reviews = reviewed(tmp_path / "reviews", ["s0", "s1"], normal=[normal], unreviewed=[square(900.0, 900.0, 96.0)])
+    counts = cut([annotated[0]], reviews, tmp_path / "out", annotated_only=True, spacing=32)
+    assert counts.keys() == {"train"} and counts["train"]["tumour"] == 0
+    assert "5 of 7 slides have no annotations" in capsys.readouterr().err
+    for row in meta(tmp_path / "out", "train"):
+        x, y = float(row["coord_x"]) + 48, float(row["coord_y"]) + 48
+        assert 320 + 16 <= x <= 512 - 16 and 960 + 16 <= y <= 1152 - 16
+        assert row["wsi"] in ("s0", "s1")
+    assert counts["train"]["normal"] == 2 * 6 * 6
+
+
+def test_rejected_and_accepted_regions_give_the_two_classes(annotated, tmp_path):
+    reviews = reviewed(tmp_path / "reviews", ["s0"], tumour=[TUMOUR], normal=[square(320.0, 960.0, 192.0)])
+    counts = cut([annotated[0]], reviews, tmp_path / "out", annotated_only=True)
+    assert counts["train"]["tumour"] > counts["train"]["normal"] > 0
+    assert open_data(tmp_path / "out")["train"].labels.sum() == counts["train"]["tumour"]
+
+
+def test_what_was_reviewed_joins_a_training_even_without_tumour(annotated, generated, tmp_path):
+    reviews = reviewed(tmp_path / "reviews", ["s0"], normal=[square(320.0, 960.0, 192.0)])
+    counts = cut([annotated[0]], reviews, tmp_path / "out", annotated_only=True, spacing=32)
+    alone, mixed = (open_data(generated, also=also, show=False) for also in ((), (tmp_path / "out",)))
+    joined = mixed["train"].subset(range(len(alone["train"]), len(mixed["train"])))
+    assert len(joined) == counts["train"]["normal"] > 0 and not joined.labels.any()
+
+
+def test_a_review_without_a_patch_and_options_that_contradict_it_are_refused(annotated, tmp_path):
+    reviews = reviewed(tmp_path / "reviews", ["s0"], normal=[square(0.0, 0.0, 20.0)])
+    with pytest.raises(DataError, match="hold no patch"):
+        cut([annotated[0]], reviews, tmp_path / "out", annotated_only=True)
+    with pytest.raises(DataError, match="all train's"):
+        cut([annotated[0]], reviews, tmp_path / "out", annotated_only=True, splits=SPLITS)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="no slide has a file"):
+        cut([annotated[0]], tmp_path / "nothing", tmp_path / "out", annotated_only=True)
+
+
 def test_a_slide_without_a_split_is_refused(annotated, tmp_path):
     with pytest.raises(DataError, match="1 slides have no split"):
         cut([annotated[0]], annotated[1], tmp_path / "d", splits=SPLITS | {"s5": "tset"})

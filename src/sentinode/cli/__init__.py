@@ -24,6 +24,7 @@ from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
 from sentinode.cli.train import recipe, train
+from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ for panel, command in (
     (SLIDES, scan),
     (SLIDES, lesions),
     (SLIDES, operate),
+    (SLIDES, view),
     (SLIDES, extract),
     (MACHINE, demo),
     (MACHINE, doctor),

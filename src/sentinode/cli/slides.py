@@ -335,6 +335,13 @@ def extract(
     ] = None,
     hard_share: Annotated[float, typer.Option(help="Share of mined patches among the normal patches of train.")] = 0.5,
     absent_is_normal: AbsentIsNormal = False,
+    annotated_only: Annotated[
+        bool,
+        typer.Option(
+            "--annotated-only",
+            help="Cut normal patches only from regions annotated as normal, for reviews. All patches are train's.",
+        ),
+    ] = False,
     scale: Scale = 1.0,
     tumour_class: TumourClasses = None,
     excluded_class: ExcludedClasses = None,
@@ -355,6 +362,7 @@ def extract(
         spacing=spacing,
         splits=None if splits is None else _splits(splits),
         absent_is_normal=absent_is_normal,
+        annotated_only=annotated_only,
         whole_slide_coordinates=whole_slide_coordinates,
         reading=_reading(scale, tumour_class, excluded_class, ignored_class),
         mpp=mpp,

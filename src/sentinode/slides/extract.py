@@ -38,11 +38,13 @@ from sentinode.slides.reading.annotations import (
     Matches,
     ReadingOptions,
     fill,
+    match_annotations,
     read_annotations,
     require_truth,
 )
 from sentinode.slides.reading.folder import find_slides, name_slides
 from sentinode.slides.reading.slide import Box, Slide, open_slide
+from sentinode.slides.review import UNREVIEWED, UNSURE
 from sentinode.slides.scanning.scan import Grid, lay_grid
 from sentinode.slides.scanning.tissue import find_tissue
 
@@ -126,6 +128,9 @@ class ExtractOptions:
         spacing: least distance in pixels of the centres of a slide's patches, in x or in y; None for the patch size.
         splits: the split of each slide; None for a random split of the slides, 80/10/10.
         absent_is_normal: a slide without annotations has no tumour.
+        annotated_only: normal patches come only from regions that are annotated as normal (the exclusions). This is for
+            reviews, which speak of lesions and not of whole slides. All patches are then train's, a slide without
+            annotations gives none, and classes are not balanced.
         whole_slide_coordinates: annotations in GeoJSON count from the slides' corners, not from those of their bounds.
         reading: options for reading annotations, see :func:`read_annotations`.
         mpp: microns per level-0 pixel; overrides the values of the slides.
@@ -140,6 +145,7 @@ class ExtractOptions:
     spacing: int | None = None
     splits: Mapping[str, str] | None = None
     absent_is_normal: bool = False
+    annotated_only: bool = False
     whole_slide_coordinates: bool = False
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     mpp: float | None = None
@@ -184,11 +190,16 @@ def extract(
     _require_geometry(options.geometry, options.engine)
     _require_free(out)
     named = name_slides(find_slides(slides))
-    truth = require_truth(
-        annotations, {name: path.name for name, path in named.items()}, absent_is_normal=options.absent_is_normal
-    )
+    files = {name: path.name for name, path in named.items()}
+    if options.annotated_only:
+        truth = match_annotations(annotations, files)
+        named = {name: path for name, path in named.items() if truth.files[name] is not None}
+        _require_annotated(annotations, len(named), len(files))
+    else:
+        truth = require_truth(annotations, files, absent_is_normal=options.absent_is_normal)
     found = _find_candidates(named, truth, annotations, options)
-    _say_what_is_free(found, truth)
+    if not options.annotated_only:
+        _say_what_is_free(found, truth)
     _refuse_copies(found)
     dealt = _deal(found, options)
     counts: dict[str, dict[str, int]] = {}
@@ -210,6 +221,23 @@ def _require_sense(options: ExtractOptions) -> None:
             "mined: these options give no data.",
             hint="Give positive numbers, and a share from 0 to 1.",
         )
+    if options.annotated_only and (options.splits is not None or options.absent_is_normal):
+        raise DataError(
+            "patches of annotated regions alone are all train's, and slides without annotations give none.",
+            hint="Leave out --splits and --absent-is-normal, or --annotated-only.",
+        )
+
+
+def _require_annotated(annotations: Path, annotated: int, count: int) -> None:
+    """Print how many slides are left out, and refuse where none is left."""
+    if annotated == 0:
+        raise DataError(
+            "no slide has a file of annotations here.",
+            where=annotations,
+            hint="Name the folder whose files are called like the slides.",
+        )
+    if annotated < count:
+        console.print(f"{count - annotated} of {count} slides have no annotations and give no patches.", markup=False)
 
 
 def _require_geometry(geometry: PatchGeometry, engine: Engine | None) -> None:
@@ -244,7 +272,14 @@ def _find_candidates(
         with open_slide(path, mpp=options.mpp) as slide:
             found.append(
                 candidates(
-                    name, slide, regions, options.geometry, spacing=options.distance, limit=options.per_slide, rng=rng
+                    name,
+                    slide,
+                    regions,
+                    options.geometry,
+                    spacing=options.distance,
+                    limit=options.per_slide,
+                    annotated_only=options.annotated_only,
+                    rng=rng,
                 )
             )
     return found
@@ -255,15 +290,34 @@ def _annotations_of(name: str, truth: Matches, annotations: Path, options: Extra
     file = truth.files[name]
     if file is None:
         return Annotations(annotations, ())
-    return read_annotations(file, whole_slide_coordinates=options.whole_slide_coordinates, **options.reading)
+    reading = options.reading
+    if options.annotated_only:  # what nobody judged gives no patch, so it needs no meaning
+        ignored = (*reading.get("ignored_classes", ()), UNREVIEWED, UNSURE)
+        reading = {**reading, "ignored_classes": ignored}
+    return read_annotations(file, whole_slide_coordinates=options.whole_slide_coordinates, **reading)
 
 
 def _choose(found: Sequence[Candidates], split: str, options: ExtractOptions) -> list[Draw]:
     """The patches of a split; in train, hard ones take the place of some where there is a bundle to find them."""
-    chosen = draw(found, options.per_slide, split)
+    chosen = _every(found, options.per_slide) if options.annotated_only else draw(found, options.per_slide, split)
     if options.engine is None or split != "train":
         return chosen
     return [_mine(one, options.engine, options) for one in chosen]
+
+
+def _every(found: Sequence[Candidates], per_slide: int) -> list[Draw]:
+    """As many patches of each slide and class as there may be, whatever there is of the other class.
+
+    Raises:
+        DataError: there is none at all.
+    """
+    draws = [Draw(one, one.tumour[:per_slide], one.normal[:per_slide]) for one in found]
+    if not any(len(one.places) for one in draws):
+        raise DataError(
+            "the annotated regions hold no patch: none lies on tissue and away from the slide's border.",
+            hint="Review some lesions, or draw regions, first.",
+        )
+    return draws
 
 
 def _count(draws: Sequence[Draw]) -> dict[str, int]:
@@ -295,6 +349,7 @@ def candidates(
     *,
     spacing: int,
     limit: int,
+    annotated_only: bool = False,
     rng: np.random.Generator,
 ) -> Candidates:
     """Where patches of a slide could be.
@@ -306,6 +361,8 @@ def candidates(
         geometry: of the patches; its resolution is known.
         spacing: pixels between the centres of patches at least, in x or in y.
         limit: patches of each class that will be drawn at most; there are more normal candidates, to mine from.
+        annotated_only: whether the label's square of a normal patch has to lie wholly in a region that is annotated as
+            normal.
         rng: decides the order, and which of two windows that are too close stays.
 
     Raises:
@@ -326,6 +383,9 @@ def candidates(
         for count, side in ((grid.rows, slide.height), (grid.columns, slide.width))
     )
     usable &= rows[:, None] & columns
+    if annotated_only:
+        excluded = replace(annotations, tumour=annotations.excluded, excluded=())
+        usable &= labels | label_squares(excluded, grid, whole=True)
     apart = max(1, -(-spacing // grid.step))
     tumour = _apart(np.argwhere(usable & labels), apart, rng)[:limit]
     normal = _apart(np.argwhere(usable & ~labels), apart, rng, keep_away=tumour)[: limit * (1 + POOL)]
@@ -354,8 +414,14 @@ def _mixed(found: Candidates, annotations: Annotations, labels: NDArray[np.bool_
     return frozenset(place for place, box in boxes if fill(annotations.edges, shape, scale, origin=box[:2]).any())
 
 
-def label_squares(annotations: Annotations, grid: Grid) -> NDArray[np.bool_]:
-    """bool (rows, columns): which squares of the grid hold at least one pixel of tumour, at the grid's resolution."""
+def label_squares(annotations: Annotations, grid: Grid, *, whole: bool = False) -> NDArray[np.bool_]:
+    """bool (rows, columns): which squares of the grid hold at least one pixel of tumour, at the grid's resolution.
+
+    Args:
+        annotations: of the slide, in its coordinates.
+        grid: of the squares.
+        whole: every pixel of a square has to be tumour.
+    """
     labels = np.zeros((grid.rows, grid.columns), np.bool_)
     if annotations.area.is_empty:
         return labels
@@ -364,7 +430,8 @@ def label_squares(annotations: Annotations, grid: Grid) -> NDArray[np.bool_]:
         rows = min(band, grid.rows - first)
         size = (rows * grid.step, grid.columns * grid.step)
         mask = fill(annotations.edges, size, grid.scale, origin=(0.0, first * grid.stride))
-        labels[first : first + rows] = mask.reshape(rows, grid.step, grid.columns, grid.step).any(axis=(1, 3))
+        squares = mask.reshape(rows, grid.step, grid.columns, grid.step)
+        labels[first : first + rows] = squares.all(axis=(1, 3)) if whole else squares.any(axis=(1, 3))
     return labels
 
 
@@ -433,6 +500,8 @@ def _refuse_copies(found: Sequence[Candidates]) -> None:
 
 def _deal(found: Sequence[Candidates], options: ExtractOptions) -> dict[str, str]:
     """The split of each slide."""
+    if options.annotated_only:
+        return {c.name: "train" for c in found}
     if options.splits is not None:
         return _dealt_by_hand(found, options.splits)
     slides, labels = [], []
@@ -566,6 +635,7 @@ def _write_how(
         "per_slide": options.per_slide,
         "spacing": options.distance,
         "hard_share": options.hard_share if options.engine is not None else 0.0,
+        "annotated_only": options.annotated_only,
         "size": options.geometry.size,
         "mpp": options.geometry.mpp,
         "label_region": options.geometry.label_region,

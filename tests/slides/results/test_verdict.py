@@ -69,3 +69,10 @@ def test_what_could_not_be_judged_is_said_and_much_of_it_makes_negative_uncertai
     assert little.certain and not much.certain
     assert "in the tissue that could be judged" in much.sentence
     assert verdict(0.99, unassessable={"blurred": 0.3}).certain
+
+
+def test_shares_that_would_be_shown_as_nothing_are_not_listed():
+    assert verdict(unassessable={"ink": 0.0004}).not_judged == "Less than 0.1% of the tissue could not be judged."
+    assert verdict(unassessable={"ink": 0.0004, "fold": 0.0003}).not_judged == "0.1% of the tissue could not be judged."
+    some = verdict(unassessable={"fold": 0.02, "ink": 0.0002})
+    assert some.not_judged == "2.0% of the tissue could not be judged (fold 2.0%)."

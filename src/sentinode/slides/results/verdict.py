@@ -14,6 +14,9 @@ MOST_NAMED = 3
 MUCH = 0.2
 """Share of the tissue that cannot be judged from which a verdict of negative is uncertain."""
 
+LEAST_SHOWN = 0.0005
+"""Shares below this would be shown as 0.0%."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -73,8 +76,12 @@ def _not_judged(left_out: Mapping[str, float]) -> str:
     share = sum(left_out.values())
     if not share:
         return ""
-    reasons = ", ".join(f"{reason} {of_tissue:.1%}" for reason, of_tissue in left_out.items() if of_tissue)
-    return f"{share:.1%} of the tissue could not be judged ({reasons})."
+    if share < LEAST_SHOWN:
+        return "Less than 0.1% of the tissue could not be judged."
+    reasons = ", ".join(
+        f"{reason} {of_tissue:.1%}" for reason, of_tissue in left_out.items() if of_tissue >= LEAST_SHOWN
+    )
+    return f"{share:.1%} of the tissue could not be judged{f' ({reasons})' if reasons else ''}."
 
 
 def _measure(region: Lesion) -> str:
