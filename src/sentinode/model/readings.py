@@ -51,7 +51,7 @@ def choose_reading(card: Card, wanted: str, stride: int) -> ReadingName:
         BundleError: there is no such reading, or dense reading was not measured for this bundle.
     """
     if wanted not in CHOICES:
-        raise BundleError(f"'{wanted}' is no reading.", hint=f"Choose one of {', '.join(CHOICES)}.")
+        raise BundleError(f"there is no reading '{wanted}'.", hint=f"Choose one of {', '.join(CHOICES)}.")
     if wanted == PATCH or (wanted == "auto" and (stride >= card.patch_size or not card.dense_is_as_good)):
         return PATCH
     if DENSE not in card.readings:
