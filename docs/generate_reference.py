@@ -79,7 +79,18 @@ RESULTS = {
     "Data": ("PatchData", "PatchSet", "Audit"),
     "Training": ("Recipe", "Classifier"),
     "Using a bundle": (
-        *("Bundle", "Card", "Evaluation", "StressPoint", "Predicted", "Prediction", "Explained", "Evidence", "Engine"),
+        *(
+            "Bundle",
+            "Card",
+            "Reading",
+            "Evaluation",
+            "StressPoint",
+            "Predicted",
+            "Prediction",
+            "Explained",
+            "Evidence",
+            "Engine",
+        ),
     ),
     "Slides": (
         *(

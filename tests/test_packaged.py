@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from sentinode.model import bundle as bundles
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.patches import open_data
+from sentinode.recipes import load_recipe
 from sentinode.scoring import auc
 
-PAGE = Path(__file__).parents[1] / "docs" / "model-card.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "model-card.md"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,20 @@ def test_its_page_speaks_of_this_very_bundle(packaged: Bundle) -> None:
     assert f"{packaged.card.architecture.parameters:,} parameters" in page
     assert f"threshold ({packaged.card.threshold:.3f}" in page
     assert f"| auc | {packaged.card.metrics['valid']['auc']['value']:.3f} (" in page
+
+
+def test_a_run_from_before_a_key_of_the_recipe_still_follows_it() -> None:
+    specification = importlib.util.spec_from_file_location("package_bundle", ROOT / "benchmarks" / "package_bundle.py")
+    assert specification is not None and specification.loader is not None
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    recipe = load_recipe("slides", ["model.weights=start.pth", "training.seed=7"]).model_dump(mode="json")
+    card = sentinode.load().card.model_copy(update={"recipe": recipe, "seed": 7})
+    assert script.follows(card, "slides")
+    del recipe["training"]["surroundings"]
+    assert script.follows(card, "slides")
+    recipe["training"]["ema"] = 0.5
+    assert not script.follows(card, "slides")
 
 
 def test_on_real_patches_it_ranks_as_its_card_says(packaged: Bundle, shared: Path) -> None:

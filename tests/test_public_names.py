@@ -13,7 +13,7 @@ import pytest
 import sentinode
 
 NAMES = [name for name in sentinode.__all__ if name != "__version__"]
-UNNAMED = {"Expected"}
+UNNAMED = {"Expected", "Lattice"}
 """What public properties return and no user needs by name."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
-    from sentinode.model.bundle import Bundle, Card, load
+    from sentinode.model.bundle import Bundle, Card, Reading, load
     from sentinode.model.classifier import Classifier, build_classifier
     from sentinode.model.engines import Engine, open_engine
     from sentinode.model.slide_operating_point import SlideOperatingPoint, SlideOperatingPoints, Target
@@ -61,6 +61,7 @@ _HOME = {
     "Predicted": "sentinode.prediction",
     "Prediction": "sentinode.prediction",
     "ProbabilityMap": "sentinode.slides.scanning.probability_map",
+    "Reading": "sentinode.model.bundle",
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
@@ -118,6 +119,7 @@ __all__ = [
     "Predicted",
     "Prediction",
     "ProbabilityMap",
+    "Reading",
     "Recipe",
     "Scores",
     "SentinodeError",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,14 @@ def test_where_none_comes_with_this_version_the_error_says_how_to_make_one(
     result = sentinode("predict", image)
     assert isinstance(result.exception, BundleError)
     assert "sentinode train" in str(result.exception)
+
+
+def test_check_measures_dense_reading_and_a_scan_then_knows_it(bundle: Bundle, generated: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    shutil.copytree(bundle.path, path)
+    result = sentinode("check", path, generated, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "patch" in result.stdout and "dense" in result.stdout
+    assert bundles.load(path).card.readings["dense"].halo > 0
+    as_json = json.loads(sentinode("check", path, generated, "--device", "cpu", "--json").stdout)
+    assert as_json["dense"]["n"] == as_json["patch"]["n"]

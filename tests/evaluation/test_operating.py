@@ -1,5 +1,6 @@
 """The choice of an operating point: by a target in the field's words, or refused with the nearest."""
 
+import dataclasses
 import json
 import math
 
@@ -9,14 +10,14 @@ from made_maps import asap, made_map, made_point, square
 from scipy.special import expit, logit
 from stand_in import StandInBundle
 
-from sentinode.errors import DataError, OutputError
+from sentinode.errors import DataError, OutputError, SlideError
 from sentinode.evaluation.annotated_slides import AnnotatedSlide
 from sentinode.evaluation.operating import Trade, choose, figures, operate, require_new, target_of, trade_of
 from sentinode.evaluation.operating_page import CURVE, PAGE, RECORD, write_operating
 from sentinode.evaluation.region_rule import JudgedSlide
 from sentinode.model.slide_operating_point import Target
 from sentinode.slides.results.lesions import find_lesions
-from sentinode.slides.scanning.probability_map import write_map
+from sentinode.slides.scanning.probability_map import open_map, write_map
 
 
 def judged(name, evidence, touches=(), lesion_um=()):
@@ -161,6 +162,29 @@ def test_three_points_are_chosen_in_order_and_say_what_they_were_chosen_on(lab):
     assert any("10 slides with tumour and 10 without" in warning for warning in result.warnings)
 
 
+def read_densely(folder):
+    """Make a map one that was read densely."""
+    probability_map = open_map(folder)
+    write_map(folder, dataclasses.replace(probability_map, engine=f"{probability_map.engine} dense"))
+
+
+def test_a_point_keeps_how_the_maps_were_read(lab):
+    assert operate(*lab, a_bundle(), show=False).points.point.chosen_on.reading == "patch"
+    for folder in lab[0].iterdir():
+        read_densely(folder)
+    assert {point.chosen_on.reading for point in operate(*lab, a_bundle(), show=False).points.points.values()} == {
+        "dense"
+    }
+
+
+def test_maps_of_both_readings_are_refused(lab):
+    read_densely(lab[0] / "07")
+    with pytest.raises(
+        SlideError, match=r"read patch by patch, such as \d\d, and some densely, such as 07(.|\n)*one --rea"
+    ):
+        operate(*lab, a_bundle(), show=False)
+
+
 def test_the_rule_is_fitted_only_where_there_are_enough_regions_of_both_kinds(lab):
     start = made_point(scales_um=(31.0,), grow=0.6)
     many = operate(*lab, a_bundle(balanced=start), show=False)
@@ -180,8 +204,6 @@ def test_with_enough_regions_the_rule_is_fitted_and_figures_are_cross_fitted(lab
 
 def test_the_point_finds_on_the_maps_what_its_figures_say(lab):
     """Without a fit, the figures are those of the very lesions that a scan reports."""
-    from sentinode.slides.scanning.probability_map import open_map
-
     result = operate(*lab, a_bundle(), refit=False, show=False)
     point = result.points.point
     counts = [len(find_lesions(open_map(lab[0] / f"{number:02d}"), point=point)) for number in range(10, 20)]

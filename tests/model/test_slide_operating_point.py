@@ -89,6 +89,20 @@ def test_the_general_points_go_from_many_lesions_to_few():
     assert GENERAL.point.reach == pytest.approx(0.5)
 
 
+def test_a_point_holds_for_the_reading_of_the_maps_that_it_was_chosen_on():
+    by_patch = ChosenOn(description="our lab", slides=20, positive=8, negative=12, lesions=17)
+    densely = by_patch.model_copy(update={"reading": "dense"})
+    assert by_patch.reading == "patch"  # as points of earlier versions, which do not say it
+    assert by_patch.fits("patch") and not by_patch.fits("dense")
+    assert densely.fits("dense") and not densely.fits("patch")
+    assert GENERAL.point.chosen_on.fits("dense")  # it was chosen on no maps
+
+
+def test_a_reading_that_does_not_exist_is_refused():
+    with pytest.raises(ValidationError):
+        ChosenOn(description="our lab", slides=1, positive=1, negative=0, lesions=1, reading="auto")
+
+
 def test_targets_and_slides_are_said_in_words():
     target = Target(false_lesions=0.25, clean_negatives=0.9, sensitivity=0.5)
     assert str(target) == (

@@ -20,6 +20,7 @@ from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.model.bundle import DENSE, PATCH
 from sentinode.slides import batch
 from sentinode.slides.batch import RESULTS
 from sentinode.slides.reading.fingerprint import fingerprint
@@ -38,7 +39,7 @@ from sentinode.slides import batch
 batch.open_engine = lambda *_, **__: StandInEngine(pause=0.03)
 print("ready", flush=True)
 sys.stdin.readline()
-batch.scan(StandInBundle(), [{slides!r}], {out!r}, show=False)
+batch.scan(StandInBundle(), [{slides!r}], {out!r}, reading={reading!r}, show=False)
 """
 
 
@@ -397,6 +398,61 @@ def test_a_batch_begun_by_an_earlier_version_goes_on(slides: Path, tmp_path: Pat
         scan(slides, tmp_path, precision="bfloat16")
 
 
+def as_good() -> StandInBundle:
+    """A bundle whose card says that dense reading is as good."""
+    card = StandInBundle().card
+    readings = {PATCH: card.readings[PATCH], DENSE: card.readings[DENSE].model_copy(update={"auc": 0.9})}
+    return StandInBundle(card=card.model_copy(update={"readings": readings}))
+
+
+def reading_of(out: Path) -> object:
+    return json.loads((out / MANIFEST).read_text())["reading"]
+
+
+def test_a_batch_keeps_the_reading_that_it_was_begun_with(slides: Path, tmp_path: Path, engine: StandInEngine) -> None:
+    options = {"make": None, "show": False}
+    batch.scan(as_good(), [slides], tmp_path / "dense", **options)  # type: ignore[arg-type]
+    batch.scan(as_good(), [slides], tmp_path / "patch", reading="patch", **options)  # type: ignore[arg-type]
+    assert (reading_of(tmp_path / "dense"), reading_of(tmp_path / "patch")) == (DENSE, PATCH)
+    one, other = (open_map(tmp_path / name / "slide0") for name in ("dense", "patch"))
+    assert (one.engine, other.engine) == ("stand-in cpu float32 dense", "stand-in cpu float32")
+    np.testing.assert_array_equal(one.probability, other.probability)
+    engine.sizes.clear()
+    batch.scan(as_good(), [slides], tmp_path / "patch", **options)  # type: ignore[arg-type]
+    assert not engine.sizes and reading_of(tmp_path / "patch") == PATCH
+    with pytest.raises(OutputError, match="a batch with reading dense, and you ask for patch"):
+        batch.scan(as_good(), [slides], tmp_path / "dense", reading="patch", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("reading", "cautions"), [("patch", 0), ("dense", 1)])
+def test_an_operating_point_that_was_chosen_on_the_other_reading_is_cautioned_once(
+    slides: Path, tmp_path: Path, engine: StandInEngine, capsys: pytest.CaptureFixture[str], reading: str, cautions: int
+) -> None:
+    bundle = as_good()
+    points = {
+        name: point.model_copy(update={"chosen_on": point.chosen_on.model_copy(update={"slides": 20})})
+        for name, point in bundle.card.slide_operating_points.items()
+    }
+    bundle.card = bundle.card.model_copy(update={"slide_operating_points": points})
+    batch.scan(bundle, [slides], tmp_path, reading=reading, make=None, show=False)  # type: ignore[arg-type]
+    printed = " ".join(capsys.readouterr().err.split())
+    assert (
+        printed.count("was chosen on maps that were read patch by patch, and these maps are read densely") == cautions
+    )
+
+
+def test_a_batch_of_an_older_version_was_read_patch_by_patch(
+    slides: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    scan(slides, tmp_path)
+    record = json.loads((tmp_path / MANIFEST).read_text())
+    del record["reading"]
+    (tmp_path / MANIFEST).write_text(json.dumps(record))
+    engine.sizes.clear()
+    states = batch.scan(as_good(), [slides], tmp_path, make=None, show=False)  # type: ignore[arg-type]
+    assert {state.state for state in states} == {"done"} and not engine.sizes
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 3}', '{"format": 2, "engine": {}}'])
 def test_a_manifest_that_cannot_be_read_is_refused(
     slides: Path, tmp_path: Path, engine: StandInEngine, content: str
@@ -435,9 +491,9 @@ def test_a_slide_of_any_name_is_scanned_and_nothing_is_written_outside(
 # Killed, and in company
 
 
-def start(slides: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(slides: Path, out: Path, reading: str = "auto") -> subprocess.Popen[bytes]:
     """A process with everything imported, which scans once it is told to."""
-    code = WORKER.format(tests=str(Path(__file__).parent), slides=str(slides), out=str(out))
+    code = WORKER.format(tests=str(Path(__file__).parent), slides=str(slides), out=str(out), reading=reading)
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -467,18 +523,19 @@ def test_a_batch_goes_on_with_the_engine_that_it_was_begun_with(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("reading", [PATCH, DENSE])
 def test_a_batch_killed_at_three_random_moments_ends_in_the_same_bytes(
-    slides: Path, tmp_path: Path, engine: StandInEngine
+    slides: Path, tmp_path: Path, engine: StandInEngine, reading: str
 ) -> None:
-    scan(slides, tmp_path / "whole", make=write_outputs)
+    scan(slides, tmp_path / "whole", reading=reading, make=write_outputs)
     out, chance = tmp_path / "killed", random.Random()
     for _ in range(3):
-        process = start(slides, out)
+        process = start(slides, out, reading)
         go(process)
         time.sleep(chance.uniform(0.2, 1.5))
         process.kill()
         process.communicate()
-    assert {state.state for state in scan(slides, out, make=write_outputs)} == {"done"}
+    assert {state.state for state in scan(slides, out, reading=reading, make=write_outputs)} == {"done"}
     assert contents(out) == contents(tmp_path / "whole")
 
 

@@ -12,6 +12,7 @@ from own_network import Own
 from PIL import Image
 
 from sentinode.errors import OutputError
+from sentinode.model.bundle import load
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import Recipe, load_recipe
@@ -125,3 +126,15 @@ def test_a_rule_that_saturated_probabilities_cannot_keep_costs_its_threshold_and
     printed = capsys.readouterr().err.replace("\n", " ")
     assert "no threshold for the rule specificity@0.9" in printed
     assert "uses the threshold of the rule accuracy" in printed
+
+
+def test_a_bundle_knows_how_well_it_reads_densely(data: PatchData, tmp_path: Path) -> None:
+    bundle = train(data, tmp_path / "run", recipe=recipe("training.surroundings=0.5"), show=False)
+    patch, dense = bundle.card.readings["patch"], bundle.card.readings["dense"]
+    assert patch.n == dense.n == len(data["valid"]) and dense.halo > 0
+    assert bundle.card == load(tmp_path / "run" / "bundle").card
+
+
+def test_a_network_of_ones_own_is_a_bundle_without_dense_reading(data: PatchData, tmp_path: Path) -> None:
+    bundle = train(data, tmp_path / "run", recipe=recipe(), module=Own, show=False)
+    assert not bundle.card.readings

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
 
+from sentinode.errors import RecipeError
 from sentinode.model.classifier import build_classifier
 from sentinode.recipes import load_recipe
 from sentinode.training.learner import Learner, Stage
@@ -14,11 +16,14 @@ from sentinode.training.optimisation import moving_average
 STAGE = Stage(1, "all layers", epochs=4, steps=40, head_only=False)
 
 
-def a_learner(teacher: float, parts: int = 2) -> Learner:
-    recipe = load_recipe("quick", [f"training.teacher={teacher}", "training.ema=0.9"])
-    network = build_classifier("test_resnet")[0]
+def a_learner(
+    teacher: float, parts: int = 2, *, surroundings: float = 0.0, backbone: str = "test_resnet", side: int = 0
+) -> Learner:
+    settings = [f"training.teacher={teacher}", "training.ema=0.9", f"training.surroundings={surroundings}"]
+    recipe = load_recipe("quick", settings)
+    network = build_classifier(backbone, side=side)[0]
     average = moving_average(network, 0.9)
-    network.load_state_dict(build_classifier("test_resnet")[0].state_dict())  # so that the two answer otherwise
+    network.load_state_dict(build_classifier(backbone, side=side)[0].state_dict())  # so that the two answer otherwise
     return Learner(Fabric(accelerator="cpu"), recipe, STAGE, network, average, parts)
 
 
@@ -72,3 +77,22 @@ def test_a_step_that_ran_out_of_memory_draws_what_it_would_have_drawn(monkeypatc
     assert torch.equal(images, given)
     for ours, theirs in zip(in_halves.network.parameters(), in_quarters.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("surroundings", "sides"), [(0.0, {96}), (1.0, {96 + 2 * 32}), (0.5, {96, 96 + 2 * 32})])
+def test_in_a_share_of_the_steps_patches_lie_in_their_mirror_image(surroundings: float, sides: set[int]) -> None:
+    learner = a_learner(0.0, surroundings=surroundings)
+    rng = torch.Generator().manual_seed(0)
+    images = torch.from_numpy(np.random.default_rng(0).integers(256, size=(2, 96, 96, 3), dtype=np.uint8))
+    seen = [learner._surrounded(images, rng) for _ in range(20)]
+    assert {each.shape[1] for each in seen} == sides
+    for each in seen:
+        around = (each.shape[1] - 96) // 2
+        assert torch.equal(each[:, around : around + 96, around : around + 96], images)
+        assert torch.equal(each[:, : 2 * around], each[:, : 2 * around].flip(1))
+
+
+def test_surroundings_for_a_network_that_cannot_read_densely_are_refused() -> None:
+    with pytest.raises(RecipeError, match="cannot read densely") as refused:
+        a_learner(0.0, surroundings=0.5, backbone="test_vit", side=160)
+    assert refused.value.where == "training.surroundings"

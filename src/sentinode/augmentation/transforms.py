@@ -51,6 +51,11 @@ def symmetry(images: Tensor, k: int) -> Tensor:
     return mirrored.rot90(k % 4, (-3, -2)) if k % 4 else mirrored
 
 
+def inverse_symmetry(k: int) -> int:
+    """The symmetry that undoes ``k``: a mirror undoes itself, a turn needs the turn that completes it."""
+    return k if k >= 4 else -k % 4
+
+
 def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Blend each patch, and its target, with another of the batch (Zhang et al. 2018, *mixup*).
 

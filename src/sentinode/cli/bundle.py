@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
+from sentinode.names import aligned
+from sentinode.progress import console
+
 
 def bundle(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")],
@@ -55,3 +59,45 @@ def bundle(
     point = card.slide_points.point
     target = "" if point.target is None else f" for {point.target}"
     typer.echo(f"Its slide operating point '{card.slide_operating_point}' was chosen{target}, on {point.chosen_on}.")
+
+
+def check(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")],
+    data: Annotated[Path, typer.Argument(help="Labelled patches with a valid split.")],
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
+    device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON.")] = False,
+) -> None:
+    """Measure dense reading beside patch by patch on the valid split, and write both into the bundle's card.
+
+    After that, `scan` reads densely by default if dense reading loses less than 0.003 of the AUC.
+
+    Example: sentinode check runs/first/bundle pcam
+    """
+    from sentinode.model.bundle import AS_GOOD, load
+    from sentinode.model.readings import check_readings
+    from sentinode.patches import open_data
+
+    bundle = load(path)
+    patches = open_data(
+        data,
+        assignment=bundle.assignment(),
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
+        expected=bundle.card.expected,
+    )["valid"]
+    card = check_readings(bundle, patches, device=device).card
+    if as_json:
+        typer.echo(json.dumps({name: reading.model_dump() for name, reading in card.readings.items()}, indent=2))
+        return
+    rows = [("reading", "AUC", "NLL", "ECE")]
+    rows += [(name, f"{one.auc:.4f}", f"{one.nll:.4f}", f"{one.ece:.4f}") for name, one in card.readings.items()]
+    typer.echo(aligned(rows))
+    default = "densely" if card.dense_is_as_good else "patch by patch"
+    console.print(
+        f"By default, a scan reads {default}. Dense reading is the default if it loses less than {AS_GOOD} of the AUC.",
+        markup=False,
+    )

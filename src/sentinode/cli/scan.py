@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
-from sentinode.cli.choices import Precision, SlidePoint
+from sentinode.cli.choices import Precision, Reading, SlidePoint
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.names import aligned, printable
@@ -55,6 +55,14 @@ def scan(
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over the eight symmetries. 8 x slower.")] = False,
+    reading: Annotated[
+        Reading,
+        typer.Option(
+            help="How windows are computed: 'dense' computes each region once for all of its windows, 'patch' computes "
+            "each window separately. 'auto' keeps the batch's earlier choice. In a new batch, it reads densely if the "
+            "bundle's card says that this is as good."
+        ),
+    ] = "auto",
     operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
@@ -80,6 +88,7 @@ def scan(
         device=device,
         precision=precision,
         tta=tta,
+        reading=reading,
         operating_point=operating_point,
         whole_slide_coordinates=whole_slide_coordinates,
     )

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from shapely.geometry import MultiPolygon
 
 from sentinode.errors import AnnotationError, SlideError
-from sentinode.model.slide_operating_point import SlideOperatingPoint
+from sentinode.model.slide_operating_point import ReadingName, SlideOperatingPoint
 from sentinode.progress import track
 from sentinode.slides.reading.annotations import (
     Annotations,
@@ -81,6 +81,7 @@ class AnnotatedSlides:
     Attributes:
         slides: one for each map.
         window_um: distance of the maps' windows in microns.
+        map_reading: how the maps' windows were read.
         fingerprint: SHA-256 of the maps and of the truth.
         left_out: slides with a map that do not count.
         warnings: sentences.
@@ -88,6 +89,7 @@ class AnnotatedSlides:
 
     slides: tuple[AnnotatedSlide, ...]
     window_um: float
+    map_reading: ReadingName
     fingerprint: str
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -117,7 +119,7 @@ def read_annotated_slides(
         reading: how annotations are read, see :func:`read_annotations`.
 
     Raises:
-        SlideError: there is no map, or the maps are of another bundle or of several strides.
+        SlideError: there is no map, or the maps are of another bundle, of several strides or of both readings.
         AnnotationError: the truth of a slide is missing, unreadable or not of that slide, or a file of annotations
             belongs to no map.
     """
@@ -134,12 +136,14 @@ def read_annotated_slides(
             hint="Scan those slides with the same --out, or take their annotations out of the folder.",
         )
     counted = [folder for folder in folders if folder.name not in left_out]
-    slides, warnings, digests, windows = [], [], [], {}
+    slides, warnings, digests, windows, readings = [], [], [], {}, {}
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
         probability_map, file = open_map(folder), matches.files[folder.name]
         _require_bundle(probability_map, folder, bundle)
         windows[folder.name] = probability_map.stride * probability_map.slide_mpp
         _require_one_stride(windows, maps)
+        readings[folder.name] = probability_map.reading
+        _require_one_reading(readings, maps)
         annotations = Annotations(truth, ())
         if file is not None:
             annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
@@ -150,7 +154,12 @@ def read_annotated_slides(
         digests.append(_digest(probability_map, file))
     fingerprint = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
     return AnnotatedSlides(
-        tuple(slides), next(iter(windows.values()), math.nan), fingerprint, left_out, tuple(warnings)
+        slides=tuple(slides),
+        window_um=next(iter(windows.values()), math.nan),
+        map_reading=next(iter(readings.values()), "patch"),
+        fingerprint=fingerprint,
+        left_out=left_out,
+        warnings=tuple(warnings),
     )
 
 
@@ -171,6 +180,17 @@ def _require_one_stride(windows: dict[str, float], maps: Path) -> None:
             f"{windows[wide]:.1f} um in {wide}.",
             where=maps,
             hint="Scan all slides with one --stride: an operating point holds for one.",
+        )
+
+
+def _require_one_reading(readings: dict[str, ReadingName], maps: Path) -> None:
+    by_reading = {reading: name for name, reading in readings.items()}
+    if len(by_reading) > 1:
+        raise SlideError(
+            f"some maps were read patch by patch, such as {by_reading['patch']}, and some densely, such as "
+            f"{by_reading['dense']}.",
+            where=maps,
+            hint="Scan all slides with one --reading: an operating point holds for one.",
         )
 
 

@@ -149,7 +149,7 @@ def operate(
 
     Raises:
         DataError: there is no slide with tumour or none without, or no setting reaches the target.
-        SlideError: there is no map, or the maps are of another bundle or of several strides.
+        SlideError: there is no map, or the maps are of another bundle, of several strides or of both readings.
         AnnotationError: the truth of a slide is missing, unreadable or not of that slide, or has no map.
     """
     start = _start(bundle, scales_um, grow, smallest_mm2)
@@ -257,6 +257,7 @@ def _chosen_on(read: AnnotatedSlides, description: str) -> ChosenOn:
         negative=len(read.slides) - positive,
         lesions=sum(len(slide.lesion_um) for slide in read.slides),
         window_um=round(read.window_um, 3),
+        reading=read.map_reading,
         fingerprint=read.fingerprint,
     )
 

@@ -11,7 +11,7 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -30,6 +30,13 @@ from sentinode.patches import CLASS_NAMES, Expected
 FORMAT = 2
 """The newest format of the card. 1 is for PatchCamelyon's geometry alone, and older versions read it, too."""
 WEIGHTS, CARD, CHECKSUMS, ASSIGNMENT = "weights.safetensors", "card.json", "SHA256SUMS", "split.csv.gz"
+
+PATCH: Final = "patch"
+DENSE: Final = "dense"
+"""The two ways of reading a slide: each window as a patch of its own, or windows pooled from one feature map."""
+
+AS_GOOD = 0.003
+"""By how much of its AUC dense reading may fall short and still be the default."""
 
 PACKAGED = Path(__file__).parents[1] / "packaged"
 """The bundle that comes with Sentinode."""
@@ -70,6 +77,30 @@ class Threshold(Part):
     n: int
 
 
+class Reading(Part):
+    """A way of reading windows: what calibrates its margins, and how good it is on patches of valid.
+
+    Attributes:
+        temperature: divides the sum of margin and offset.
+        offset: is added to a margin.
+        threshold: on the scale of calibrated probabilities.
+        prior: share of label 1 among the patches that the calibration was fitted on.
+        halo: pixels around a window that it depends on; 0 for a patch of its own.
+        auc, nll, ece: on the patches of valid; None where they were not measured.
+        n: how many patches they were measured on.
+    """
+
+    temperature: float = Field(gt=0)
+    offset: float = 0.0
+    threshold: float = Field(ge=0, le=1)
+    prior: float = 0.5
+    halo: int = Field(0, ge=0)
+    auc: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    n: int = 0
+
+
 class MadeFrom(Part):
     """The bundle that a training went on from.
 
@@ -107,6 +138,9 @@ class Card(Part):
     )
     slide_operating_point: PointName = Field(DEFAULT, description="The one that a scan uses unless told otherwise.")
     prior: float = Field(0.5, description="Share of label 1 among the patches that the probabilities were fitted on.")
+    readings: dict[str, Reading] = Field(
+        default_factory=dict, description="Patch by patch and densely, measured on the same patches; or empty."
+    )
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -162,6 +196,26 @@ class Card(Part):
     def threshold(self) -> float:
         """The threshold that the recipe's rule chose, on calibrated probabilities."""
         return self.thresholds[self.threshold_rule].value
+
+    @property
+    def patch_reading(self) -> Reading:
+        """The calibration of patch by patch, which every bundle has."""
+        return Reading(temperature=self.temperature, threshold=self.threshold, prior=self.prior)
+
+    def reading(self, name: str) -> Reading:
+        """The calibration of ``patch`` or ``dense``; a KeyError where dense reading was not measured."""
+        return self.patch_reading if name == PATCH else self.readings[name]
+
+    @property
+    def dense_costs(self) -> float | None:
+        """By how much the AUC of dense reading is below that of patch by patch; None where it was not measured."""
+        aucs = [self.readings[name].auc if name in self.readings else None for name in (PATCH, DENSE)]
+        return None if aucs[0] is None or aucs[1] is None else aucs[0] - aucs[1]
+
+    @property
+    def dense_is_as_good(self) -> bool:
+        """Whether dense reading was measured and costs less than ``AS_GOOD`` of the AUC."""
+        return self.dense_costs is not None and self.dense_costs < AS_GOOD
 
 
 class Bundle:
@@ -288,7 +342,7 @@ def state_mpp(bundle: Bundle, mpp: float) -> Bundle:
             where=bundle.path,
             hint="A network works at the resolution on which it was trained. Train another one for another resolution.",
         )
-    return _with_card(bundle, bundle.card.model_copy(update={"mpp": mpp}), bundle.path)
+    return with_card(bundle, bundle.card.model_copy(update={"mpp": mpp}))
 
 
 def state_slide_points(bundle: Bundle, points: SlideOperatingPoints, out: Path) -> Bundle:
@@ -307,11 +361,21 @@ def state_slide_points(bundle: Bundle, points: SlideOperatingPoints, out: Path) 
     card = bundle.card.model_copy(
         update={"slide_operating_points": points.points, "slide_operating_point": points.default}
     )
-    return _with_card(bundle, card, out)
+    return with_card(bundle, card, out)
 
 
-def _with_card(bundle: Bundle, card: Card, out: Path) -> Bundle:
-    """A copy of a bundle with another card, or the bundle itself with another card where ``out`` is its place."""
+def with_card(bundle: Bundle, card: Card, out: Path | None = None) -> Bundle:
+    """Write another card into a bundle, or into a copy of it; the weights stay as they are.
+
+    Args:
+        bundle: the bundle.
+        card: the new card.
+        out: the copy's folder; None to change the bundle in its own place.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    out = bundle.path if out is None else out
     with whole_folder(out) as staged:
         shutil.copytree(bundle.path, staged, dirs_exist_ok=True)
         _write_card(staged, card)

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.efficientnet import EfficientNet
@@ -22,6 +24,8 @@ import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.progress import console
+
+Floats = NDArray[np.float64]
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -74,10 +78,14 @@ class Classifier(nn.Module):
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
     def features(self, images: Tensor) -> Tensor:
-        """uint8 (B, S, S, 3) to the backbone's last feature map (B, C, h, w)."""
+        """uint8 (B, H, W, 3) to the backbone's last feature map (B, C, h, w).
+
+        Patches have H = W = S. A larger region is enlarged by the same factor as a patch.
+        """
         planes = self.normalise(images)
         if self.side != self.geometry.size:
-            planes = functional.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
+            height, width = (side * self.side // self.geometry.size for side in images.shape[1:3])
+            planes = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False)
         return as_map(self.backbone(planes), self.backbone)
 
     @torch.no_grad()
@@ -87,8 +95,15 @@ class Classifier(nn.Module):
         last.bias.add_(torch.tensor([-offset / 2, offset / 2]).to(last.bias))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (B, S, S, 3) to float32 logits (B, 2)."""
-        logits: Tensor = self.head(self.features(images))
+        """uint8 (B, S, S, 3) to float32 logits (B, 2).
+
+        Larger images are patches in the middle of their surroundings, which alone are pooled.
+        """
+        features = self.features(images)
+        if images.shape[1] != self.geometry.size:
+            around = round(features.shape[2] * (1 - self.geometry.size / images.shape[1]) / 2)
+            features = features[:, :, around:-around, around:-around]
+        logits: Tensor = self.head(features)
         return logits.float()
 
 
@@ -132,6 +147,15 @@ class Head(nn.Sequential):
         self.linear = not hidden and pooling in AVERAGES
         """Whether the logits are linear in the feature map, up to the bias."""
 
+    def windows(self, x: Tensor, tops: Floats, lefts: Floats, cells: int) -> Tensor:
+        """Logits (B, R, K, 2) of the windows of a larger feature map; see :meth:`Pool.windows`."""
+        pool, *layers = self.children()
+        assert isinstance(pool, Pool)
+        x = pool.windows(x, tops, lefts, cells)
+        for layer in layers:
+            x = layer(x)
+        return x
+
 
 class Pool(nn.Module):
     """A feature map (B, C, h, w) as one vector (B, C) or (B, 2 C).
@@ -163,6 +187,39 @@ class Pool(nn.Module):
                 return torch.cat([average, self._centre(x)], 1)
         return average
 
+    def windows(self, x: Tensor, tops: Floats, lefts: Floats, cells: int) -> Tensor:
+        """What ``forward`` makes of each window of a larger feature map: (B, R, K, C) or (B, R, K, 2 C).
+
+        Where a window begins within a cell, averages take each cell by the window's share of it, and the maximum is
+        that of the cells from the nearest whole place on.
+
+        Args:
+            x: the feature map (B, C, h, w).
+            tops: cells from its upper edge to that of each row of windows, (R,).
+            lefts: cells from its left edge to that of each column of windows, (K,).
+            cells: a window's side.
+        """
+        if self.power is not None:
+            raised = x.float().clamp(min=1e-6).pow(self.power)
+            return _averages(raised, tops, lefts, cells).pow(1 / self.power)
+        if self.pooling == "max":
+            return _maxima(x, tops, lefts, cells)
+        if self.pooling == "centre":
+            return self._centres(x, tops, lefts, cells)
+        average = _averages(x, tops, lefts, cells)
+        match self.pooling:
+            case "avgmax":
+                return torch.cat([average, _maxima(x, tops, lefts, cells)], 3)
+            case "avgcentre":
+                return torch.cat([average, self._centres(x, tops, lefts, cells)], 3)
+        return average
+
+    def _centres(self, x: Tensor, tops: Floats, lefts: Floats, cells: int) -> Tensor:
+        inwards, side = (
+            cells * pixels / self.geometry.size for pixels in (self.geometry.margin, self.geometry.label_region)
+        )
+        return _averages(x, tops + inwards, lefts + inwards, side)
+
     def _centre(self, x: Tensor) -> Tensor:
         rows, cols = (_share_of_centre(size, self.geometry, x) for size in x.shape[2:])
         return torch.einsum("bchw,h,w->bc", x, rows, cols)
@@ -174,6 +231,28 @@ def _share_of_centre(cells: int, geometry: PatchGeometry, like: Tensor) -> Tenso
     low, high = geometry.margin, geometry.size - geometry.margin
     covered = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0)
     return (covered / geometry.label_region).to(like.dtype)
+
+
+def _averages(x: Tensor, tops: Floats, lefts: Floats, side: float) -> Tensor:
+    """The average of a map (B, C, h, w) over windows of ``side`` x ``side`` cells: (B, R, K, C)."""
+    rows, columns = (_shares(starts, side, cells, x) for starts, cells in zip((tops, lefts), x.shape[2:], strict=True))
+    # Two products of matrices; the same as one einsum takes seven times as long.
+    return torch.matmul(rows, torch.matmul(x, columns.T)).permute(0, 2, 3, 1)
+
+
+def _shares(starts: Floats, length: float, cells: int, like: Tensor) -> Tensor:
+    """(n, cells): the share that each cell has of ``length`` cells from each start on; each row adds up to 1."""
+    edges = np.arange(cells + 1)
+    ends = np.minimum(edges[1:], starts[:, None] + length)
+    covered = np.clip(ends - np.maximum(edges[:-1], starts[:, None]), 0, None) / length
+    return torch.from_numpy(covered).to(like)
+
+
+def _maxima(x: Tensor, tops: Floats, lefts: Floats, cells: int) -> Tensor:
+    """The maximum of a map (B, C, h, w) over windows of ``cells`` x ``cells``: (B, R, K, C)."""
+    every = functional.max_pool2d(x, cells, 1)
+    rows, columns = (torch.from_numpy(np.rint(starts).astype(np.int64)).to(x.device) for starts in (tops, lefts))
+    return every[:, :, rows][:, :, :, columns].permute(0, 2, 3, 1)
 
 
 def pooling_for(pooling: str, geometry: PatchGeometry) -> str:

@@ -19,6 +19,12 @@ PointName = Literal["sensitive", "balanced", "specific"]
 POINT_NAMES: Final[tuple[PointName, ...]] = get_args(PointName)
 """The three operating points that a bundle keeps, from many lesions to few."""
 
+ReadingName = Literal["patch", "dense"]
+"""How the windows of a map were read: each as a patch of its own, or pooled from one feature map."""
+
+READ: Final[dict[ReadingName, str]] = {"patch": "patch by patch", "dense": "densely"}
+"""The readings in words."""
+
 DEFAULT: Final[PointName] = "balanced"
 
 LOG_ODDS_LIMIT: Final = 6.0
@@ -103,6 +109,7 @@ class ChosenOn(Record):
         slides, positive, negative: how many there are.
         lesions: annotated on the positive ones.
         window_um: distance of the maps' windows in microns.
+        reading: how the maps' windows were read.
         fingerprint: SHA-256 of the maps and of the truth.
     """
 
@@ -112,7 +119,12 @@ class ChosenOn(Record):
     negative: int = Field(ge=0)
     lesions: int = Field(ge=0)
     window_um: float | None = Field(None, gt=0, allow_inf_nan=False)
+    reading: ReadingName = "patch"
     fingerprint: str = ""
+
+    def fits(self, reading: ReadingName) -> bool:
+        """Whether figures on these slides hold for maps of a reading; a point of no slides has no figures."""
+        return not self.slides or reading == self.reading
 
     def __str__(self) -> str:
         counts = f"{self.slides} slides, {self.negative} without tumour, and {self.lesions} lesions"

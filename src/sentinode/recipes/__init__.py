@@ -119,6 +119,12 @@ class TrainingRecipe(Section):
         lt=1,
         description="Share of the target that the moving average predicts; rises in the first pass; 0 for none.",
     )
+    surroundings: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the steps in which patches lie in their mirror image, as for dense reading.",
+    )
     patience: int = Field(
         0, ge=0, le=1000, description="Epochs without a better valid score before training stops; 0: never."
     )

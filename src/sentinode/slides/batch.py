@@ -26,15 +26,16 @@ from filelock import FileLock, Timeout
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
-from sentinode.model.bundle import Bundle, require_mpp
+from sentinode.model.bundle import DENSE, Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
-from sentinode.model.slide_operating_point import GENERAL, PointName
+from sentinode.model.readings import choose_reading
+from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
 from sentinode.progress import console
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides, name_slides
 from sentinode.slides.reading.slide import Slide, open_slide
-from sentinode.slides.results.findings import NO_POINT
+from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
 from sentinode.slides.results.summary import PAGE, write_summary
 from sentinode.slides.scanning.manifest import (
@@ -82,6 +83,7 @@ def scan(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    reading: str = "auto",
     operating_point: PointName | None = None,
     whole_slide_coordinates: bool | None = None,
     make: WriteOutputs | None = write_outputs,
@@ -105,6 +107,9 @@ def scan(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
         precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
+        reading: ``dense`` computes each region once and pools the windows from it; ``patch`` computes each window
+            separately; ``auto`` reads densely if the bundle's card says that it is as good. An earlier call's choice
+            stands.
         operating_point: which of the bundle's operating points for slides says what a lesion is: ``sensitive``,
             ``balanced`` or ``specific``; None for an earlier call's choice, at first the bundle's default.
         whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
@@ -128,14 +133,17 @@ def scan(
     _require_sense(stride, prior)
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
+    reading = _settle_reading(out, bundle, reading, stride)
     card = bundle.card
-    asked = Settings(bundle.fingerprint, card.temperature, card.threshold, stride, prior, mpp, icc)
+    how = card.reading(reading)
+    asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
     engine = _join_batch(out, asked, bundle, device, precision, tta)
     with _lock(out, BATCH):
         coordinates = settle_coordinates(out, whole_slide_coordinates)
         points = settle_points(out, card.slide_points or GENERAL, operating_point)
     if card.slide_points is None:
         console.print(NO_POINT, markup=False)
+    caution_reading(points, reading)
     if make is write_outputs:
         make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
     names = name_slides(found)
@@ -183,12 +191,21 @@ def _require_sense(stride: int, prior: float) -> None:
         )
 
 
+def _settle_reading(out: Path, bundle: Bundle, wanted: str, stride: int) -> ReadingName:
+    """How the windows are read: as wanted, as the batch in ``out`` was begun, or as suits the bundle and the stride."""
+    if wanted == "auto" and (out / MANIFEST).exists():
+        wanted = read_batch(out / MANIFEST)[0].reading
+    return choose_reading(bundle.card, wanted, stride)
+
+
 def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
     """Begin a batch in ``out``, or join the one that is there: the engine that its maps come from."""
     manifest = out / MANIFEST
     with _lock(out, BATCH):
         if not manifest.exists():
-            engine = open_engine(bundle, kind="fastest", device=device, precision=precision, tta=tta)
+            engine = open_engine(
+                bundle, kind="fastest", device=device, precision=precision, tta=tta, dense=asked.reading == DENSE
+            )
             write_batch(manifest, asked, EngineRecord.of(engine.name), begun=_now())
             return engine
         settings, begun = read_batch(manifest)
@@ -199,10 +216,12 @@ def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precisi
                 where=out,
                 hint="Choose another --out, or scan with the settings of this one.",
             )
-    return _open_again(out, begun, bundle, device, precision, tta)
+    return _open_again(out, begun, bundle, device, precision, tta, asked.reading == DENSE)
 
 
-def _open_again(out: Path, begun: EngineRecord, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
+def _open_again(
+    out: Path, begun: EngineRecord, bundle: Bundle, device: str, precision: str, tta: bool, dense: bool
+) -> Engine:
     """The engine that a batch was begun with; ``cuda:1`` is another place for ``cuda``, and not another engine."""
     asked = replace(
         begun,
@@ -217,7 +236,7 @@ def _open_again(out: Path, begun: EngineRecord, bundle: Bundle, device: str, pre
             hint="Leave out --device, --precision and --tta to go on as it was begun, or choose another --out.",
         )
     place = begun.device if device == "auto" else device
-    engine = open_engine(bundle, kind=begun.kind, device=place, precision=begun.precision, tta=begun.tta)
+    engine = open_engine(bundle, kind=begun.kind, device=place, precision=begun.precision, tta=begun.tta, dense=dense)
     if engine.name != begun.name:
         raise DeviceError(
             f"this batch was begun on '{begun.name}', and this machine offers '{engine.name}'.",
@@ -351,6 +370,7 @@ class _Work:
                 self._engine,
                 stride=settings.stride,
                 prior=settings.prior,
+                reading=settings.reading,
                 log=folder / LOG,
                 show=self._show,
             )

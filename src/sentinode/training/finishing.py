@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from sentinode.errors import DataError
-from sentinode.model.bundle import Architecture, Card, Threshold, describe_custom, json_ready, save, versions
+from sentinode.errors import BundleError, DataError
+from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, describe_custom, json_ready, save, versions
 from sentinode.model.classifier import Classifier, pooling_for
+from sentinode.model.readings import check_readings
 from sentinode.patches import PatchSet
 from sentinode.progress import console
 from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
@@ -21,6 +23,8 @@ from sentinode.training.checkpoint import load_best
 from sentinode.training.job import BUNDLE
 from sentinode.training.run import Run
 from sentinode.training.validation import logit_margins
+
+log = logging.getLogger(__name__)
 
 SUBSTITUTE_RULE = "accuracy"
 """Chooses the threshold where none can keep what the recipe's rule asks for."""
@@ -39,7 +43,19 @@ def finish(run: Run) -> None:
     )
     card = make_card(run, calibration, thresholds, rule, scores)
     assignment = None if run.data.own_splits else run.data.assignment()
-    save(run.job.out / BUNDLE, run.network, card, assignment=assignment)
+    bundle = save(run.job.out / BUNDLE, run.network, card, assignment=assignment)
+    measure_readings(run, bundle)
+
+
+def measure_readings(run: Run, bundle: Bundle) -> None:
+    """Measure dense reading on valid, where the network can read densely, and write it into the card."""
+    if run.job.module is not None:  # an engine would change the user's own network
+        return
+    try:
+        check_readings(bundle, run.valid, kind="torch", device=str(run.fabric.device), show=run.show)
+    except (BundleError, DataError) as error:
+        # The bundle is whole without it, and scans patch by patch.
+        log.info("Dense reading was not measured: %s", error.what)
 
 
 @dataclass(frozen=True)

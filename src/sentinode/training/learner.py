@@ -14,9 +14,10 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from sentinode.augmentation.transforms import Augment
-from sentinode.errors import DeviceError
+from sentinode.errors import BundleError, DeviceError, RecipeError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.classifier import Classifier
+from sentinode.model.dense import lattice_of, with_surroundings
 from sentinode.progress import console
 from sentinode.recipes import Recipe
 from sentinode.training.optimisation import (
@@ -66,6 +67,9 @@ class Learner:
         self.network, self.average, self.parts = network, average, parts
         self.rate = 0.0
         self.augment = Augment(**recipe.augment.model_dump(), geometry=geometry)
+        self.surroundings = 0
+        if recipe.training.surroundings and not stage.head_only:
+            self.surroundings = _pixels_around(network)
         self.learns = network.head if stage.head_only and isinstance(network, Classifier) else network
         optimizer = make_optimizer(self.learns, recipe.optimizer, head_only=stage.head_only)
         compiled = cast(nn.Module, torch.compile(self.learns)) if recipe.training.compile else self.learns
@@ -110,11 +114,22 @@ class Learner:
             try:
                 targets = self._targets(images, labels, step)
                 augmented = self.augment(images, rng)
-                return self._gradients(*self.augment.mix(augmented, targets, rng))
+                mixed, targets = self.augment.mix(augmented, targets, rng)
+                return self._gradients(self._surrounded(mixed, rng), targets)
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
                 self._halve(len(images), error)
+
+    def _surrounded(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """In the recipe's share of the steps, the patches in a narrow part of their mirror image.
+
+        So the network learns to do without the zeros at a patch's border, which dense reading does not have.
+        """
+        share = self.recipe.training.surroundings
+        if not self.surroundings or not float(torch.rand((), generator=rng)) < share:
+            return images
+        return with_surroundings(images, self.surroundings)
 
     def _set_rate(self, step: int) -> None:
         optimizer = self.recipe.optimizer
@@ -177,6 +192,21 @@ class Learner:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         console.print(f"Out of memory: computing each batch of {size} in {self.parts} parts from now on.", markup=False)
+
+
+def _pixels_around(network: nn.Module) -> int:
+    """Pixels of surroundings on each side of a patch: about a quarter of it, and a whole number of cells.
+
+    Raises:
+        RecipeError: the network cannot read densely.
+    """
+    try:
+        lattice = lattice_of(network.eval())
+    except BundleError as error:
+        raise RecipeError(
+            error.what, where="training.surroundings", hint="Leave training.surroundings at 0 for this network."
+        ) from error
+    return min(lattice.up(lattice.size / 4), lattice.size)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

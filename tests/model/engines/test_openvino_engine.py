@@ -14,7 +14,7 @@ from sentinode.errors import DeviceError
 from sentinode.model import engines
 from sentinode.model.bundle import Architecture, Bundle, save
 from sentinode.model.classifier import build_classifier
-from sentinode.model.engines import OpenVinoEngine, TorchEngine, open_engine, openvino_engine
+from sentinode.model.engines import OpenVinoEngine, TorchEngine, compile_cache, open_engine, openvino_engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
 
@@ -58,10 +58,11 @@ def test_the_symmetries_averaged_make_the_answer_invariant(bundle: Bundle) -> No
 
 @pytest.mark.usefixtures("engine")
 def test_the_fastest_engine_is_openvino_where_it_runs_and_pytorch_where_not(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert isinstance(open_engine(bundle, kind="fastest", device="cpu"), OpenVinoEngine)
     monkeypatch.setattr(openvino_engine, "TOLERANCE", {"float32": -1.0, "bfloat16": -1.0})
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
     assert isinstance(open_engine(bundle, kind="fastest", device="cpu"), TorchEngine)
     with pytest.raises(DeviceError, match="from PyTorch's"):
         open_engine(bundle, kind="openvino", device="cpu")
@@ -107,3 +108,51 @@ def test_where_openvino_is_not_installed_that_is_said_or_pytorch_taken(
 def test_an_engine_that_does_not_exist_is_refused(bundle: Bundle) -> None:
     with pytest.raises(DeviceError, match=engines.KINDS[-1]):
         open_engine(bundle, kind="tensorrt")
+
+
+# Dense reading
+
+REGION = np.random.default_rng(1).integers(0, 256, (192, 224, 3), dtype=np.uint8)
+STARTS = ([0, 10, 96], [3, 64, 128])
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("tta", [False, True])
+def test_its_dense_answers_are_those_of_pytorch(bundle: Bundle, tta: bool) -> None:
+    fast = OpenVinoEngine(bundle, precision="float32", tta=tta, dense=True)
+    slow = TorchEngine(bundle, device="cpu", precision="float32", tta=tta)
+    np.testing.assert_allclose(fast.dense(REGION, *STARTS), slow.dense(REGION, *STARTS), atol=1e-3)
+    square = np.ascontiguousarray(REGION[:, :192])
+    np.testing.assert_allclose(fast.dense(square, *STARTS), slow.dense(square, *STARTS), atol=1e-3)
+    np.testing.assert_allclose(fast.margins(IMAGES), slow.margins(IMAGES), atol=1e-3)
+
+
+def test_a_window_that_is_the_whole_region_gets_the_patchs_answer(bundle: Bundle, engine: OpenVinoEngine) -> None:
+    np.testing.assert_allclose(engine.dense(IMAGES[0], [0], [0]).ravel(), engine.margins(IMAGES[:1]), atol=1e-4)
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_second_start_takes_the_compiled_network_from_the_cache(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
+    first = OpenVinoEngine(bundle, precision="float32", dense=True)
+    (entry,) = compile_cache.folder().iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVinoEngine, "_compile", lambda *_: pytest.fail("compiled again"))
+        second = OpenVinoEngine(bundle, precision="float32", dense=True)
+    np.testing.assert_array_equal(first.dense(REGION, *STARTS), second.dense(REGION, *STARTS))
+    entry.write_bytes(entry.read_bytes()[:-1])
+    third = OpenVinoEngine(bundle, precision="float32", dense=True)
+    np.testing.assert_array_equal(first.dense(REGION, *STARTS), third.dense(REGION, *STARTS))
+    other = OpenVinoEngine(bundle, precision="bfloat16", dense=True)
+    assert other.name == "openvino cpu bfloat16" and len(list(compile_cache.folder().iterdir())) == 2
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "openvino").write_text("a file where the folder should be")
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
+    assert OpenVinoEngine(bundle, precision="float32").margins(IMAGES).shape == (6,)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from annotation_files import feature, geojson, polygon
@@ -86,6 +87,24 @@ def test_maps_of_the_bundled_model_of_earlier_versions_get_its_point(batch, monk
     assert write_findings(batch, show=False).slides["one"].operating_point["reach"] == 0.7
     monkeypatch.setattr("sentinode.model.bundle.load", lambda: a_bundle("c" * 64, balanced=made_point(reach=0.7)))
     assert write_findings(batch, show=False).slides["one"].operating_point["reach"] != 0.7
+
+
+def chosen_on(reading):
+    """A point that was chosen on maps of a reading."""
+    point = made_point(reach=0.6)
+    return point.model_copy(update={"chosen_on": point.chosen_on.model_copy(update={"slides": 20, "reading": reading})})
+
+
+@pytest.mark.parametrize(("reading", "cautions"), [("patch", 0), ("dense", 1)])
+def test_a_point_that_was_chosen_on_maps_of_the_other_reading_is_cautioned_once(batch, capsys, reading, cautions):
+    shutil.copytree(batch / "one", batch / "three")
+    state = json.loads((batch / "one" / MANIFEST).read_text())
+    (batch / "three" / MANIFEST).write_text(json.dumps(state | {"name": "three"}))
+    write_findings(batch, bundle=a_bundle(balanced=chosen_on(reading)), show=False)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert (
+        printed.count("was chosen on maps that were read densely, and these maps are read patch by patch") == cautions
+    )
 
 
 def test_damaged_points_of_a_batch_are_refused_with_a_way_out(batch):

@@ -122,6 +122,17 @@ def test_a_point_that_was_chosen_on_other_windows_is_said_to_be(batch):
     (batch / "none" / TOTALS).write_text(json.dumps(record))
 
 
+def test_a_point_that_was_chosen_on_maps_of_the_other_reading_is_said_to_be(batch):
+    record = json.loads((batch / "none" / TOTALS).read_text())
+    (batch / "none" / TOTALS).write_text(json.dumps(record | {"engine": "torch cpu float32 dense"}))
+    write_summary(batch)
+    sentence = "chosen on maps that were read patch by patch, and this map was read densely"
+    for page in (batch / PAGE, batch / "none" / PAGE):
+        assert sentence in Page(page).text
+    assert sentence not in Page(batch / "low" / PAGE).text
+    (batch / "none" / TOTALS).write_text(json.dumps(record))
+
+
 def test_totals_of_an_earlier_version_are_not_shown_and_the_way_out_is(batch):
     old = (batch / "none" / TOTALS).read_text()
     (batch / "none" / TOTALS).write_text('{"format": 1, "score": 0.1}')

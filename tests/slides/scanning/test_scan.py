@@ -8,15 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.special import expit, logit
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import BundleError, OutputError, SlideError
-from sentinode.model.bundle import Bundle
-from sentinode.model.engines import open_engine
+from sentinode.model.bundle import Bundle, Reading
+from sentinode.model.engines import TorchEngine, open_engine
+from sentinode.model.readings import find_halo
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.scanning import scan as scanning
+from sentinode.slides.scanning.dense import layout_for, read_regions
 from sentinode.slides.scanning.probability_map import ProbabilityMap, write_map
 from sentinode.slides.scanning.quality import Quality
 from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
@@ -284,10 +289,11 @@ def half_blurred(path: Path) -> Path:
     return write_tiff(path, picture, levels=3)
 
 
+@pytest.mark.parametrize("reading", ["patch", "dense"])
 @pytest.mark.parametrize("stride", [32, 96, 33])
-def test_windows_out_of_focus_are_marked_and_keep_their_probability(tmp_path: Path, stride: int) -> None:
+def test_windows_out_of_focus_are_marked_and_keep_their_probability(tmp_path: Path, stride: int, reading: str) -> None:
     with open_slide(half_blurred(tmp_path / "slide.tif")) as slide:
-        found = scan(slide, find_tissue(slide), stride=stride)
+        found = scan(slide, find_tissue(slide), stride=stride, reading=reading)
     assert found.quality is not None and not found.quality[~found.tissue].any()
     x, _ = found.centres()
     sharp, soft = found.tissue & (x < 440), found.tissue & (x > 560)
@@ -298,14 +304,20 @@ def test_windows_out_of_focus_are_marked_and_keep_their_probability(tmp_path: Pa
     assert 0.1 < found.unassessable["out of focus"] < 0.9
 
 
-def test_a_stopped_scan_ends_with_the_same_quality(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reading", ["patch", "dense"])
+@pytest.mark.parametrize("torn", [0, 1, 30])
+def test_a_stopped_scan_ends_with_the_same_quality(tmp_path: Path, torn: int, reading: str) -> None:
     log = tmp_path / "scores.part"
     with open_slide(half_blurred(tmp_path / "slide.tif")) as slide:
         tissue = find_tissue(slide)
-        whole = scan(slide, tissue)
+        whole = scan(slide, tissue, reading=reading)
         with pytest.raises(KeyboardInterrupt):
-            scan(slide, tissue, Stops(), log=log)
-        resumed = scan(slide, tissue, log=log)
+            scan(slide, tissue, Stops(), reading=reading, log=log)
+        log.write_bytes(log.read_bytes()[: -torn or None])
+        engine = StandInEngine()
+        resumed = scan(slide, tissue, engine, reading=reading, log=log)
+    assert whole.quality is not None and 0 < whole.unassessable["out of focus"] < 1
+    assert 0 < sum(engine.sizes) < whole.tissue.sum()  # of the stand-in, dense reading computes whole rectangles
     for one, other in ((tmp_path / "one", whole), (tmp_path / "other", resumed)):
         write_map(one, other)
     for file in ("map.npy", "quality.npy", "map.json"):
@@ -347,3 +359,106 @@ def test_a_bundle_of_unknown_resolution_scans_nothing(slide: Slide, tissue: Tiss
     bundle = own_bundle(patch_size=60, label_region=60, mpp=None)
     with pytest.raises(BundleError, match="microns per pixel of this bundle are unknown"):
         scan_slide(slide, tissue, bundle, StandInEngine(), show=False)  # type: ignore[arg-type]
+
+
+# Dense reading
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stride=st.integers(20, 150), block=st.integers(50, 1200))
+def test_a_dense_map_is_that_of_patch_by_patch_whatever_the_stride_and_the_size_of_regions(
+    slide: Slide, tissue: Tissue, stride: int, block: int
+) -> None:
+    dense = scan(slide, tissue, StandInEngine(block=block), reading="dense", stride=stride)
+    np.testing.assert_array_equal(dense.probability, scan(slide, tissue, stride=stride).probability)
+
+
+def test_the_map_says_how_it_was_read(slide: Slide, tissue: Tissue) -> None:
+    densely, by_patch = scan(slide, tissue, reading="dense"), scan(slide, tissue)
+    assert (densely.engine, densely.reading) == ("stand-in cpu float32 dense", "dense")
+    assert (by_patch.engine, by_patch.reading) == ("stand-in cpu float32", "patch")
+
+
+@pytest.mark.parametrize("place", [3, -10], ids=["a score", "a quality"])
+def test_a_flipped_bit_in_the_log_of_a_dense_scan_is_computed_again(
+    tmp_path: Path, slide: Slide, tissue: Tissue, place: int
+) -> None:
+    whole, log = scan(slide, tissue, reading="dense"), tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), reading="dense", log=log)
+    data = bytearray(log.read_bytes())
+    data[32 + place if place > 0 else place] ^= 4  # in the first record, or at the end of the last
+    log.write_bytes(data)
+    resumed = scan(slide, tissue, reading="dense", log=log)
+    assert resumed.probability.tobytes() == whole.probability.tobytes()
+    assert resumed.quality is not None and whole.quality is not None
+    assert resumed.quality.tobytes() == whole.quality.tobytes()
+
+
+def test_a_dense_map_has_the_calibration_of_dense_reading(slide: Slide, tissue: Tissue) -> None:
+    own = Reading(temperature=3.0, offset=1.0, threshold=0.3, prior=0.4, halo=24)
+    bundle = own_bundle(readings={"dense": own})
+    densely = scan_slide(slide, tissue, bundle, StandInEngine(), reading="dense", prior=0.4, show=False)  # type: ignore[arg-type]
+    by_patch = scan(slide, tissue, prior=0.5)
+    some = densely.tissue
+    margins = 1.5 * logit(by_patch.probability[some].astype(float))
+    np.testing.assert_allclose(densely.probability[some], expit((margins + 1) / 3), atol=1e-4)
+    assert densely.threshold == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("torn", [0, 1, 7])
+def test_a_stopped_dense_scan_goes_on_region_by_region_and_ends_the_same(
+    tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
+) -> None:
+    whole, log = scan(slide, tissue, reading="dense"), tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), reading="dense", log=log)
+    log.write_bytes(log.read_bytes()[: -torn or None])
+    engine = StandInEngine()
+    resumed = scan(slide, tissue, engine, reading="dense", log=log)
+    assert resumed.probability.tobytes() == whole.probability.tobytes()
+    assert len(engine.sizes) > 0
+    first = StandInEngine()
+    scan(slide, tissue, first, reading="dense")
+    assert engine.sizes == first.sizes[5 if torn == 0 else 4 :]
+
+
+def test_the_log_of_the_other_reading_is_not_used(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    log = tmp_path / "scores.part"
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    assert np.array_equal(
+        scan(slide, tissue, reading="dense", log=log).probability, scan(slide, tissue).probability, equal_nan=True
+    )
+
+
+def test_the_map_of_a_real_network_does_not_depend_on_the_regions(slide: Slide, tissue: Tissue, bundle: Bundle) -> None:
+    """Margins within 0.02, which is what the halo is chosen for; the same regions give the same bytes."""
+    engine = TorchEngine(bundle, device="cpu", precision="float32")
+    halo = find_halo(engine, slide.region(300, 300, 96, 96, 0.972)[None])
+    readings = {"dense": Reading(temperature=1.0, threshold=0.5, halo=halo)}
+    measured = Bundle(bundle.path, bundle.card.model_copy(update={"readings": readings}))
+
+    def margins(block: int) -> np.ndarray:
+        engine.block = block
+        found = scan_slide(slide, tissue, measured, engine, reading="dense", prior=0.5, show=False)
+        return logit(found.probability[found.tissue].astype(float))
+
+    large = margins(2000)
+    np.testing.assert_array_equal(large, margins(2000))
+    for block in (300, 500):
+        np.testing.assert_allclose(margins(block), large, atol=0.03)
+
+
+def test_a_region_holds_the_pixels_of_its_windows_at_their_corners(slide: Slide, tissue: Tissue) -> None:
+    grid, layout = lay_grid(slide, 0.972, 32), layout_for(StandInEngine(block=300), 32, 24)
+    cells = tissue.cells(grid.rows, grid.columns, grid.stride)
+    blocks = [block.places for block in scanning._blocks(cells, layout.side)][:6]
+    canvas = np.pad(PICTURE, ((400, 400), (400, 400), (0, 0)), constant_values=255)
+    regions = read_regions(slide, layout, blocks, mpp=grid.mpp, scale=grid.scale, threads=1)
+    for places, region in zip(blocks, regions, strict=True):
+        assert not any(side % layout.lattice.unit for side in region.pixels.shape[:2])
+        for (row, column), (top, left) in zip(places, region.corners, strict=True):
+            y, x = (32 * number + 16 - 48 + 400 for number in (row, column))
+            window = region.pixels[top : top + 96, left : left + 96]
+            np.testing.assert_array_equal(window, canvas[y : y + 96, x : x + 96])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DeviceError
 from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
+from sentinode.model.dense import Lattice
 from sentinode.model.engines import openvino_engine
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
 from sentinode.model.engines.torch_engine import TorchEngine
@@ -24,15 +25,30 @@ class Engine(Protocol):
     Attributes:
         name: what it computes with, such as ``torch cpu float32``.
         batch: the number of patches in a batch that suits it.
+        block: pixels a side of the regions that suit it in dense reading.
         geometry: of the patches that it scores.
     """
 
     name: str
     batch: int
+    block: int
     geometry: PatchGeometry
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
+        ...
+
+    @property
+    def lattice(self) -> Lattice:
+        """How the cells of the network lie over a region; a BundleError where it cannot read densely."""
+        ...
+
+    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of a region's windows, float32 (R, K); see :mod:`sentinode.model.dense`.
+
+        ``region`` is uint8 (H, W, 3), its sides multiples of the lattice's unit. ``tops`` (R,) and ``lefts`` (K,) are
+        pixels from its edges to those of the windows.
+        """
         ...
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -41,7 +57,13 @@ class Engine(Protocol):
 
 
 def open_engine(
-    bundle: Bundle, *, kind: str = "torch", device: str = "auto", precision: str = "auto", tta: bool = False
+    bundle: Bundle,
+    *,
+    kind: str = "torch",
+    device: str = "auto",
+    precision: str = "auto",
+    tta: bool = False,
+    dense: bool = False,
 ) -> Engine:
     """The engine that suits this machine.
 
@@ -52,9 +74,11 @@ def open_engine(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         precision: ``auto`` (bfloat16 where the device gains from it), ``float32`` or ``bfloat16``.
         tta: average the logits over the eight symmetries of the square; eight times the work.
+        dense: whether it is to read densely.
 
     Raises:
         DeviceError: the device or the precision is not to be had.
+        BundleError: ``dense``, and the network cannot read densely.
     """
     if kind not in KINDS:
         raise DeviceError(f"'{kind}' is no engine.", hint=f"Choose one of {', '.join(KINDS)}.")
@@ -63,11 +87,14 @@ def open_engine(
         raise DeviceError(f"OpenVINO runs on the processor, not on '{device}'.", hint="Use --device cpu.")
     if kind == "openvino" or (kind == "fastest" and on_processor and openvino_engine.available()):
         try:
-            return OpenVinoEngine(bundle, precision=precision, tta=tta)
+            return OpenVinoEngine(bundle, precision=precision, tta=tta, dense=dense)
         except DeviceError:
             if kind == "openvino":
                 raise
-    return TorchEngine(bundle, device=device, precision=precision, tta=tta)
+    engine = TorchEngine(bundle, device=device, precision=precision, tta=tta)
+    if dense:
+        _ = engine.lattice  # refuses a network that cannot
+    return engine
 
 
 __all__ = ["Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -15,8 +16,13 @@ from sentinode.errors import DataError
 from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
+from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
+
+BLOCK = 1120
+"""About how many pixels a side of a region suit a processor in dense reading: smaller ones are mostly halo, and larger
+ones take memory."""
 
 
 class TorchEngine:
@@ -36,6 +42,7 @@ class TorchEngine:
         self.temperature, self.tta, self.geometry = bundle.card.temperature, tta, bundle.card.geometry
         self.network = fold_batch_norms(bundle.classifier()).to(self.device).to(memory_format=torch.channels_last)
         self.batch = 64 if self.device.type == "cpu" else 512
+        self.block = BLOCK if self.device.type == "cpu" else 2 * BLOCK
         kind = str(self.dtype).removeprefix("torch.")
         self.name = f"torch {self.device.type} {kind}{' tta' if tta else ''}"
 
@@ -49,6 +56,39 @@ class TorchEngine:
             views = [symmetry(batch, k) for k in range(8)] if self.tta else [batch]
             margins = torch.stack([self._margin(view) for view in views]).mean(0)
         answer: NDArray[np.float32] = margins.float().cpu().numpy()
+        return answer
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """How the cells of the network lie over a region.
+
+        Raises:
+            BundleError: the network cannot read densely.
+        """
+        return lattice_of(self.network)
+
+    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margin of each window of a region, whose convolutions are shared.
+
+        Args:
+            region: uint8 (H, W, 3); H and W are multiples of the lattice's unit.
+            tops: pixels from the region's upper edge to that of each row of windows, (R,).
+            lefts: pixels from the region's left edge to that of each column of windows, (K,).
+
+        Returns:
+            float32 (R, K), before any calibration.
+        """
+        check_region(region, self.lattice)
+        network, batch = (
+            self.network,
+            torch.from_numpy(np.require(region, requirements=["C", "W"]))[None].to(self.device),
+        )
+        assert isinstance(network, Classifier)
+        with torch.inference_mode():
+            with self._precision():
+                views = feature_views(network, batch, tta=self.tta)
+            margins = [window_margins(network, self.lattice, features, tops, lefts) for features in views]
+            answer: NDArray[np.float32] = torch.stack(margins).mean(0).float().cpu().numpy()
         return answer
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from sentinode.errors import SentinodeError, SlideError
-from sentinode.model.slide_operating_point import GENERAL, PointName, SlideOperatingPoints
+from sentinode.model.slide_operating_point import GENERAL, READ, PointName, ReadingName, SlideOperatingPoints
 from sentinode.progress import console, track
 from sentinode.slides.reading.annotations import Annotations, ReadingOptions, match_annotations, read_annotations
 from sentinode.slides.reading.annotations.drawing import listed
@@ -91,11 +91,13 @@ def write_findings(
     coordinates = settle_coordinates(batch, whole_slide_coordinates, change=True)
     files = _files_of(truth, {state.name: Path(state.slide).name for state in states}) if truth is not None else {}
     totals, failed = {}, {}
+    map_readings: set[ReadingName] = set()
     for state in track(states, "Finding lesions", len(states), unit="slides", show=show):
         folder = batch / state.name
         try:
             probability_map = open_map(folder)
             _require_scanned(Path(state.slide), probability_map)
+            map_readings.add(probability_map.reading)
             annotations = _annotations(files.get(state.name), state.name, probability_map, coordinates, reading)
             with open_slide(state.slide, mpp=probability_map.slide_mpp) as slide:
                 write_outputs(
@@ -111,6 +113,8 @@ def write_findings(
         except SentinodeError as error:
             failed[state.name] = str(error)
             console.print(f"Failed: {error}", markup=False)
+    for map_reading in map_readings:
+        caution_reading(points, map_reading)
     patients = () if nodes is None else _stage(batch, nodes, totals)
     return Findings(totals, patients, failed, write_summary(batch, patients=patients, failed=failed))
 
@@ -145,6 +149,18 @@ def _points(batch: Path, bundle: Bundle | None) -> SlideOperatingPoints:
     if points.points == GENERAL.points:
         console.print(NO_POINT, markup=False)
     return points
+
+
+def caution_reading(points: SlideOperatingPoints, reading: ReadingName) -> None:
+    """Print a caution where the point that is used was chosen on maps of the other reading."""
+    chosen_on = points.point.chosen_on
+    if not chosen_on.fits(reading):
+        console.print(
+            f"The slide operating point '{points.default}' was chosen on maps that were read "
+            f"{READ[chosen_on.reading]}, and these maps are read {READ[reading]}: its figures do not hold here. Choose "
+            "one on maps of this reading with 'sentinode operate'.",
+            markup=False,
+        )
 
 
 def _require_scanned(slide: Path, probability_map: ProbabilityMap) -> None:

@@ -69,6 +69,7 @@ class Settings:
         prior: share of tumour among windows of tissue.
         mpp: microns per level-0 pixel in place of what the slides state, or None.
         icc: whether colours were converted by the slides' ICC profiles.
+        reading: ``patch`` or ``dense``. Batches of older versions, which do not say it, were read patch by patch.
     """
 
     bundle: str
@@ -78,6 +79,7 @@ class Settings:
     prior: float
     mpp: float | None
     icc: bool
+    reading: str = "patch"
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ def read_batch(manifest: Path) -> tuple[Settings, EngineRecord]:
                 hint="Update sentinode, or choose another --out.",
             )
         engine = record["engine"]
+        record = {"reading": "patch", **record}
         settings = Settings(**{field.name: record[field.name] for field in fields(Settings)})
         return settings, EngineRecord.of(engine) if isinstance(engine, str) else EngineRecord(**engine)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sentinode.atomic import whole_file, write_text
 from sentinode.errors import SlideError
+from sentinode.model.slide_operating_point import ReadingName
 from sentinode.slides.scanning.quality import Quality
 
 FORMAT = 1
@@ -69,7 +70,7 @@ class ProbabilityMap:
         prior: the share of tumour among windows of tissue that the probabilities assume.
         slide: the slide.
         bundle: fingerprint of the bundle.
-        engine: what computed the map, such as ``torch cpu float32``.
+        engine: what computed the map, such as ``torch cpu float32``; with `` dense`` at its end, by dense reading.
         quality: uint8 (rows, columns), a :class:`Quality` for each window, and 0 where there is no tissue; None where
             it was not measured, in maps of earlier versions.
     """
@@ -106,6 +107,11 @@ class ProbabilityMap:
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     @property
+    def reading(self) -> ReadingName:
+        """How the windows were read."""
+        return reading_of(self.engine)
+
+    @property
     def slide_mpp(self) -> float:
         """Microns per level-0 pixel: ``stride * slide_mpp`` is the distance of two windows in microns."""
         return self.slide.mpp
@@ -121,6 +127,11 @@ class ProbabilityMap:
         row, column = int(y // self.stride), int(x // self.stride)
         rows, columns = self.probability.shape
         return float(self.probability[row, column]) if 0 <= row < rows and 0 <= column < columns else float("nan")
+
+
+def reading_of(engine: str) -> ReadingName:
+    """How a map's windows were read, by what computed it."""
+    return "dense" if engine.endswith(" dense") else "patch"
 
 
 def write_map(folder: Path, probability_map: ProbabilityMap) -> None:

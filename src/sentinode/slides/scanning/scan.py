@@ -1,8 +1,9 @@
 """One slide through one bundle: a grid of windows, read ahead in threads, scored in batches, kept as they
 come.
 
-The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it. So a
-scan that was killed goes on with the same batches as if nothing had happened, and ends in the same bytes.
+The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it; in dense
+reading each block is a batch. So a scan that was killed goes on with the same batches as if nothing had happened, and
+ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,13 @@ from scipy.special import expit, logit
 from sentinode.ahead import read_ahead
 from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
-from sentinode.model.bundle import Bundle, require_mpp
+from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, require_mpp
 from sentinode.model.engines import Engine
 from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
+from sentinode.slides.scanning.dense import Region, layout_for, read_regions
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.quality import Codes, tissue_density, window_quality
 from sentinode.slides.scanning.tissue import Mask, Tissue
@@ -47,6 +49,8 @@ BLOCK = 1024
 
 LOG_FORMAT = 2
 """Of the scores that a scan keeps as they come. In format 1 they had no quality."""
+
+Margins = NDArray[np.float32]
 
 READERS = min(4, os.cpu_count() or 1)
 SYNC_S = 20.0
@@ -111,6 +115,7 @@ def scan_slide(
     *,
     stride: int | None = None,
     prior: float = PRIOR,
+    reading: str = PATCH,
     log: Path | None = None,
     show: bool = True,
 ) -> ProbabilityMap:
@@ -123,6 +128,7 @@ def scan_slide(
         engine: scores the windows.
         stride: pixels between windows, at the bundle's resolution; None for that of its geometry.
         prior: share of tumour among windows of tissue, to which the probabilities are corrected.
+        reading: ``patch`` or ``dense``; see :func:`sentinode.model.readings.choose_reading`.
         log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends.
         show: whether to show a progress bar.
 
@@ -141,39 +147,37 @@ def scan_slide(
             where=slide.path,
             hint="See tissue.png beside its manifest; Sentinode reads haematoxylin and eosin.",
         )
-    blocks = _blocks(cells, max(1, BLOCK // stride))
-    sequence = np.concatenate([block.places for block in blocks])
-    identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, sequence)
-    with _open_log(log, identity, engine.batch) as kept:
+    calibration = card.reading(reading)
+    plan = _plan(slide, grid, cells, tissue_density(tissue.thumbnail, tissue.mask), card, engine, reading)
+    identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, plan)
+    with _open_log(log, identity, plan.counts) as kept:
         margins, quality = [kept.margins], [kept.quality]
-        density = tissue_density(tissue.thumbnail, tissue.mask)
-        batches = _batches(slide, grid, blocks, card.patch_size, engine.batch, density, skip=len(kept.margins))
-        left = len(sequence) - len(kept.margins)
+        left = len(plan.sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
-            for batch, codes in read_ahead(batches):
-                scores = engine.margins(batch)
+            for scores, codes in plan.batches(len(kept.margins)):
                 kept.append(scores, codes)
                 margins.append(scores)
                 quality.append(codes)
                 shown.advance(len(scores))
-    shift = prior_shift(card.prior, prior)
+    shift = prior_shift(calibration.prior, prior)
+    places = tuple(plan.sequence.T)
     probability = np.full((grid.rows, grid.columns), np.nan, np.float32)
-    probability[sequence[:, 0], sequence[:, 1]] = _probabilities(np.concatenate(margins), bundle, shift)
+    probability[places] = _probabilities(np.concatenate(margins), bundle, calibration, shift)
     quality_plane = np.zeros(probability.shape, np.uint8)
-    quality_plane[sequence[:, 0], sequence[:, 1]] = np.concatenate(quality)
+    quality_plane[places] = np.concatenate(quality)
     return ProbabilityMap(
         probability=probability,
         quality=quality_plane,
         stride=grid.stride,
         origin=(grid.stride / 2, grid.stride / 2),
         mpp=grid.mpp,
-        threshold=float(expit(logit(card.threshold) + shift)),
+        threshold=float(expit(logit(calibration.threshold) + shift)),
         prior=prior,
         slide=SlideRecord(
             printable(slide.path.name), slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds
         ),
         bundle=bundle.fingerprint,
-        engine=engine.name,
+        engine=engine.name if reading == PATCH else f"{engine.name} {reading}",
     )
 
 
@@ -185,15 +189,18 @@ def prior_shift(trained: float, prior: float) -> float:
     return float(logit(prior) - logit(trained))
 
 
-def _probabilities(margins: NDArray[np.float32], bundle: Bundle, shift: float) -> NDArray[np.float32]:
-    """P(tumour) after temperature scaling and the correction of the prior."""
+def _probabilities(
+    margins: NDArray[np.float32], bundle: Bundle, calibration: Reading, shift: float
+) -> NDArray[np.float32]:
+    """P(tumour) after calibration and the correction of the prior."""
     if not np.isfinite(margins).all():
         raise BundleError(
             "the network returned a value that is not a number.",
             where=bundle.path,
             hint="Scan with --precision float32; if it persists, train the bundle again.",
         )
-    probabilities: NDArray[np.float64] = expit(margins.astype(np.float64) / bundle.card.temperature + shift)
+    scaled = (margins.astype(np.float64) + calibration.offset) / calibration.temperature
+    probabilities: NDArray[np.float64] = expit(scaled + shift)
     return probabilities.astype(np.float32)
 
 
@@ -219,7 +226,55 @@ def _blocks(cells: Mask, side: int) -> list[_Block]:
     return blocks
 
 
-def _batches(
+@dataclass(frozen=True)
+class _Plan:
+    """The fixed order in which the windows of a slide are scored.
+
+    Attributes:
+        sequence: the row and the column of each window, int64 (n, 2).
+        counts: how many windows each batch has.
+        batches: the margins and the quality of each batch after so many windows.
+        layout: what else the margins depend on, in words.
+    """
+
+    sequence: NDArray[np.int64]
+    counts: Sequence[int]
+    batches: Callable[[int], Iterator[tuple[Margins, Codes]]]
+    layout: str
+
+
+def _plan(slide: Slide, grid: Grid, cells: Mask, density: float, card: Card, engine: Engine, reading: str) -> _Plan:
+    """How a slide's windows are scored: in batches of patches, or region by region."""
+    if reading == DENSE:
+        return _dense_plan(slide, grid, cells, density, engine, card.reading(DENSE).halo)
+    blocks = _blocks(cells, max(1, BLOCK // grid.step))
+    sequence = np.concatenate([block.places for block in blocks])
+    counts = [min(engine.batch, len(sequence) - first) for first in range(0, len(sequence), engine.batch)]
+
+    def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
+        patches = _patches(slide, grid, blocks, card.patch_size, engine.batch, density, skip=skip)
+        return ((engine.margins(batch), codes) for batch, codes in read_ahead(patches))
+
+    return _Plan(sequence, counts, batches, f"{PATCH} {engine.batch}")
+
+
+def _dense_plan(slide: Slide, grid: Grid, cells: Mask, density: float, engine: Engine, halo: int) -> _Plan:
+    layout = layout_for(engine, grid.step, halo)
+    blocks = [block.places for block in _blocks(cells, layout.side)]
+    counts = [len(places) for places in blocks]
+
+    def regions(skip: int) -> Iterator[tuple[Region, Codes]]:
+        done = int(np.searchsorted(np.cumsum(counts), skip, side="right"))
+        for region in read_regions(slide, layout, blocks[done:], mpp=grid.mpp, scale=grid.scale, threads=READERS):
+            yield region, window_quality(region.pixels, region.corners, layout.window, grid.mpp, density)
+
+    def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
+        return ((region.margins(engine), codes) for region, codes in read_ahead(regions(skip)))
+
+    return _Plan(np.concatenate(blocks), counts, batches, f"{DENSE} {layout}")
+
+
+def _patches(
     slide: Slide, grid: Grid, blocks: list[_Block], window: int, size: int, density: float, *, skip: int
 ) -> Iterator[tuple[Pixels, Codes]]:
     """The windows from number ``skip`` on, and their quality.
@@ -247,17 +302,17 @@ def _batches(
         yield batch[:filled], quality[:filled]
 
 
-def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, sequence: NDArray[np.int64]) -> bytes:
+def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, plan: _Plan) -> bytes:
     """32 bytes that change with anything on which the sequence of scores depends."""
-    words = f"{LOG_FORMAT} {slide} {bundle} {engine.name} {engine.batch} {grid}".encode()
-    return hashlib.sha256(words + np.ascontiguousarray(sequence, dtype="<i8").tobytes()).digest()
+    words = f"{LOG_FORMAT} {slide} {bundle} {engine.name} {plan.layout} {grid}".encode()
+    return hashlib.sha256(words + np.ascontiguousarray(plan.sequence, dtype="<i8").tobytes()).digest()
 
 
 class _Log:
     """Scores on disk as they come: an identity of 32 bytes, then each batch's scores, qualities, and their CRC-32."""
 
-    def __init__(self, path: Path, identity: bytes, batch: int) -> None:
-        self._path, self._batch = path, batch
+    def __init__(self, path: Path, identity: bytes, counts: Sequence[int]) -> None:
+        self._path, self._counts = path, counts
         self.margins, self.quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
         with output_errors(path):
             self._file = path.open("a+b", buffering=0)
@@ -270,16 +325,15 @@ class _Log:
         data = self._file.read()
         margins: list[bytes] = []
         quality: list[bytes] = []
-        record = 5 * self._batch
         end = len(identity)
         if data[:end] == identity:
-            while end + record + 4 <= len(data):
-                content = data[end : end + record]
-                if data[end + record : end + record + 4] != _crc(content):
+            for count in self._counts:
+                content, crc = data[end : end + 5 * count], data[end + 5 * count : end + 5 * count + 4]
+                if crc != _crc(content):
                     break
-                margins.append(content[: 4 * self._batch])
-                quality.append(content[4 * self._batch :])
-                end += record + 4
+                margins.append(content[: 4 * count])
+                quality.append(content[4 * count :])
+                end += len(content) + len(crc)
         else:
             self._file.truncate(0)
             self._file.write(identity)
@@ -287,7 +341,7 @@ class _Log:
         self.margins = np.frombuffer(b"".join(margins), "<f4").astype(np.float32)
         self.quality = np.frombuffer(b"".join(quality), np.uint8)
 
-    def append(self, scores: NDArray[np.float32], quality: Codes) -> None:
+    def append(self, scores: Margins, quality: Codes) -> None:
         data = scores.astype("<f4").tobytes() + quality.tobytes()
         record = data + _crc(data)
         with output_errors(self._path):
@@ -307,16 +361,16 @@ class _NoLog:
 
     margins, quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
 
-    def append(self, scores: NDArray[np.float32], quality: Codes) -> None:
+    def append(self, scores: Margins, quality: Codes) -> None:
         pass
 
 
 @contextlib.contextmanager
-def _open_log(path: Path | None, identity: bytes, batch: int) -> Iterator[_Log | _NoLog]:
+def _open_log(path: Path | None, identity: bytes, counts: Sequence[int]) -> Iterator[_Log | _NoLog]:
     if path is None:
         yield _NoLog()
         return
-    log = _Log(path, identity, batch)
+    log = _Log(path, identity, counts)
     try:
         yield log
     finally:

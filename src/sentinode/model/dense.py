@@ -1,0 +1,136 @@
+"""Dense reading: a region is convolved once, and each window's answer is pooled from its feature map.
+
+Patch by patch, neighbouring windows share most of their pixels, and each pixel is convolved many times. In dense
+reading it is convolved once. What a window sees beyond its border differs: the patch's convolutions are padded with
+zeros there, and the region has tissue. So the probabilities need a calibration of their own
+(:mod:`sentinode.model.readings`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from sentinode.augmentation.transforms import inverse_symmetry, symmetry
+from sentinode.errors import BundleError
+from sentinode.model.classifier import Classifier, Head
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """How the cells of a feature map lie over the pixels of a region.
+
+    Attributes:
+        size: pixels a side of a patch, before it is enlarged.
+        cells: cells a side of a patch's feature map.
+    """
+
+    size: int
+    cells: int
+
+    @property
+    def unit(self) -> int:
+        """The fewest pixels that are a whole number of cells. Regions begin and end at multiples of it."""
+        return self.size // math.gcd(self.size, self.cells)
+
+    def up(self, pixels: float) -> int:
+        """The least multiple of the unit that is not below ``pixels``."""
+        return self.unit * math.ceil(pixels / self.unit)
+
+    def down(self, pixels: float) -> int:
+        """The greatest multiple of the unit that is not above ``pixels``."""
+        return self.unit * math.floor(pixels / self.unit)
+
+
+def lattice_of(network: nn.Module) -> Lattice:
+    """How a network's cells lie over a region.
+
+    Raises:
+        BundleError: the network cannot read densely: it has no head of Sentinode's, its features are no map, or a
+            larger picture does not have more cells of the same size.
+    """
+    if not (isinstance(network, Classifier) and isinstance(network.head, Head)):
+        raise _refused("it has no head of pooling and layers")
+    if getattr(network.backbone, "output_fmt", "NCHW") != "NCHW" or hasattr(network.backbone, "patch_embed"):
+        raise _refused("its backbone is not convolutional")
+    size = network.geometry.size
+    try:
+        once, twice = (_cells(network, side) for side in (size, 2 * size))
+    except (RuntimeError, AssertionError, ValueError):
+        raise _refused("its backbone takes pictures of one size only") from None
+    if twice != 2 * once or network.side % once:
+        raise _refused(f"a patch of {network.side} pixels is not a whole number of its cells")
+    return Lattice(size, once)
+
+
+@torch.inference_mode()
+def _cells(network: Classifier, side: int) -> int:
+    device = network.mean.device
+    features = network.features(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=device))
+    if features.dim() != 4 or features.shape[2] != features.shape[3]:
+        raise ValueError("no feature map")
+    return int(features.shape[2])
+
+
+def _refused(why: str) -> BundleError:
+    return BundleError(f"this network cannot read densely: {why}.", hint="Use --reading patch.")
+
+
+def feature_views(network: Classifier, regions: Tensor, *, tta: bool = False) -> list[Tensor]:
+    """The feature map of regions, (B, C, h, w); with ``tta`` one for each symmetry of the square, each turned back.
+
+    Args:
+        network: the classifier.
+        regions: uint8 (B, H, W, 3); H and W are multiples of the lattice's unit.
+        tta: whether to look at all eight symmetries.
+    """
+    if not tta:
+        return [network.features(regions)]
+    return [turned_back(network.features(symmetry(regions, k).contiguous()), k) for k in range(8)]
+
+
+def turned_back(features: Tensor, k: int) -> Tensor:
+    """A feature map (B, C, h, w) of regions that were turned by symmetry ``k``, as the regions lay before."""
+    return symmetry(features.permute(0, 2, 3, 1), inverse_symmetry(k)).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def window_margins(
+    network: Classifier, lattice: Lattice, features: Tensor, tops: ArrayLike, lefts: ArrayLike
+) -> Tensor:
+    """The margin of each window of a region: its logit of label 1 minus that of label 0, float32 (R, K).
+
+    Args:
+        network: the classifier.
+        lattice: its lattice.
+        features: of one region, (1, C, h, w).
+        tops: pixels from the region's upper edge to that of each row of windows, (R,).
+        lefts: pixels from the region's left edge to that of each column of windows, (K,).
+    """
+    head = network.head
+    assert isinstance(head, Head)
+    down, right = (np.asarray(each, np.float64) * lattice.cells / lattice.size for each in (tops, lefts))
+    logits = head.windows(features.float(), down, right, lattice.cells)[0]
+    return logits[..., 1] - logits[..., 0]
+
+
+def with_surroundings(images: Tensor, pixels: int) -> Tensor:
+    """Patches uint8 (B, S, S, 3) in their mirror image: (B, S + 2 pixels, S + 2 pixels, 3)."""
+    size = images.shape[1]
+    inside = torch.arange(size, device=images.device)
+    places = torch.cat([inside[:pixels].flip(0), inside, inside[size - pixels :].flip(0)])
+    return images[:, places][:, :, places]
+
+
+def check_region(region: NDArray[np.uint8], lattice: Lattice) -> None:
+    """
+    Raises:
+        ValueError: the region's sides are no multiples of the lattice's unit.
+    """
+    if region.shape[0] % lattice.unit or region.shape[1] % lattice.unit:
+        raise ValueError(f"a region of {region.shape[:2]} pixels is not made of whole units of {lattice.unit}")
