@@ -5,7 +5,8 @@
 RUN was trained on patches that are CC0 alone, from nothing or from weights whose licence permits it:
 `sentinode train DATA --out RUN --recipe slides`. Where it began with a file, say what that was, and its licence. The
 bundle goes to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and
-test.
+test. Before that, `sentinode check` measures how RUN reads densely, and slide_point.py chooses its slide operating
+point and writes the copy that is packaged.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ def main() -> None:
         raise SystemExit(f"{arguments.run} did not follow the recipe {arguments.recipe}.")
     if trained.card.toy:
         raise SystemExit(f"{arguments.run} was trained on generated patches: it is a toy.")
-    card = trained.card.model_copy(update={"name": arguments.name, "licence": LICENCE, "initial_weights": initial})
+    recipe = {**trained.card.recipe, "model": dict(trained.card.recipe["model"])}
+    recipe["model"]["weights"] = Path(recipe["model"]["weights"]).name  # a file's place is of no use elsewhere
+    changed = {"name": arguments.name, "licence": LICENCE, "initial_weights": initial, "recipe": recipe}
+    card = trained.card.model_copy(update=changed)
     packaged = bundles.save(bundles.PACKAGED, trained.classifier(), card)
     size = sum(file.stat().st_size for file in bundles.PACKAGED.iterdir())
     if size > LARGEST:
