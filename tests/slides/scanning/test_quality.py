@@ -56,6 +56,15 @@ def test_sharp_tissue_is_assessable_and_blurred_tissue_is_not() -> None:
     assert code(blurred(tissue(), 30)) == Quality.OUT_OF_FOCUS  # no structure is left at all
 
 
+def test_a_sharp_part_does_not_hide_a_blurred_part() -> None:
+    """At the border of focus a window is sharp by its edges as a whole, and the network sees the blurred part."""
+    sharp = tissue()
+    for columns, expected in ((0, Quality.ASSESSABLE), (24, Quality.OUT_OF_FOCUS), (72, Quality.OUT_OF_FOCUS)):
+        picture = sharp.copy()
+        picture[:, :columns] = blurred(sharp, 3)[:, :columns]
+        assert code(picture) == expected
+
+
 def test_an_enlarged_picture_is_out_of_focus() -> None:
     small = Image.fromarray(tissue(24)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     assert code(np.asarray(small)) == Quality.OUT_OF_FOCUS

@@ -57,6 +57,10 @@ JPEG at quality 30 still 0.42; a blur of sigma 1.5 pixels leaves 0.13 to 0.25, o
 LEAST_TEXTURE = 20.0
 """Mean square of the wider differences below which stained tissue has no structure left at all."""
 
+BLURRED_SHARE = 0.1
+"""Stained cells without focus that cover this share of a window make it not assessable, however sharp the rest is: a
+network takes the blurred part for tumour. No real patch has so many."""
+
 INK_SHARE, FOLD_SHARE = 0.3, 0.5
 """Ink or a fold that covers this share of a window's cells makes it not assessable."""
 
@@ -92,12 +96,14 @@ class Cells:
     Attributes:
         side: of a cell in pixels of the picture.
         fine, coarse: sums of squared second differences at the two distances.
+        blurred: 1 where stained tissue is out of focus in the cell and the eight around it, else 0.
         stained, ink, fold, blank: 1 where the cell is so, else 0.
     """
 
     side: int
     fine: Sums
     coarse: Sums
+    blurred: Sums
     stained: Sums
     ink: Sums
     fold: Sums
@@ -136,7 +142,8 @@ def window_quality(
     fine, coarse = sums(cells.fine), sums(cells.coarse)
     featureless = (sums(cells.stained) > INK_SHARE * area) & (coarse < LEAST_TEXTURE * area * CELL**2)
     codes = np.zeros(len(corners), np.uint8)
-    codes[(fine < LEAST_FOCUS * coarse) | featureless] = Quality.OUT_OF_FOCUS
+    partly = sums(cells.blurred) > BLURRED_SHARE * area
+    codes[(fine < LEAST_FOCUS * coarse) | featureless | partly] = Quality.OUT_OF_FOCUS
     codes[coarse + fine == 0] = Quality.EMPTY
     codes[sums(cells.fold) > FOLD_SHARE * area] = Quality.FOLD
     codes[sums(cells.ink) > INK_SHARE * area] = Quality.INK
@@ -159,11 +166,14 @@ def measure(picture: Pixels, mpp: float, density: float = math.inf) -> Cells:
     colours = colours.reshape(rows // side, columns // side, side, 3).sum(2, dtype=np.int64) // side**2
     red, green, blue = (colours[..., i] for i in range(3))
     stained, ink = np.minimum(red, blue) - green >= STAINED, _ink(red, green, blue)
+    near_fine, near_coarse = _around(fine), _around(coarse)
+    structureless = near_coarse < LEAST_TEXTURE * 9 * CELL**2
+    blurred = stained & ((near_fine < LEAST_FOCUS * near_coarse) | structureless)
     # The density of a mean colour, as a grey level: a darker cell is denser.
     darkest = WHITE * math.exp(-max(FOLD_DENSITY, FOLD_TIMES * density))
     fold = (green < darkest) & stained
     blank = (colours.min(2) >= WHITE - 1) | (colours.max(2) <= 2)
-    return Cells(side, fine, coarse, *(kind.astype(np.int64) for kind in (stained, ink, fold, blank)))
+    return Cells(side, fine, coarse, *(kind.astype(np.int64) for kind in (blurred, stained, ink, fold, blank)))
 
 
 def tissue_density(picture: Pixels, mask: NDArray[np.bool_]) -> float:
@@ -180,6 +190,13 @@ def tissue_density(picture: Pixels, mask: NDArray[np.bool_]) -> float:
     counts = np.bincount(green, minlength=WHITE + 1)
     densities = -np.log((np.arange(WHITE + 1) + 1) / (WHITE + 1))
     return float((counts * densities).sum() / counts.sum())
+
+
+def _around(values: Sums) -> Sums:
+    """Sums over each cell and the eight around it; beyond the border the nearest cells count again."""
+    rows, columns = values.shape
+    padded = np.pad(values, 1, mode="edge")
+    return np.asarray(sum(padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3)))
 
 
 def _reduced(channel: Pixels, times: int) -> NDArray[np.int16]:
