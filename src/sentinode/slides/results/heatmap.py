@@ -245,7 +245,7 @@ def _legend(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> Non
     unjudged = sum(lesions.map.unassessable.values())
     if unjudged:
         stripes = Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=np.divide(HATCH, 255), hatch="////")
-        lines[f"cannot be judged: {max(unjudged, 0.001):.1%} of tissue"] = stripes
+        lines[f"not judged: {max(unjudged, 0.001):.1%} of tissue"] = stripes
     margin.figure.legend(
         list(lines.values()),
         list(lines),
