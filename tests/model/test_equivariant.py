@@ -82,7 +82,7 @@ def test_the_logits_of_a_patch_do_not_depend_on_how_it_lies(pooling: str) -> Non
 
 def test_as_plain_convolutions_it_is_the_same_function(network: P4MResNet) -> None:
     x = torch.randn(2, 3, 96, 96)
-    plain = copy.deepcopy(network).plain()
+    plain = copy.deepcopy(network).as_convolutions()
     assert not [m for m in plain.modules() if isinstance(m, FieldConv | FieldNorm)]
     with torch.inference_mode():
         torch.testing.assert_close(plain(x), network(x), atol=1e-4, rtol=1e-4)

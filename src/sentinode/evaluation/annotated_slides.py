@@ -131,7 +131,7 @@ def read_annotated_slides(
     matches = require_truth(truth, names, absent_is_normal=absent_is_normal, optional=left_out)
     if matches.others:
         raise AnnotationError(
-            f"{matches.said} A lesion that was never scanned cannot be found, nor counted as missed.",
+            f"{matches.message} A lesion that was never scanned cannot be found, nor counted as missed.",
             where=truth,
             hint="Scan those slides with the same --out, or take their annotations out of the folder.",
         )

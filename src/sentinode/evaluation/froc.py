@@ -272,7 +272,7 @@ def evaluate_froc(
     counted = [folder for folder in folders if folder.name not in left_out]
     points = points_of_batch(maps)
     results, boxes = [], set()
-    warnings = [matches.said] if matches.said else []
+    warnings = [matches.message] if matches.message else []
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
         probability_map, file = open_map(folder), matches.files[folder.name]
         slide = probability_map.slide
@@ -361,7 +361,7 @@ def reported(lesions: Lesions, tumours: Tumours) -> tuple[int, int]:
     A lesion covers a tumour where the centre of one of its windows lies in it.
     """
     row, column = np.nonzero(lesions.labels)
-    x, y = lesions.map.centres()
+    x, y = lesions.probability_map.centres()
     under = tumours.at(x[column], y[row])
     covering = np.zeros(len(lesions) + 1, np.bool_)
     covering[lesions.labels[row, column][under > 0]] = True

@@ -127,7 +127,7 @@ class _Unit(nn.Module):
         out: Tensor = self.norm(self.conv(x))
         return out
 
-    def plain(self) -> nn.Conv2d:
+    def as_convolutions(self) -> nn.Conv2d:
         """The same function in eval mode, as one convolution with the normalisation folded into it."""
         norm, filters = self.norm, self.conv.filters()
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -190,7 +190,7 @@ class P4MResNet(nn.Module):
         orientations = x.reshape(-1, x.shape[1] // SYMMETRIES, SYMMETRIES, *x.shape[2:])
         return torch.cat([orientations.mean(2), orientations.amax(2)], 1)
 
-    def plain(self) -> P4MResNet:
+    def as_convolutions(self) -> P4MResNet:
         """This network with every filter turned and every normalisation folded in, in place: the same function, faster.
 
         It can no longer be trained.
@@ -198,7 +198,7 @@ class P4MResNet(nn.Module):
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, _Unit):
-                    setattr(module, name, child.plain())
+                    setattr(module, name, child.as_convolutions())
         return self
 
 

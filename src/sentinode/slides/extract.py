@@ -337,8 +337,8 @@ def _say_what_is_free(found: Sequence[Candidates], truth: Matches) -> None:
             f"Slides without tumour: {by_file} with an annotation file, {by_absence} without one.",
             markup=False,
         )
-    if truth.said is not None:
-        console.print(truth.said, markup=False)
+    if truth.message is not None:
+        console.print(truth.message, markup=False)
 
 
 def candidates(

@@ -128,7 +128,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     A network that torch.fx cannot trace is returned as it is: it is slower, not different.
     """
     if isinstance(network, Classifier) and isinstance(network.backbone, P4MResNet):
-        network.backbone = network.backbone.plain()
+        network.backbone = network.backbone.as_convolutions()
     elif isinstance(network, Classifier):
         # Tracing fails in as many ways as there are networks, and none of them matters here.
         with contextlib.suppress(Exception):

@@ -184,8 +184,8 @@ def _files_of(truth: Path, slides: dict[str, str]) -> dict[str, Path | None]:
     matches = match_annotations(truth, slides)
     if absent := matches.absent:
         console.print(f"{len(absent)} of {len(slides)} slides have no annotations: {listed(absent)}.", markup=False)
-    if matches.said is not None:
-        console.print(matches.said, markup=False)
+    if matches.message is not None:
+        console.print(matches.message, markup=False)
     return matches.files
 
 

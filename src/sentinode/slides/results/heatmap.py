@@ -83,7 +83,7 @@ def overlay(picture: Pixels, scale: float, lesions: Lesions) -> Pixels:
         uint8 (rows, columns, 3); unchanged where the probability is low or there is no tissue, and with grey stripes
         where tissue cannot be judged.
     """
-    probability_map = lesions.map
+    probability_map = lesions.probability_map
     level = np.nan_to_num(balanced(lesions.smoothed, lesions.point.grow))
     unjudged = probability_map.tissue & ~probability_map.assessable
     rows, columns = (
@@ -136,7 +136,7 @@ def write_heatmap(
     if truth is not None:
         _outlines(axes, [region.shape for region in truth.tumour], scale, TRUTH_INK, "dashed", 1.8)
         _outlines(axes, [region.shape for region in truth.excluded], scale, TRUTH_INK, "dotted", 1.8)
-    _scale_bar(axes, columns, rows, scale * lesions.map.slide_mpp, zoom)
+    _scale_bar(axes, columns, rows, scale * lesions.probability_map.slide_mpp, zoom)
     _key(_Margin(figure, width + 28, total_width, total_height), lesions, truth)
     with whole_file(path) as staged:
         figure.savefig(staged, dpi=DPI, metadata={"Software": None})
@@ -213,7 +213,7 @@ def _title(margin: _Margin, lesions: Lesions) -> None:
     score = "no tissue" if math.isnan(lesions.score) else f"P(positive) {lesions.score:.3f}"
     largest = f", the largest {lesions.largest.diameter_um / 1000:.2f} mm" if lesions.largest else ""
     count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}{largest}"
-    name = drawable(shortened(lesions.map.slide.name, NAME_WIDTH), weight="bold")
+    name = drawable(shortened(lesions.probability_map.slide.name, NAME_WIDTH), weight="bold")
     margin.write(40, name, fontsize=12, weight="bold", family=list(families()))
     margin.write(66, f"{lesions.category}, {score}", fontsize=11)
     margin.write(88, count, fontsize=11)
@@ -242,7 +242,7 @@ def _legend(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> Non
         lines["annotated tumour"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dashed")
         if truth.excluded:
             lines["annotated exclusion"] = Line2D([], [], color=TRUTH_INK, linewidth=1.8, linestyle="dotted")
-    unjudged = sum(lesions.map.unassessable.values())
+    unjudged = sum(lesions.probability_map.unassessable.values())
     if unjudged:
         stripes = Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=np.divide(HATCH, 255), hatch="////")
         lines[f"not judged: {max(unjudged, 0.001):.1%} of tissue"] = stripes
@@ -259,7 +259,7 @@ def _legend(margin: _Margin, lesions: Lesions, truth: Annotations | None) -> Non
 def _notes(margin: _Margin, lesions: Lesions) -> None:
     notes = [
         f"smoothed, sigma {lesions.point.scales_um[0]:g} µm",
-        f"a window every {lesions.map.stride * lesions.map.slide_mpp:.1f} µm",
+        f"a window every {lesions.probability_map.stride * lesions.probability_map.slide_mpp:.1f} µm",
         "For research, not for diagnosis.",
     ]
     margin.write(590, "\n".join(notes), fontsize=10, color="#444444", va="bottom", linespacing=1.5)

@@ -53,7 +53,7 @@ def write_geojson(path: Path, lesions: Lesions, *, whole_slide_coordinates: bool
     Raises:
         OutputError: the file cannot be written.
     """
-    frame = frame_of(lesions.map.slide, whole_slide_coordinates=whole_slide_coordinates)
+    frame = frame_of(lesions.probability_map.slide, whole_slide_coordinates=whole_slide_coordinates)
     with whole_file(path) as staged, staged.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'{{"type": "FeatureCollection", "sentinode": {json.dumps(frame)}, "features": [')
         for i, feature in enumerate(_features(lesions, frame)):
@@ -104,7 +104,7 @@ def write_table(path: Path, lesions: Lesions) -> None:
 
 def _features(lesions: Lesions, frame: Frame) -> Iterator[dict[str, Any]]:
     left, top = frame.get("bounds", (0, 0))[:2]
-    source = f"sentinode/{lesions.map.slide.fingerprint}/{lesions.map.bundle}"
+    source = f"sentinode/{lesions.probability_map.slide.fingerprint}/{lesions.probability_map.bundle}"
     for lesion, outline in lesions.outlines():
         yield {
             "type": "Feature",

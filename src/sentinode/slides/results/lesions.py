@@ -81,7 +81,7 @@ class Lesions:
             to, or 0.
         score: P(the slide is positive), by the operating point; NaN where nothing on the slide can be assessed.
         point: the operating point.
-        map: where they were found.
+        probability_map: where they were found.
         smoothed: float32 (rows, columns), P(tumour) at a prior of one half, smoothed on the scale that outlines
             regions; NaN where nothing was assessed.
     """
@@ -91,7 +91,7 @@ class Lesions:
     regions: NDArray[np.int32]
     score: float
     point: SlideOperatingPoint
-    map: ProbabilityMap
+    probability_map: ProbabilityMap
     smoothed: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -130,7 +130,7 @@ class Lesions:
         boxes = ndimage.find_objects(self.regions)
         for region in regions:
             box = boxes[region.number - 1]
-            yield region, _placed(self.regions[box] == region.number, box[0].start, box[1].start, self.map)
+            yield region, _placed(self.regions[box] == region.number, box[0].start, box[1].start, self.probability_map)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def find_lesions(probability_map: ProbabilityMap, *, point: SlideOperatingPoint 
         regions=number_of[regions.labels],
         score=slide_score(slide_evidence(regions, probability_map, point), point),
         point=point,
-        map=probability_map,
+        probability_map=probability_map,
         smoothed=expit(regions.smoothed),
     )
 

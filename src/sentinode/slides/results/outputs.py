@@ -128,7 +128,7 @@ def write_outputs(
 
 def totals(lesions: Lesions, points: SlideOperatingPoints, *, whole_slide_coordinates: bool = False) -> Totals:
     """Add up a slide's lesions, which were found by the default one of ``points``."""
-    of = lesions.map
+    of = lesions.probability_map
     window_um = of.stride * of.slide_mpp
     count = Counter(lesion.category for lesion in lesions)
     verdict = verdict_of(lesions)

@@ -43,7 +43,7 @@ def verdict_of(lesions: Lesions) -> Verdict:
     It is uncertain where no lesion is certain by the operating point, where a region comes near to being a lesion on a
     slide without one, and where much of the tissue of a slide without a lesion cannot be judged.
     """
-    left_out = lesions.map.unassessable
+    left_out = lesions.probability_map.unassessable
     not_judged = _not_judged(left_out)
     if math.isnan(lesions.score):
         return Verdict("Not judged: there is no tissue that can be assessed.", False, None, (), not_judged)

@@ -52,7 +52,7 @@ def test_a_file_is_found_in_every_usual_spelling(tmp_path, file, slide):
     matches = match_annotations(folder, slides(slide))
     assert list(matches.files.values()) == [folder / file]
     assert matches.others == ()
-    assert matches.said is None
+    assert matches.message is None
 
 
 def test_a_file_of_another_slide_is_none_of_these(tmp_path):
@@ -60,7 +60,7 @@ def test_a_file_of_another_slide_is_none_of_these(tmp_path):
     matches = match_annotations(folder, slides("tumor_00.tif"))
     assert matches.absent == ["tumor_00"]
     assert matches.others == (folder / "tumor_001.xml",)
-    assert matches.said == "1 annotation file matches no slide: 'tumor_001.xml'."
+    assert matches.message == "1 annotation file matches no slide: 'tumor_001.xml'."
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Matches:
         return [slide for slide, file in self.files.items() if file is None]
 
     @property
-    def said(self) -> str | None:
+    def message(self) -> str | None:
         """A sentence on the files that belong to no slide, or None where there are none."""
         if not self.others:
             return None
