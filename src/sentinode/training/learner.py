@@ -183,7 +183,7 @@ class Learner:
     def _halve(self, size: int, error: RuntimeError) -> None:
         if self.fabric.world_size > 1 or self.parts >= size:
             raise DeviceError(
-                f"there is not enough memory even for {size // self.parts} patches at a time.",
+                f"there is not enough memory, even for a batch in {self.parts} parts.",
                 where=str(self.fabric.device),
                 hint="Set training.accumulate higher, or choose a smaller backbone.",
             ) from error
