@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cohort import add_options, build, figures, judge_all, table
@@ -25,27 +26,32 @@ from sentinode.model.engines import open_engine
 
 
 def main() -> None:
-    arguments = _parse()
-    before = sentinode.load(arguments.bundle)
-    after = train_on(before, [mine(before, seed, arguments) for seed in arguments.train_seeds], arguments)
-    show("valid", arguments.valid_seeds, before, after, arguments)
-    if arguments.report:
-        show("test", arguments.report_seeds, before, after, arguments)
-
-
-def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_round_options(parser, out=Path("runs/hard"), train_seeds=[100, 101, 102])
+    parser.add_argument("--hard-share", type=float, default=1.0, help="share of the normal patches that are mined")
+    run_round(mine, parser.parse_args())
+
+
+def add_round_options(parser: argparse.ArgumentParser, *, out: Path, train_seeds: Sequence[int]) -> None:
+    """The options of one round: patches from cohorts, a training on them, and a comparison before and after."""
     add_options(parser)
     parser.add_argument("--bundle", type=Path, help="default: the bundled model")
-    parser.add_argument("--out", type=Path, default=Path("runs/hard"), help="where patches, run and figures go")
-    parser.add_argument("--train-seeds", nargs="+", type=int, default=[100, 101, 102], help="of the cohorts to mine")
+    parser.add_argument("--out", type=Path, default=out, help="where patches, run and figures go")
+    parser.add_argument("--train-seeds", nargs="+", type=int, default=train_seeds, help="of the cohorts to train on")
     parser.add_argument("--valid-seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--per-slide", type=int, default=100, help="patches of each class from a slide at most")
-    parser.add_argument("--hard-share", type=float, default=1.0, help="share of the normal patches that are mined")
     parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe")
     parser.add_argument("--report", action="store_true", help="scan cohorts of test patches, too")
     parser.add_argument("--report-seeds", nargs="+", type=int, default=[0, 1, 2])
-    return parser.parse_args()
+
+
+def run_round(patches: Callable[[Bundle, int, argparse.Namespace], Path], arguments: argparse.Namespace) -> None:
+    """Train a bundle on with the patches of each seed's cohort, and print the figures before and after."""
+    before = sentinode.load(arguments.bundle)
+    after = train_on(before, [patches(before, seed, arguments) for seed in arguments.train_seeds], arguments)
+    show("valid", arguments.valid_seeds, before, after, arguments)
+    if arguments.report:
+        show("test", arguments.report_seeds, before, after, arguments)
 
 
 def mine(bundle: Bundle, seed: int, arguments: argparse.Namespace) -> Path:

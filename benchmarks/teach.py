@@ -18,8 +18,8 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
-from cohort import add_options, build, read_table, scan
-from hard_negatives import show, train_on
+from cohort import build, read_table, scan
+from hard_negatives import add_round_options, run_round
 from shapely.geometry import shape
 
 import sentinode
@@ -29,26 +29,9 @@ from sentinode.slides.review import LOG, REVIEW, add_operation, parse_operation,
 
 
 def main() -> None:
-    arguments = _parse()
-    before = sentinode.load(arguments.bundle)
-    after = train_on(before, [patches(before, seed, arguments) for seed in arguments.train_seeds], arguments)
-    show("valid", arguments.valid_seeds, before, after, arguments)
-    if arguments.report:
-        show("test", arguments.report_seeds, before, after, arguments)
-
-
-def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    parser.add_argument("--bundle", type=Path, help="default: the bundled model")
-    parser.add_argument("--out", type=Path, default=Path("runs/teach"), help="where patches, run and figures go")
-    parser.add_argument("--train-seeds", nargs="+", type=int, default=[100, 101], help="of the cohorts to review")
-    parser.add_argument("--valid-seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--per-slide", type=int, default=100, help="patches of each class from a slide at most")
-    parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe")
-    parser.add_argument("--report", action="store_true", help="scan cohorts of test patches, too")
-    parser.add_argument("--report-seeds", nargs="+", type=int, default=[0, 1, 2])
-    return parser.parse_args()
+    add_round_options(parser, out=Path("runs/teach"), train_seeds=[100, 101])
+    run_round(patches, parser.parse_args())
 
 
 def patches(bundle: Bundle, seed: int, arguments: argparse.Namespace) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -184,3 +185,13 @@ def test_totals_of_another_version_are_refused_with_a_way_out(tmp_path):
     (tmp_path / "a" / TOTALS).write_text('{"unknown": 1}')
     with pytest.raises(SlideError, match="sentinode lesions"):
         write_summary(tmp_path)
+
+
+def test_a_share_that_would_be_shown_as_nothing_is_not_listed(batch, tmp_path):
+    copy = shutil.copytree(batch, tmp_path / "batch")
+    totals = json.loads((copy / "low" / TOTALS).read_text())
+    (copy / "low" / TOTALS).write_text(json.dumps(totals | {"unassessable": {"fold": 0.02, "ink": 0.0002}}))
+    write_summary(copy)
+    shown = Page(copy / "low" / PAGE).text
+    assert "2.0 % of the tissue: fold" in shown
+    assert "of the tissue: ink" not in shown

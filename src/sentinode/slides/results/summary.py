@@ -35,6 +35,7 @@ from sentinode.slides.results.outputs import (
     read_totals,
 )
 from sentinode.slides.results.staging import Patient
+from sentinode.slides.results.verdict import LEAST_SHOWN
 from sentinode.slides.scanning.manifest import DONE, TISSUE, read_states
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, reading_of
 
@@ -215,6 +216,12 @@ def _render(template: str, **values: object) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    shared = {"categories": CATEGORIES[1:], "colours": COLOURS, "heatmap": HEATMAP, "small": SMALL}
+    shared = {
+        "least_shown": LEAST_SHOWN,
+        "categories": CATEGORIES[1:],
+        "colours": COLOURS,
+        "heatmap": HEATMAP,
+        "small": SMALL,
+    }
     text = environment.get_template(template).render(**shared, **values) + "\n"
     return text.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text
