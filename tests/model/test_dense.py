@@ -107,10 +107,8 @@ def test_the_symmetries_averaged_turn_with_the_region() -> None:
 
     def averaged(picture: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
-            views = feature_views(network, picture, tta=True)
-            return (
-                torch.stack([window_margins(network, lattice, view, starts, starts) for view in views]).mean(0).numpy()
-            )
+            views = feature_views(network.features, picture, tta=True)
+            return window_margins(network, lattice, views, starts, starts).numpy()
 
     mirrored = averaged(region.flip(2))
     # The windows' places mirrored: 192 - 96 - 0, - 16, - 96.

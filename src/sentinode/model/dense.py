@@ -9,6 +9,7 @@ zeros there, and the region has tissue. So the probabilities need a calibration 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from sentinode.augmentation.transforms import inverse_symmetry, symmetry
+from sentinode.augmentation.transforms import SYMMETRIES, inverse_symmetry, symmetry
 from sentinode.errors import BundleError
 from sentinode.model.classifier import Classifier, Head
+
+Features = Tensor
+"""A feature map (V, C, h, w); V is 1, or 8 views where the symmetries are averaged."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,36 @@ def _refused(why: str) -> BundleError:
     return BundleError(f"this network cannot read densely: {why}.", hint="Use --reading patch.")
 
 
-def feature_views(network: Classifier, regions: Tensor, *, tta: bool = False) -> list[Tensor]:
-    """The feature map of regions, (B, C, h, w); with ``tta`` one for each symmetry of the square, each turned back.
+def feature_views(features_of: Callable[[Tensor], Tensor], region: Tensor, *, tta: bool = False) -> Features:
+    """The feature map of a region, (1, C, h, w); with ``tta`` (8, C, h, w), one for each symmetry, each turned back.
 
     Args:
-        network: the classifier.
-        regions: uint8 (B, H, W, 3); H and W are multiples of the lattice's unit.
+        features_of: the backbone: uint8 (1, H, W, 3) to (1, C, h, w).
+        region: uint8 (1, H, W, 3); H and W are multiples of the lattice's unit.
         tta: whether to look at all eight symmetries.
     """
     if not tta:
-        return [network.features(regions)]
-    return [turned_back(network.features(symmetry(regions, k).contiguous()), k) for k in range(8)]
+        return features_of(region)
+    return torch.cat([turned_back(features_of(symmetry(region, k).contiguous()), k) for k in range(SYMMETRIES)])
+
+
+def stitch(parts: Sequence[tuple[tuple[int, int], Features]], size: tuple[int, int]) -> Features:
+    """A feature map (V, C, h, w) put together from parts of it; cells that no part covers are 0.
+
+    Args:
+        parts: for each part the row and the column of its first cell in the result, and its features; what lies outside
+            the result is left out.
+        size: cells of the result, (h, w).
+    """
+    first = parts[0][1]
+    whole = first.new_zeros((*first.shape[:2], *size))
+    for corner, part in parts:
+        low = [max(0, start) for start in corner]
+        high = [min(end, start + cells) for end, start, cells in zip(size, corner, part.shape[2:], strict=True)]
+        if low[0] < high[0] and low[1] < high[1]:
+            rows, columns = (slice(low[axis] - corner[axis], high[axis] - corner[axis]) for axis in (0, 1))
+            whole[:, :, low[0] : high[0], low[1] : high[1]] = part[:, :, rows, columns]
+    return whole
 
 
 def turned_back(features: Tensor, k: int) -> Tensor:
@@ -101,21 +124,21 @@ def turned_back(features: Tensor, k: int) -> Tensor:
 
 @torch.inference_mode()
 def window_margins(
-    network: Classifier, lattice: Lattice, features: Tensor, tops: ArrayLike, lefts: ArrayLike
+    network: Classifier, lattice: Lattice, features: Features, tops: ArrayLike, lefts: ArrayLike
 ) -> Tensor:
-    """The margin of each window of a region: its logit of label 1 minus that of label 0, float32 (R, K).
+    """The margin of each window of a feature map: its logit of label 1 minus that of label 0, float32 (R, K).
 
     Args:
         network: the classifier.
         lattice: its lattice.
-        features: of one region, (1, C, h, w).
-        tops: pixels from the region's upper edge to that of each row of windows, (R,).
-        lefts: pixels from the region's left edge to that of each column of windows, (K,).
+        features: (V, C, h, w), of whose views the logits are averaged.
+        tops: pixels from the map's upper edge to that of each row of windows, (R,).
+        lefts: pixels from the map's left edge to that of each column of windows, (K,).
     """
     head = network.head
     assert isinstance(head, Head)
     down, right = (np.asarray(each, np.float64) * lattice.cells / lattice.size for each in (tops, lefts))
-    logits = head.windows(features.float(), down, right, lattice.cells)[0]
+    logits = head.windows(features.float(), down, right, lattice.cells).mean(0)
     return logits[..., 1] - logits[..., 0]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sentinode.errors import DeviceError
 from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
-from sentinode.model.dense import Lattice
+from sentinode.model.dense import Features, Lattice
 from sentinode.model.engines import openvino_engine
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
 from sentinode.model.engines.torch_engine import TorchEngine
@@ -25,12 +25,16 @@ class Engine(Protocol):
     Attributes:
         name: what it computes with, such as ``torch cpu float32``.
         batch: the number of patches in a batch that suits it.
-        block: pixels a side of the regions that suit it in dense reading.
+        streams: how many batches or regions it computes at once, if it is called from as many threads.
+        tile: pixels a side of the tiles that suit it in dense reading.
+        block: pixels a side of the largest region that it should be given.
         geometry: of the patches that it scores.
     """
 
     name: str
     batch: int
+    streams: int
+    tile: int
     block: int
     geometry: PatchGeometry
 
@@ -43,12 +47,19 @@ class Engine(Protocol):
         """How the cells of the network lie over a region; a BundleError where it cannot read densely."""
         ...
 
-    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
-        """The margins of a region's windows, float32 (R, K); see :mod:`sentinode.model.dense`.
+    def features(self, region: NDArray[np.uint8]) -> Features:
+        """The feature map of a region, uint8 (H, W, 3), its sides multiples of the lattice's unit."""
+        ...
 
-        ``region`` is uint8 (H, W, 3), its sides multiples of the lattice's unit. ``tops`` (R,) and ``lefts`` (K,) are
-        pixels from its edges to those of the windows.
+    def pooled(self, features: Features, tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a feature map, float32 (R, K); see :mod:`sentinode.model.dense`.
+
+        ``tops`` (R,) and ``lefts`` (K,) are pixels from the map's edges to those of the windows.
         """
+        ...
+
+    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a region: ``pooled`` from its ``features``."""
         ...
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

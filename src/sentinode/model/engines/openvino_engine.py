@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import logging
 import platform
+import queue
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,15 +25,18 @@ from sentinode.augmentation.transforms import SYMMETRIES, symmetry
 from sentinode.errors import DeviceError, SentinodeError
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
-from sentinode.model.dense import Lattice, check_region, lattice_of, turned_back, window_margins
+from sentinode.model.dense import Features, Lattice, check_region, feature_views, lattice_of, window_margins
 from sentinode.model.engines import compile_cache
-from sentinode.model.engines.torch_engine import BLOCK, TorchEngine, check_size
+from sentinode.model.engines.torch_engine import BLOCK, TILE, TorchEngine, check_size
 from sentinode.model.hardware import choose_precision, processor
 
 TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
 """How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on."""
 
 TRIED = 16
+
+MOST_STREAMS = 4
+"""How many batches or regions are computed at once; each takes memory."""
 
 
 def available() -> bool:
@@ -59,15 +63,20 @@ class OpenVinoEngine:
             raise DeviceError("OpenVINO is not installed.", hint="Install it: pip install 'sentinode[fast]'.")
         reference = TorchEngine(bundle, device="cpu", precision="float32")
         kind = str(choose_precision(precision, reference.device)).removeprefix("torch.")
-        self.name, self.batch, self.block = f"openvino cpu {kind}{' tta' if tta else ''}", reference.batch, BLOCK
+        self.name = f"openvino cpu {kind}{' tta' if tta else ''}"
+        self.batch, self.tile, self.block = reference.batch, TILE, BLOCK
+        threads = torch.get_num_threads()
+        self.streams = min(threads, MOST_STREAMS)
         self.temperature, self.tta, self.geometry = bundle.card.temperature, False, bundle.card.geometry
         self._bundle, self._network = bundle, reference.network
         self._lock = threading.Lock()
-        self._requests: dict[bool, Any] = {}
+        self._compiled: dict[bool, Any] = {}
+        self._requests: dict[bool, queue.SimpleQueue[Any]] = {}
         self._settings = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Two networks that run side by side wait for each other less than two threads of one network.
+            "NUM_STREAMS": self.streams,
+            "INFERENCE_NUM_THREADS": threads,
         }
         # OpenVINO raises plain RuntimeErrors and errors of its own for what it cannot do.
         try:
@@ -112,33 +121,51 @@ class OpenVinoEngine:
         """
         return lattice_of(self._network)
 
-    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
-        """The margin of each window of a region, whose convolutions are shared; see :meth:`TorchEngine.dense`."""
+    def features(self, region: NDArray[np.uint8]) -> Features:
+        """The feature map of a region; see :meth:`TorchEngine.features`."""
         check_region(region, self.lattice)
-        network, batch = self._network, torch.from_numpy(np.require(region, requirements=["C", "W"]))[None]
-        assert isinstance(network, Classifier)
-        margins = []
-        for k in range(SYMMETRIES if self.tta else 1):
-            features = torch.from_numpy(self._features(symmetry(batch, k).contiguous().numpy()))
-            margins.append(window_margins(network, self.lattice, turned_back(features, k), tops, lefts))
-        answer: NDArray[np.float32] = torch.stack(margins).mean(0).numpy()
+        batch = torch.from_numpy(np.require(region, requirements=["C", "W"]))[None]
+        return feature_views(self._features, batch, tta=self.tta)
+
+    def pooled(self, features: Features, tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a feature map; see :meth:`TorchEngine.pooled`."""
+        assert isinstance(self._network, Classifier)
+        with _one_thread():
+            answer: NDArray[np.float32] = window_margins(self._network, self.lattice, features, tops, lefts).numpy()
         return answer
 
+    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a region, whose convolutions are shared: ``pooled`` from its ``features``."""
+        return self.pooled(self.features(region), tops, lefts)
+
     def _margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._lock:
-            logits = self._request(dense=False).infer({0: np.ascontiguousarray(images)})[0]
-            return np.asarray(logits[:, 1] - logits[:, 0], np.float32)
+        logits = self._infer(np.ascontiguousarray(images), dense=False)
+        return np.asarray(logits[:, 1] - logits[:, 0], np.float32)
 
-    def _features(self, region: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _features(self, region: Tensor) -> Tensor:
         """uint8 (1, H, W, 3) to the feature map, float32 (1, C, h, w)."""
-        with self._lock:
-            return np.array(self._request(dense=True).infer({0: region})[0], np.float32)
+        return torch.from_numpy(self._infer(region.numpy(), dense=True))
 
-    def _request(self, *, dense: bool) -> Any:
-        """A request to the network compiled for regions or for batches of patches; compiled at its first use."""
-        if dense not in self._requests:
-            self._requests[dense] = self._compile(dense).create_infer_request()
-        return self._requests[dense]
+    def _infer(self, images: NDArray[np.uint8], *, dense: bool) -> NDArray[np.float32]:
+        """What the network compiled for regions, or for batches of patches, makes of them."""
+        requests = self._requests_for(dense)
+        request = requests.get()
+        try:
+            return np.array(request.infer({0: images})[0], np.float32)
+        finally:
+            requests.put(request)
+
+    def _requests_for(self, dense: bool) -> queue.SimpleQueue[Any]:
+        """As many requests to a compiled network as it may serve at once; it is compiled at its first use."""
+        with self._lock:
+            if dense not in self._requests:
+                self._take(dense, self._compile(dense))
+            return self._requests[dense]
+
+    def _take(self, dense: bool, compiled: Any) -> None:
+        self._compiled[dense], self._requests[dense] = compiled, queue.SimpleQueue()
+        for _ in range(self.streams):
+            self._requests[dense].put(compiled.create_infer_request())
 
     def _compile(self, dense: bool) -> Any:
         import openvino
@@ -156,13 +183,13 @@ class OpenVinoEngine:
         key = self._key(dense)
         compiled = None if key is None else compile_cache.load(key, self._settings)
         if compiled is not None:
-            self._requests[dense] = compiled.create_infer_request()
+            self._take(dense, compiled)
         return compiled is not None
 
     def _remember(self, dense: bool) -> None:
         key = self._key(dense)
         if key is not None:
-            compile_cache.keep(key, self._requests[dense].get_compiled_model())
+            compile_cache.keep(key, self._compiled[dense])
 
     def _key(self, dense: bool) -> str | None:
         """The cache's key of a compiled network; None for a network of the user's, whose code may have changed."""
@@ -209,6 +236,17 @@ class _Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.features(images)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small sums on one thread of PyTorch: its others would wait actively for more, and take time from OpenVINO's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

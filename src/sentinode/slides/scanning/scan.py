@@ -2,8 +2,8 @@
 come.
 
 The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it; in dense
-reading each block is a batch. So a scan that was killed goes on with the same batches as if nothing had happened, and
-ends in the same bytes.
+reading the windows that end in a tile are a batch. So a scan that was killed goes on with the same batches as if
+nothing had happened, and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sentinode.ahead import read_ahead
+from sentinode.ahead import in_order, read_ahead
 from sentinode.atomic import output_errors
 from sentinode.errors import BundleError, SlideError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, require_mpp
@@ -32,7 +32,7 @@ from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
-from sentinode.slides.scanning.dense import Region, layout_for, read_regions
+from sentinode.slides.scanning.dense import FeatureMap, Source, lay_tiles, layout_for, needed_from, read_tiles
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.quality import Codes, tissue_density, window_quality
 from sentinode.slides.scanning.tissue import Mask, Tissue
@@ -253,25 +253,36 @@ def _plan(slide: Slide, grid: Grid, cells: Mask, density: float, card: Card, eng
 
     def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
         patches = _patches(slide, grid, blocks, card.patch_size, engine.batch, density, skip=skip)
-        return ((engine.margins(batch), codes) for batch, codes in read_ahead(patches))
+        computed = in_order(lambda each: engine.margins(each[0]), read_ahead(patches), engine.streams)
+        return ((margins, codes) for (_, codes), margins in computed)
 
     return _Plan(sequence, counts, batches, f"{PATCH} {engine.batch}")
 
 
 def _dense_plan(slide: Slide, grid: Grid, cells: Mask, density: float, engine: Engine, halo: int) -> _Plan:
     layout = layout_for(engine, grid.step, halo)
-    blocks = [block.places for block in _blocks(cells, layout.side)]
-    counts = [len(places) for places in blocks]
+    tiles = lay_tiles(cells, layout)
+    counts = [len(tile.windows) for tile in tiles if len(tile.windows)]
 
-    def regions(skip: int) -> Iterator[tuple[Region, Codes]]:
-        done = int(np.searchsorted(np.cumsum(counts), skip, side="right"))
-        for region in read_regions(slide, layout, blocks[done:], mpp=grid.mpp, scale=grid.scale, threads=READERS):
-            yield region, window_quality(region.pixels, region.corners, layout.window, grid.mpp, density)
+    def sources(first: int) -> Iterator[tuple[Source, Codes]]:
+        for source in read_tiles(slide, layout, tiles[first:], mpp=grid.mpp, scale=grid.scale, threads=READERS):
+            window = layout.lattice.size
+            yield source, window_quality(source.surroundings, source.corners, window, grid.mpp, density)
 
     def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
-        return ((region.margins(engine), codes) for region, codes in read_ahead(regions(skip)))
+        ends = np.cumsum([len(tile.windows) for tile in tiles])
+        if skip >= ends[-1]:
+            return
+        feature_map, first = FeatureMap(layout, engine), needed_from(tiles, int(np.searchsorted(ends, skip, "right")))
+        done = int(ends[first]) - len(tiles[first].windows)
+        computed = in_order(lambda each: engine.features(each[0].region), read_ahead(sources(first)), engine.streams)
+        for (source, codes), features in computed:
+            feature_map.add(source.tile, features)
+            if len(codes) and done >= skip:
+                yield feature_map.margins(source.tile), codes
+            done += len(codes)
 
-    return _Plan(np.concatenate(blocks), counts, batches, f"{DENSE} {layout}")
+    return _Plan(np.concatenate([tile.windows for tile in tiles]), counts, batches, f"{DENSE} {layout}")
 
 
 def _patches(
