@@ -130,7 +130,12 @@ def export(
 
     import sentinode
 
-    done = sentinode.export(sentinode.load(path), out, to=to, data=data)
+    opened = sentinode.load(path)
+    if path is None:
+        console.print(f"No bundle is named. Using the bundled model, {opened.card.name}.", markup=False)
+    if opened.card.toy:
+        console.print("This bundle is a toy: it was trained on generated patches.")
+    done = sentinode.export(opened, out, to=to, data=data)
     if as_json:
         typer.echo(json.dumps({**asdict(done), "path": str(done.path)}, indent=2))
         return
