@@ -163,7 +163,7 @@ def test_floats_from_0_to_1_are_the_bytes_that_they_were(seed: int) -> None:
     assert torch.equal(seen(floats), torch.from_numpy(images))
 
 
-@pytest.mark.parametrize("backbone", ["p4m_resnet", "test_convnext", "test_vit", "test_efficientnet"])
+@pytest.mark.parametrize("backbone", ["test_convnext", "test_vit", "test_efficientnet"])
 def test_networks_of_many_kinds_are_exported_as_they_are(bundle: Bundle, tmp_path: Path, backbone: str) -> None:
     network = build_classifier(backbone, pooling="centre")[0].eval()
     card = bundle.card.model_copy(update={"architecture": Architecture(backbone=backbone, pooling="centre")})
@@ -204,7 +204,7 @@ class OneOrTwo(Brightness):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = super().forward(images)
-        return logits if float(images.float().mean()) > 200 else -logits
+        return logits if float(images.float().mean()) > 140 else -logits
 
 
 class OneLogit(Brightness):
@@ -375,7 +375,7 @@ def test_wsinfer_gives_sentinodes_probabilities(
         metadata=None,
     )
     places = ["-i", tmp_path / "slides", "-o", tmp_path / "out"]
-    model = ["-p", folder / "torchscript_model.pt", "-c", folder / "config.json", "-n", 0]
+    model = ["-p", folder / "torchscript_model.pt", "-c", folder / "config.json", "-n", 1]
     command = [python, "-c", WSINFER, "--backend", "openslide", "run", *places, *model]
     environment = {**os.environ, "WSINFER_FORCE_CPU": "1"}
     environment.pop("PYTHONPATH", None)
