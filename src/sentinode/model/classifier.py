@@ -111,7 +111,7 @@ def as_map(features: Tensor, backbone: nn.Module) -> Tensor:
     """A backbone's output as (B, C, h, w), whether it comes as a map, channels last, or as tokens."""
     if features.dim() == 3:
         tokens = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
-        side = round(tokens.shape[1] ** 0.5)
+        side = round(int(tokens.shape[1]) ** 0.5)  # a number in tracing, too
         return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, -1)
     if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
         return features.permute(0, 3, 1, 2)
