@@ -159,23 +159,30 @@ def glass_colour(smooth: Pixels) -> tuple[int, int, int]:
     Args:
         smooth: uint8 (rows, columns, 3) RGB, without noise of single pixels.
     """
-    planes = [np.ascontiguousarray(smooth[..., i]) for i in range(3)]
-    green = planes[1]
+    green = np.ascontiguousarray(smooth[..., 1])
     even = _extreme(green, 2, np.maximum) - _extreme(green, 2, np.minimum) <= MOST_TEXTURE_OF_GLASS
-    bright = (green >= DARKEST_GLASS) & (np.minimum(np.minimum(planes[0], green), planes[2]) < WHITE - 2)
-    red, green, blue = (plane[bright & even] for plane in planes)
-    least, most = np.minimum(red, blue), np.maximum(red, blue)
-    near = least.astype(np.int16) - green <= MOST_STAIN_OF_GLASS
-    near &= np.maximum(most, green) - np.minimum(least, green) <= MOST_TINT_OF_GLASS
-    colours = [channel[near] for channel in (red, green, blue)]
-    if LEAST_GLASS * len(colours[0]) < smooth[..., 0].size:
+    totals = np.zeros((4, 64**3))
+    for rows in _bands(smooth):
+        totals += _glass_totals(smooth[rows], even[rows])
+    if LEAST_GLASS * totals[0].sum() < green.size:
         return WHITE, WHITE, WHITE
-    # Colours in steps of four levels; the answer is the mean of the most frequent step.
-    steps = sum((channel >> 2).astype(np.int32) << 6 * i for i, channel in enumerate(reversed(colours)))
-    step = int(_counts(np.asarray(steps), 64**3).argmax())
-    chosen = [channel[steps == step] for channel in colours]
-    mean_red, mean_green, mean_blue = (int(channel.sum(dtype=np.int64)) // len(channel) for channel in chosen)
-    return mean_red, mean_green, mean_blue
+    count, red_sum, green_sum, blue_sum = (int(total) for total in totals[:, totals[0].argmax()])
+    return red_sum // count, green_sum // count, blue_sum // count
+
+
+def _glass_totals(smooth: Pixels, even: Mask) -> NDArray[np.float64]:
+    """How many pixels may be glass, and the sums of their red, green and blue, by colour in steps of four levels.
+
+    The answer is (4, 64**3); all in it are whole numbers.
+    """
+    channels = [np.ascontiguousarray(smooth[..., i]) for i in range(3)]
+    bright = (channels[1] >= DARKEST_GLASS) & (np.minimum.reduce(channels) < WHITE - 2)
+    red, green, blue = channels = [channel[bright & even] for channel in channels]
+    glass = np.minimum(red, blue).astype(np.int16) - green <= MOST_STAIN_OF_GLASS
+    glass &= np.maximum.reduce(channels) - np.minimum.reduce(channels) <= MOST_TINT_OF_GLASS
+    red, green, blue = channels = [channel[glass] for channel in channels]
+    steps = (red >> 2).astype(np.int64) << 12 | (green >> 2).astype(np.int64) << 6 | blue >> 2
+    return np.stack([np.bincount(steps, weights, 64**3) for weights in (None, *channels)])
 
 
 def _bands(picture: NDArray[np.generic]) -> Iterator[slice]:
