@@ -275,7 +275,7 @@ def _solid(stain: Pixels) -> Mask:
     around = ImageFilter.BoxBlur(AROUND)
     stained = stain > LEAST_STAIN
     mean = np.asarray(Image.fromarray(stain).filter(around))
-    share = np.asarray(Image.fromarray(np.where(stained, WHITE, 0).astype(np.uint8)).filter(around))
+    share = np.asarray(Image.fromarray(stained.view(np.uint8) * np.uint8(WHITE)).filter(around))
     middle = (mean > SOLID_STAIN) & (share >= SOLID_SHARE)
     return stained & _extreme(middle, AROUND - MARGIN, np.logical_or)
 
