@@ -105,7 +105,7 @@ def main() -> None:
 
 def _hush_libraries() -> None:
     """Silence the libraries' messages; Sentinode itself prints what the user must know."""
-    warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
+    warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|pydicom)\b.*")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported; its logger's level is reset then
     for name in ("lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -41,7 +41,8 @@ AXES_TOLERANCE = 0.02
 LEVEL_TOLERANCE = 1.01
 STORE_BYTES = 64 << 20
 SCAN_STORE_BYTES = 512 << 20
-THUMBNAIL_SOURCE = 4096
+THUMBNAIL_SOURCE = 1024
+"""Pixels of the level along a piece of a thumbnail: several pieces, each held twice, are in memory at a time."""
 
 
 def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False) -> Slide:
