@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import DENSE, PATCH, Architecture, Card, Reading, Threshold
-from sentinode.model.dense import Lattice, check_region
+from sentinode.model.lattice import Lattice, check_region
 
 
 @dataclass

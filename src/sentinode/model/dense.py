@@ -8,43 +8,16 @@ zeros there, and the region has tissue. So the probabilities need a calibration 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sentinode.augmentation.transforms import inverse_symmetry, symmetry
+from sentinode.augmentation.symmetries import inverse_symmetry
+from sentinode.augmentation.transforms import symmetry
 from sentinode.errors import BundleError
 from sentinode.model.classifier import Classifier, Head
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """How the cells of a feature map lie over the pixels of a region.
-
-    Attributes:
-        size: pixels a side of a patch, before it is enlarged.
-        cells: cells a side of a patch's feature map.
-    """
-
-    size: int
-    cells: int
-
-    @property
-    def unit(self) -> int:
-        """The fewest pixels that are a whole number of cells. Regions begin and end at multiples of it."""
-        return self.size // math.gcd(self.size, self.cells)
-
-    def up(self, pixels: float) -> int:
-        """The least multiple of the unit that is not below ``pixels``."""
-        return self.unit * math.ceil(pixels / self.unit)
-
-    def down(self, pixels: float) -> int:
-        """The greatest multiple of the unit that is not above ``pixels``."""
-        return self.unit * math.floor(pixels / self.unit)
+from sentinode.model.lattice import Lattice
 
 
 def lattice_of(network: nn.Module) -> Lattice:
@@ -125,12 +98,3 @@ def with_surroundings(images: Tensor, pixels: int) -> Tensor:
     inside = torch.arange(size, device=images.device)
     places = torch.cat([inside[:pixels].flip(0), inside, inside[size - pixels :].flip(0)])
     return images[:, places][:, :, places]
-
-
-def check_region(region: NDArray[np.uint8], lattice: Lattice) -> None:
-    """
-    Raises:
-        ValueError: the region's sides are no multiples of the lattice's unit.
-    """
-    if region.shape[0] % lattice.unit or region.shape[1] % lattice.unit:
-        raise ValueError(f"a region of {region.shape[:2]} pixels is not made of whole units of {lattice.unit}")

@@ -12,17 +12,13 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from sentinode.augmentation.transforms import symmetry
-from sentinode.errors import DataError
-from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
-from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins
+from sentinode.model.dense import feature_views, lattice_of, window_margins
+from sentinode.model.engines.contract import BATCH, BLOCK, check_size
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
-
-BLOCK = 1120
-"""About how many pixels a side of a region suit a processor in dense reading: smaller ones are mostly halo, and larger
-ones take memory."""
+from sentinode.model.lattice import Lattice, check_region
 
 
 class TorchEngine:
@@ -41,7 +37,7 @@ class TorchEngine:
         self.dtype = choose_precision(precision, self.device)
         self.temperature, self.tta, self.geometry = bundle.card.temperature, tta, bundle.card.geometry
         self.network = fold_batch_norms(bundle.classifier()).to(self.device).to(memory_format=torch.channels_last)
-        self.batch = 64 if self.device.type == "cpu" else 512
+        self.batch = BATCH if self.device.type == "cpu" else 512
         self.block = BLOCK if self.device.type == "cpu" else 2 * BLOCK
         kind = str(self.dtype).removeprefix("torch.")
         self.name = f"torch {self.device.type} {kind}{' tta' if tta else ''}"
@@ -105,19 +101,6 @@ class TorchEngine:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
-
-
-def check_size(images: NDArray[np.uint8], geometry: PatchGeometry) -> None:
-    """
-    Raises:
-        DataError: these are not patches of the size that the bundle was trained on.
-    """
-    if images.shape[1:] != geometry.shape:
-        height, width = images.shape[1:3]
-        raise DataError(
-            f"these patches are {width} x {height} pixels, and the bundle takes {geometry.size} x {geometry.size}.",
-            hint="Resample them to its size and resolution, or train a bundle on patches like these.",
-        )
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinode.model.dense import Lattice
 from sentinode.model.engines import Engine
+from sentinode.model.lattice import Lattice
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
 
