@@ -10,7 +10,8 @@ from torch import nn
 from sentinode.errors import BundleError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.classifier import POOLINGS, Head, Pool, build_classifier
-from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins, with_surroundings
+from sentinode.model.dense import feature_views, lattice_of, window_margins, with_surroundings
+from sentinode.model.lattice import Lattice, check_region
 
 MAP = torch.from_numpy(np.random.default_rng(0).random((2, 5, 20, 17), dtype=np.float32))
 

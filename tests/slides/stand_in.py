@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from made_maps import made_point
 from numpy.typing import NDArray
 
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import DENSE, PATCH, Architecture, Card, Reading, Threshold
-from sentinode.model.dense import Features, Lattice, check_region
+from sentinode.model.lattice import Features, Lattice, check_region
 
 
 @dataclass
@@ -73,10 +72,10 @@ class StandInEngine:
     def features(self, region: NDArray[np.uint8]) -> Features:
         check_region(region, self.lattice)
         self.regions.append(region.shape[:2])
-        return torch.from_numpy(region).permute(2, 0, 1)[None]
+        return region.transpose(2, 0, 1)[None]
 
     def pooled(self, features: Features, tops: NDArray[np.float64], lefts: NDArray[np.float64]) -> NDArray[np.float32]:
-        pixels, side = features[0].permute(1, 2, 0).numpy(), self.geometry.size
+        pixels, side = features[0].transpose(1, 2, 0), self.geometry.size
         corners = [(round(top), round(left)) for top in tops for left in lefts]
         windows = np.stack([pixels[top : top + side, left : left + side] for top, left in corners])
         return self.margins(windows).reshape(len(tops), len(lefts))

@@ -8,47 +8,18 @@ zeros there, and the region has tissue. So the probabilities need a calibration 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sentinode.augmentation.transforms import SYMMETRIES, inverse_symmetry, symmetry
+from sentinode.augmentation.symmetries import SYMMETRIES, inverse_symmetry
+from sentinode.augmentation.transforms import symmetry
 from sentinode.errors import BundleError
 from sentinode.model.classifier import Classifier, Head
-
-Features = Tensor
-"""A feature map (V, C, h, w); V is 1, or 8 views where the symmetries are averaged."""
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """How the cells of a feature map lie over the pixels of a region.
-
-    Attributes:
-        size: pixels a side of a patch, before it is enlarged.
-        cells: cells a side of a patch's feature map.
-    """
-
-    size: int
-    cells: int
-
-    @property
-    def unit(self) -> int:
-        """The fewest pixels that are a whole number of cells. Regions begin and end at multiples of it."""
-        return self.size // math.gcd(self.size, self.cells)
-
-    def up(self, pixels: float) -> int:
-        """The least multiple of the unit that is not below ``pixels``."""
-        return self.unit * math.ceil(pixels / self.unit)
-
-    def down(self, pixels: float) -> int:
-        """The greatest multiple of the unit that is not above ``pixels``."""
-        return self.unit * math.floor(pixels / self.unit)
+from sentinode.model.lattice import Lattice
 
 
 def lattice_of(network: nn.Module) -> Lattice:
@@ -85,7 +56,7 @@ def _refused(why: str) -> BundleError:
     return BundleError(f"this network cannot read densely: {why}.", hint="Use --reading patch.")
 
 
-def feature_views(features_of: Callable[[Tensor], Tensor], region: Tensor, *, tta: bool = False) -> Features:
+def feature_views(features_of: Callable[[Tensor], Tensor], region: Tensor, *, tta: bool = False) -> Tensor:
     """The feature map of a region, (1, C, h, w); with ``tta`` (8, C, h, w), one for each symmetry, each turned back.
 
     Args:
@@ -98,25 +69,6 @@ def feature_views(features_of: Callable[[Tensor], Tensor], region: Tensor, *, tt
     return torch.cat([turned_back(features_of(symmetry(region, k).contiguous()), k) for k in range(SYMMETRIES)])
 
 
-def stitch(parts: Sequence[tuple[tuple[int, int], Features]], size: tuple[int, int]) -> Features:
-    """A feature map (V, C, h, w) put together from parts of it; cells that no part covers are 0.
-
-    Args:
-        parts: for each part the row and the column of its first cell in the result, and its features; what lies outside
-            the result is left out.
-        size: cells of the result, (h, w).
-    """
-    first = parts[0][1]
-    whole = first.new_zeros((*first.shape[:2], *size))
-    for corner, part in parts:
-        low = [max(0, start) for start in corner]
-        high = [min(end, start + cells) for end, start, cells in zip(size, corner, part.shape[2:], strict=True)]
-        if low[0] < high[0] and low[1] < high[1]:
-            rows, columns = (slice(low[axis] - corner[axis], high[axis] - corner[axis]) for axis in (0, 1))
-            whole[:, :, low[0] : high[0], low[1] : high[1]] = part[:, :, rows, columns]
-    return whole
-
-
 def turned_back(features: Tensor, k: int) -> Tensor:
     """A feature map (B, C, h, w) of regions that were turned by symmetry ``k``, as the regions lay before."""
     return symmetry(features.permute(0, 2, 3, 1), inverse_symmetry(k)).permute(0, 3, 1, 2)
@@ -124,7 +76,7 @@ def turned_back(features: Tensor, k: int) -> Tensor:
 
 @torch.inference_mode()
 def window_margins(
-    network: Classifier, lattice: Lattice, features: Features, tops: ArrayLike, lefts: ArrayLike
+    network: Classifier, lattice: Lattice, features: Tensor, tops: ArrayLike, lefts: ArrayLike
 ) -> Tensor:
     """The margin of each window of a feature map: its logit of label 1 minus that of label 0, float32 (R, K).
 
@@ -148,12 +100,3 @@ def with_surroundings(images: Tensor, pixels: int) -> Tensor:
     inside = torch.arange(size, device=images.device)
     places = torch.cat([inside[:pixels].flip(0), inside, inside[size - pixels :].flip(0)])
     return images[:, places][:, :, places]
-
-
-def check_region(region: NDArray[np.uint8], lattice: Lattice) -> None:
-    """
-    Raises:
-        ValueError: the region's sides are no multiples of the lattice's unit.
-    """
-    if region.shape[0] % lattice.unit or region.shape[1] % lattice.unit:
-        raise ValueError(f"a region of {region.shape[:2]} pixels is not made of whole units of {lattice.unit}")

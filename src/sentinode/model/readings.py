@@ -8,6 +8,7 @@ out goes into the bundle's card, with a calibration for dense reading: its margi
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, with_card
 from sentinode.model.engines import Engine, open_engine
 from sentinode.model.slide_operating_point import ReadingName
-from sentinode.patches import PatchSet
 from sentinode.progress import bar, console
-from sentinode.scoring import auc, calibrated, choose_threshold, fit_platt, reliability
+
+if TYPE_CHECKING:
+    from sentinode.patches import PatchSet
 
 MEASURED = 3000
 """Patches that are measured at most, spread evenly."""
@@ -85,6 +87,8 @@ def check_readings(
         DataError: the patches hold one class only, or no threshold keeps what the bundle's rule asks for.
         OutputError: the bundle cannot be written.
     """
+    from sentinode.scoring import calibrated, choose_threshold, fit_platt
+
     if len(np.unique(patches.labels)) < 2:
         raise DataError("the patches hold one class only; there is nothing to measure.", where=patches.source)
     engine = open_engine(bundle, kind=kind, device=device, precision="float32", dense=True)
@@ -111,6 +115,8 @@ def check_readings(
 
 def _reading(labels: NDArray[np.uint8], probabilities: NDArray[np.float32], calibration: Reading) -> Reading:
     """The calibration with what it reaches on the patches that it was measured on."""
+    from sentinode.scoring import auc, reliability
+
     right = np.where(labels == 1, probabilities, 1 - probabilities).astype(np.float64)
     figures = {
         "auc": float(auc(labels, probabilities)),

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInEngine
 
-from sentinode.model.dense import Lattice
+from sentinode.model.lattice import Lattice
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.scanning.dense import FeatureMap, Layout, lay_tiles, layout_for, needed_from, read_tiles
 from sentinode.slides.scanning.scan import lay_grid
@@ -118,7 +118,7 @@ def test_of_tiles_that_are_done_only_the_edges_of_one_row_are_kept() -> None:
     for tile in lay_tiles(np.ones((80, 60), bool), layout):
         height, width = (high - low for low, high in zip(tile.low, tile.high, strict=True))
         feature_map.add(tile, engine.features(np.zeros((height, width, 3), np.uint8)))
-        kept.append(sum(part.numel() for parts in feature_map._parts.values() for _, part in parts))
+        kept.append(sum(part.size for parts in feature_map._parts.values() for _, part in parts))
     across = 60 * 32 // (4 * 96) + 1
     edges, whole = 3 * 2 * 96 * 4 * 96, 3 * (4 * 96) ** 2
     assert max(kept) <= (across + 2) * edges + whole

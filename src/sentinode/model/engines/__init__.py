@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sentinode.errors import DeviceError
 from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
-from sentinode.model.dense import Features, Lattice
 from sentinode.model.engines import openvino_engine
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
-from sentinode.model.engines.torch_engine import TorchEngine
-from sentinode.model.hardware import choose_device
+from sentinode.model.hardware import is_processor
+from sentinode.model.lattice import Features, Lattice
+
+if TYPE_CHECKING:
+    from sentinode.model.engines.torch_engine import TorchEngine
 
 KINDS = ("torch", "openvino", "fastest")
 
@@ -93,19 +95,29 @@ def open_engine(
     """
     if kind not in KINDS:
         raise DeviceError(f"'{kind}' is no engine.", hint=f"Choose one of {', '.join(KINDS)}.")
-    on_processor = choose_device(device).type == "cpu"
-    if kind == "openvino" and not on_processor:
+    if kind == "openvino" and not is_processor(device):
         raise DeviceError(f"OpenVINO runs on the processor, not on '{device}'.", hint="Use --device cpu.")
-    if kind == "openvino" or (kind == "fastest" and on_processor and openvino_engine.available()):
+    if kind == "openvino" or (kind == "fastest" and openvino_engine.available() and is_processor(device)):
         try:
             return OpenVinoEngine(bundle, precision=precision, tta=tta, dense=dense)
         except DeviceError:
             if kind == "openvino":
                 raise
+    from sentinode.model.engines.torch_engine import TorchEngine
+
     engine = TorchEngine(bundle, device=device, precision=precision, tta=tta)
     if dense:
         _ = engine.lattice  # refuses a network that cannot
     return engine
+
+
+def __getattr__(name: str) -> Any:
+    """``TorchEngine``, which imports PyTorch, when it is asked for."""
+    if name == "TorchEngine":
+        from sentinode.model.engines.torch_engine import TorchEngine
+
+        return TorchEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = ["Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]

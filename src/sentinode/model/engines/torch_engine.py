@@ -14,16 +14,14 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from sentinode.augmentation.transforms import symmetry
-from sentinode.errors import BundleError, DataError
-from sentinode.geometry import PatchGeometry
+from sentinode.errors import BundleError
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
-from sentinode.model.dense import Features, Lattice, check_region, feature_views, lattice_of, window_margins
+from sentinode.model.dense import feature_views, lattice_of, window_margins
+from sentinode.model.engines.contract import BATCH, BLOCK, TILE, check_size
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
-
-TILE, BLOCK = 672, 1120
-"""Pixels a side of a tile that suit a processor in dense reading, and of the largest region: more takes memory."""
+from sentinode.model.lattice import Features, Lattice, check_region
 
 
 class TorchEngine:
@@ -46,7 +44,7 @@ class TorchEngine:
             .to(self.device)
             .to(memory_format=torch.channels_last)
         )
-        self.batch = 64 if self.device.type == "cpu" else 512
+        self.batch = BATCH if self.device.type == "cpu" else 512
         self.tile, self.block = (TILE, BLOCK) if self.device.type == "cpu" else (2 * BLOCK, 2 * BLOCK)
         self.streams = 1
         kind = str(self.dtype).removeprefix("torch.")
@@ -113,19 +111,6 @@ class TorchEngine:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
-
-
-def check_size(images: NDArray[np.uint8], geometry: PatchGeometry) -> None:
-    """
-    Raises:
-        DataError: these are not patches of the size that the bundle was trained on.
-    """
-    if images.shape[1:] != geometry.shape:
-        height, width = images.shape[1:3]
-        raise DataError(
-            f"these patches are {width} x {height} pixels, and the bundle takes {geometry.size} x {geometry.size}.",
-            hint="Resample them to its size and resolution, or train a bundle on patches like these.",
-        )
 
 
 def with_fixed_padding(network: nn.Module) -> nn.Module:

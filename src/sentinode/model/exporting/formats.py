@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentinode.geometry import PatchGeometry
-from sentinode.model.engines.openvino_engine import _quiet as quiet_openvino
+from sentinode.model.engines.openvino_conversion import _quiet as quiet_openvino
 from sentinode.model.exporting.networks import FromFloats
 
 INPUT, OUTPUT = "images", "logits"

@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinode.model.dense import Features, Lattice, stitch
 from sentinode.model.engines import Engine
+from sentinode.model.lattice import Features, Lattice, stitch
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
 from sentinode.slides.scanning.quality import cell_side
@@ -235,10 +235,13 @@ class FeatureMap:
             max(0, (number + 1) * self._layout.side - self._layout.lattice.cells - start)
             for number, start in zip(place, (top, left), strict=True)
         )
-        return [
-            ((top + down, left), features[:, :, down:].clone()),
-            ((top, left + across), features[:, :, :, across:].clone()),
-        ]
+        lower, right = features[:, :, down:], features[:, :, :, across:]
+        # Copies, so that the whole can be freed.
+        return [((top + down, left), _copy(lower)), ((top, left + across), _copy(right))]
+
+
+def _copy(features: Features) -> Features:
+    return stitch([((0, 0), features)], (features.shape[2], features.shape[3]))
 
 
 _Part = tuple[tuple[int, int], Features]
