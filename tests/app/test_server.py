@@ -18,8 +18,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image
-from scanned_batch import COLUMNS, ROWS, SECOND, write_lesions
-from scipy.special import logit
+from scanned_batch import COLUMNS, ROWS, SECOND, half_scanned, write_lesions
 from slide_files import tissue_picture, write_tiff
 
 from sentinode.model.slide_operating_point import GENERAL, ChosenOn
@@ -30,8 +29,8 @@ from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.results.outputs import GEOJSON, TOTALS
 from sentinode.slides.scanning.locks import lock
 from sentinode.slides.scanning.manifest import MANIFEST, EngineRecord, Settings, write_batch
-from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, write_map
-from sentinode.slides.scanning.scores import LOG, PLAN, MapPlan, open_log
+from sentinode.slides.scanning.probability_map import ARRAY, open_map, write_map
+from sentinode.slides.scanning.scores import LOG, PLAN
 
 pytest.importorskip("starlette", reason="the viewer is not installed: pip install 'sentinode[app]'")
 
@@ -328,25 +327,6 @@ def test_a_path_that_is_no_text_is_no_fault(client: Client, maps: Path) -> None:
     manifest.write_text(json.dumps(state | {"slide": "/nowhere/\udcff\n.tif"}), encoding="utf-8")
     (maps.parent / "slides" / "painted.tif").unlink()
     assert "not there" in client.details()["problem"]
-
-
-def half_scanned(folder: Path, *, share: float = 0.5) -> ProbabilityMap:
-    """Make a folder of maps look as if its scan were on its way; gives the map that it would end with."""
-    whole = open_map(folder)
-    sequence = np.argwhere(whole.tissue)
-    counts = [50] * (len(sequence) // 50) + [len(sequence) % 50]
-    empty = replace(whole, probability=np.full(whole.probability.shape, np.nan, np.float32), quality=None)
-    plan = MapPlan(bytes(range(32)), sequence, counts, 0.0, 1.0, 0.0, empty)
-    places = tuple(sequence.T)
-    scores = logit(np.clip(whole.probability[places], 1e-6, 1 - 1e-6)).astype(np.float32)
-    with open_log(folder / LOG, plan) as log:
-        for batch in range(int(len(counts) * share)):
-            part = slice(50 * batch, 50 * batch + 50)
-            log.append(scores[part], np.zeros(len(scores[part]), np.uint8))
-    state = json.loads((folder / MANIFEST).read_text("utf-8"))
-    (folder / MANIFEST).write_text(json.dumps(state | {"state": "running"}), encoding="utf-8")
-    (folder / RECORD).unlink()
-    return whole
 
 
 def test_a_slide_that_is_being_scanned_shows_its_progress_and_its_map_so_far(client: Client, maps: Path) -> None:

@@ -34,6 +34,7 @@ def describe_lesions(features: Iterable[Mapping[str, Any]]) -> list[dict[str, An
                 "name": printable(str(properties.get("name") or f"Lesion {number}")),
                 "category": str((properties.get("classification") or {}).get("name", "")),
                 "score": measured.get("Maximum P(tumour)") if own is None else own,
+                "is_probability": own is not None,
                 "diameter_um": measured.get("Longest diameter (um)"),
                 "area_mm2": measured.get("Area (mm2)"),
                 "mean": measured.get("Mean P(tumour)"),
@@ -96,6 +97,13 @@ def verdict_of(totals: Mapping[str, Any]) -> str | None:
     if isinstance(verdict, Mapping):
         verdict = verdict.get("sentence") or verdict.get("text")
     return verdict if isinstance(verdict, str) and verdict.strip() else None
+
+
+def not_judged_of(totals: Mapping[str, Any]) -> str:
+    """The sentence on what could not be judged, where the scan wrote one."""
+    verdict = totals.get("verdict")
+    sentence = verdict.get("not_judged") if isinstance(verdict, Mapping) else None
+    return sentence if isinstance(sentence, str) else ""
 
 
 def uncertain_of(totals: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,7 +19,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from shapely.geometry import mapping
 
-from sentinode.app.descriptions import described_point, resume_command, rings_of, uncertain_of, verdict_of
+from sentinode.app.descriptions import (
+    described_point,
+    not_judged_of,
+    resume_command,
+    rings_of,
+    uncertain_of,
+    verdict_of,
+)
 from sentinode.errors import SentinodeError, SlideError
 from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.names import printable
@@ -132,6 +139,7 @@ class Library:
             "score": totals.get("score"),
             "category": totals.get("category"),
             "verdict": verdict_of(totals),
+            "not_judged": not_judged_of(totals),
             "lesions": sum(count for count in (totals.get("lesions") or {}).values() if isinstance(count, int)),
             "largest_um": totals.get("largest_um"),
             "caution": described_point(totals).get("caution", ""),

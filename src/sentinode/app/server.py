@@ -25,7 +25,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentinode.app.descriptions import describe_lesions, described_point, outline_rule, rings_of, verdict_of
+from sentinode.app.descriptions import (
+    describe_lesions,
+    described_point,
+    not_judged_of,
+    outline_rule,
+    rings_of,
+    verdict_of,
+)
 from sentinode.app.library import Item, Library
 from sentinode.app.tiles import OVERLAP, TILE, Shape, Source, Tiles
 from sentinode.errors import OutputError, SentinodeError
@@ -215,6 +222,7 @@ class Viewer:
             "scan": library.progress(item, library.state(item)),
             "classes": [printable(name) for name in library.class_names(item)],
             "verdict": verdict_of(totals),
+            "not_judged": not_judged_of(totals),
             "category": totals.get("category"),
             "score": totals.get("score"),
             "point": described_point(totals),

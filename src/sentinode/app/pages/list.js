@@ -69,11 +69,12 @@ function line(row) {
     : element("span", { class: "thumb empty" });
   const reviewed = row.lesions ? row.judged / row.lesions : row.whole ? 1 : 0;
   const isOnItsWay = row.state.state === "running" || row.state.state === "stopped";
-  const score = row.score === null || row.score === undefined ? "" : `score ${row.score.toFixed(3)}`;
+  const score = row.score === null || row.score === undefined ? "" : `${row.verdict ? "P(positive)" : "score"} ${row.score.toFixed(3)}`;
   return element("li", {},
     element("div", { class: "pic" }, picture),
     element("div", {}, element("a", { class: "name", href: address }, row.name), element("div", { class: "soft small" }, score)),
     element("div", {}, finding(row),
+      row.not_judged && isDone(row) ? element("div", { class: "soft small" }, row.not_judged) : null,
       isOnItsWay ? bar(share(row.state), row.state.state) : null,
       row.state.resume ? element("code", {}, row.state.resume) : null),
     isDone(row) ? element("div", { class: "small" }, reviewText(row), bar(reviewed)) : element("div"));

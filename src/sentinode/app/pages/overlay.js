@@ -19,7 +19,7 @@ export class Overlay {
     this.judged = {};
     this.chosen = null;
     this.show = { heat: true, outlines: true, absent: false };
-    this.opacity = 0.7;
+    this.opacity = 0.6;
     this.curtain = null; // share of the width, or null
     this.waiting = false;
     for (const event of ["update-viewport", "animation", "resize", "rotate", "open"]) viewer.addHandler(event, () => this.draw());

@@ -25,7 +25,8 @@ async function start() {
   const about = page.about;
   $("name").textContent = about.map?.slide ?? about.name;
   document.title = `${$("name").textContent} - Sentinode`;
-  $("verdict").textContent = about.verdict ?? (about.category ? `${about.category}, score ${about.score?.toFixed(3) ?? "-"}` : "");
+  const verdict = about.verdict ?? (about.category ? `${about.category}, score ${about.score?.toFixed(3) ?? "-"}` : "");
+  $("verdict").textContent = [verdict, about.not_judged].filter(Boolean).join(" ");
   page.positive = about.classes[1];
   describeKeys($("keys"), about.labels, page.positive);
   if (about.scan.state !== "done" && !about.map) return waitForScan(about);
@@ -149,6 +150,7 @@ function openSlide(about) {
     navigatorPosition: "TOP_RIGHT",
     navigatorSizeRatio: 0.16,
     navigatorAutoFade: false,
+    navigatorDisplayRegionColor: "#e6007a",
     animationTime: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 0.6,
     blendTime: 0.1,
     maxZoomPixelRatio: 8,
@@ -262,7 +264,13 @@ function legend() {
 
 function aboutText() {
   const { engine, bundle, rule } = page.about.map;
-  $("about").textContent = `For research, not for diagnosis. The lesions are those that the scan found: outlined from P ${rule.cut.toPrecision(3)} on, smoothed by ${rule.sigma_um} µm.${rule.on === "log-odds" ? " Outlined regions that are not in the list did not reach its operating point." : ""} Moving the threshold and the smoothing here changes what you see, and not the list. Bundle ${bundle}, ${engine}.`;
+  const { name, target, chosen_on: chosenOn } = page.about.point;
+  const point = name ? ` They are found by the ${name} operating point${target ? `: ${target}` : ""}. It was chosen on: ${chosenOn}.` : "";
+  if (page.about.scan.state !== "done") {
+    $("about").textContent = `For research, not for diagnosis. Regions are outlined from P ${rule.cut.toPrecision(3)} on, smoothed by ${rule.sigma_um} µm. Bundle ${bundle}, ${engine}.`;
+    return;
+  }
+  $("about").textContent = `For research, not for diagnosis. The lesions are those that the scan found: outlined from P ${rule.cut.toPrecision(3)} on, smoothed by ${rule.sigma_um} µm.${rule.on === "log-odds" ? " Outlined regions that are not in the list did not reach its operating point." : ""} Moving the threshold and the smoothing here changes what you see, and not the list.${point} Bundle ${bundle}, ${engine}.`;
 }
 
 function showScale() {
@@ -398,7 +406,7 @@ function status(text, isTrouble) {
 
 function setUpReview(about) {
   for (const id of ["label", "meaning"]) {
-    for (const option of $(id).options) option.textContent = option.value === "tumour" ? page.positive : `no ${page.positive}`;
+    for (const option of $(id).options) option.textContent = option.value === "tumour" ? page.positive : option.value ? `no ${page.positive}` : "no reason given";
   }
   page.panel = new Panel({
     positive: page.positive,
@@ -418,6 +426,7 @@ function setUpReview(about) {
     },
     onStatus: status,
   });
+  $("columns-named").classList.toggle("hidden", !about.lesions.some((lesion) => lesion.is_probability));
   page.panel.fill(about.lesions, about.review, about.uncertain);
   $("label").append(...about.labels.map((label, i) => Object.assign(document.createElement("option"), { value: label, textContent: `${label} (${i + 1})` })));
   $("meaning").append(...about.labels.map((label) => new Option(`no ${page.positive}: ${label}`, `normal: ${label}`)));
@@ -567,6 +576,9 @@ function wire() {
   for (const name of Object.keys(COLOUR_MAPS)) $("colours").append(new Option(name, name));
   for (const id of ["threshold", "colours"]) $(id).addEventListener("input", () => recolour());
   $("opacity").addEventListener("input", () => cover());
+  const sayRadius = () => output("radius", `${$("radius").value} µm`);
+  $("radius").addEventListener("input", sayRadius);
+  sayRadius();
   $("smoothing").addEventListener("input", () => { page.map.smooth(Number($("smoothing").value)); recolour(); });
   for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", (event) => actions[button.dataset.do](event));
   $("theme").addEventListener("click", toggleTheme);
