@@ -70,7 +70,7 @@ class Judge(_Operation):
 
     kind: Literal["judge"]
     lesion: str = Field(max_length=100)
-    verdict: Literal["accepted", "rejected", "unsure"] | None
+    verdict: Literal["accepted", "rejected", "unsure"] | None = None  # the log leaves out what is None
     label: Label | None = None
 
 
