@@ -35,7 +35,7 @@ from sentinode.slides.results.outputs import (
 )
 from sentinode.slides.results.staging import Patient
 from sentinode.slides.results.verdict import LEAST_SHOWN
-from sentinode.slides.scanning.manifest import DONE, TISSUE, read_states
+from sentinode.slides.scanning.manifest import DONE, TISSUE, read_class_names, read_states
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, reading_of
 
 PAGE = "index.html"
@@ -166,6 +166,7 @@ def _slide_page(folder: Path, totals: Totals) -> str:
         count=len(lesions),
         files=files,
         point=describe_point(totals),
+        positive=read_class_names(folder.parent)[1],
     )
 
 
