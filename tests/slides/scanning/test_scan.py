@@ -20,11 +20,12 @@ from sentinode.model.bundle import Bundle, Reading
 from sentinode.model.engines import TorchEngine, open_engine
 from sentinode.model.readings import find_halo
 from sentinode.slides.reading.slide import Slide, open_slide
-from sentinode.slides.scanning import dense
+from sentinode.slides.scanning import dense, scores
 from sentinode.slides.scanning import scan as scanning
-from sentinode.slides.scanning.probability_map import ProbabilityMap, write_map
+from sentinode.slides.scanning.probability_map import ProbabilityMap, record_of, write_map
 from sentinode.slides.scanning.quality import Quality
 from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
+from sentinode.slides.scanning.scores import LOG, PLAN, PartialMap, open_partial_map
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
 PICTURE = tissue_picture(1000, 760, seed=5)
@@ -209,21 +210,61 @@ class Stops(StandInEngine):
         return super().margins(images)
 
 
+def assert_is_a_part(partial: PartialMap | None, whole: ProbabilityMap, windows: int) -> None:
+    """What can be seen of a scan on its way is the map that it ends with, as far as it has come."""
+    assert partial is not None and (partial.windows, partial.planned) == (windows, whole.tissue.sum())
+    seen = partial.probability_map
+    assert seen.tissue.sum() == windows and not (seen.tissue & partial.pending).any()
+    np.testing.assert_array_equal(seen.tissue | partial.pending, whole.tissue)
+    np.testing.assert_array_equal(seen.probability[seen.tissue], whole.probability[seen.tissue])
+    assert seen.quality is not None and whole.quality is not None
+    np.testing.assert_array_equal(seen.quality[seen.tissue], whole.quality[seen.tissue])
+    assert record_of(seen) == record_of(whole)
+
+
 @pytest.mark.parametrize("torn", [0, 1, 35, 84])
 def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
     tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
 ) -> None:
     whole, log = scan(slide, tissue), tmp_path / "scores.part"
+    assert open_partial_map(tmp_path) is None
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log)
     data = log.read_bytes()
     log.write_bytes(data[: len(data) - torn])  # a record of 16 scores and qualities is 84 bytes
+    done = 5 if torn == 0 else 4
+    partial = open_partial_map(tmp_path)
     engine = StandInEngine()
     resumed = scan(slide, tissue, engine, log=log)
     np.testing.assert_array_equal(resumed.probability, whole.probability)
-    done = 5 if torn == 0 else 4
+    assert_is_a_part(partial, whole, 16 * done)
     assert sum(engine.sizes) == whole.tissue.sum() - 16 * done
     assert set(engine.sizes[:-1]) == {16}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(PLAN, b"no plan"), (PLAN, b""), (PLAN, None), (LOG, None), (PLAN, b"PK\x03\x04 cut off")]
+)
+def test_a_damaged_or_missing_file_of_a_scan_on_its_way_shows_nothing_and_costs_nothing(
+    tmp_path: Path, slide: Slide, tissue: Tissue, name: str, content: bytes | None
+) -> None:
+    log = tmp_path / LOG
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert open_partial_map(tmp_path) is None
+    np.testing.assert_array_equal(scan(slide, tissue, log=log).probability, scan(slide, tissue).probability)
+
+
+def test_scores_of_another_plan_are_not_shown(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=tmp_path / LOG)
+    data = (tmp_path / LOG).read_bytes()
+    (tmp_path / LOG).write_bytes(bytes(32) + data[32:])
+    partial = open_partial_map(tmp_path)
+    assert partial is not None and partial.windows == 0 and not partial.probability_map.tissue.any()
 
 
 def test_the_log_of_another_scan_is_not_used(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
@@ -254,12 +295,12 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
 ) -> None:
     log, written = tmp_path / "scores.part", []
 
-    class Full(scanning._Log):
-        def append(self, scores: np.ndarray, quality: np.ndarray) -> None:
+    class Full(scores._Log):
+        def append(self, margins: np.ndarray, quality: np.ndarray) -> None:
             if len(written) == 3:
                 monkeypatch.setattr(self, "_file", FullDisk())
-            written.append(len(scores))
-            super().append(scores, quality)
+            written.append(len(margins))
+            super().append(margins, quality)
 
     class FullDisk:
         def write(self, data: bytes) -> int:
@@ -270,7 +311,7 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(scanning, "_Log", Full)
+    monkeypatch.setattr(scores, "_Log", Full)
     with pytest.raises(OutputError, match="disk is full"):
         scan(slide, tissue, log=log)
     monkeypatch.undo()

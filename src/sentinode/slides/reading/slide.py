@@ -354,12 +354,11 @@ class _TileStore:
     def _admit(self, size: int) -> None:
         with self._lock:
             self._held += size
-            if self._held <= self._limit:
-                return
-            for key in [key for key, future in self._tiles.items() if future.done()]:
-                self._held -= self._tiles.pop(key).result().nbytes
-                if self._held <= self._limit:
+            while self._held > self._limit:
+                oldest = next((key for key, future in self._tiles.items() if future.done()), None)
+                if oldest is None:
                     return
+                self._held -= self._tiles.pop(oldest).result().nbytes
 
     def _release(self, number: int, column: int, row: int) -> None:
         with self._lock:
