@@ -19,7 +19,8 @@ from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.model.bundle import Reading
-from sentinode.model.engines.torch_engine import BLOCK
+from sentinode.model.engines.contract import BLOCK
+from sentinode.model.engines.contract import TILE as TILE_SIDE
 from sentinode.slides.reading.slide import Slide, _TileStore, open_slide
 from sentinode.slides.results.outputs import write_outputs
 from sentinode.slides.scanning import scan as scanning
@@ -35,6 +36,7 @@ TILE = 64
 class CountingEngine(StandInEngine):
     """Counts the pixels that it gets, and answers nothing of sense."""
 
+    tile: int = TILE_SIDE
     block: int = BLOCK
     pixels: int = 0
 
@@ -42,8 +44,11 @@ class CountingEngine(StandInEngine):
         self.pixels += images[..., 0].size
         return np.zeros(len(images), np.float32)
 
-    def dense(self, region: np.ndarray, tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+    def features(self, region: np.ndarray) -> np.ndarray:
         self.pixels += region[..., 0].size
+        return super().features(region)
+
+    def pooled(self, features: np.ndarray, tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
         return np.zeros((len(tops), len(lefts)), np.float32)
 
 
