@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
+    from sentinode.learning import Learned, learn
     from sentinode.model.bundle import Bundle, Card, Reading, load
     from sentinode.model.classifier import Classifier, build_classifier
     from sentinode.model.engines import Engine, open_engine
@@ -52,6 +53,7 @@ _HOME = {
     "Explained": "sentinode.explanation",
     "Explainer": "sentinode.explanation",
     "ExtractOptions": "sentinode.slides.extract",
+    "Learned": "sentinode.learning",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
     "Operating": "sentinode.evaluation.operating",
@@ -79,6 +81,7 @@ _HOME = {
     "explain": "sentinode.explanation",
     "extract": "sentinode.slides.extract",
     "find_lesions": "sentinode.slides.results.lesions",
+    "learn": "sentinode.learning",
     "load": "sentinode.model.bundle",
     "load_recipe": "sentinode.recipes",
     "measure": "sentinode.scoring",
@@ -110,6 +113,7 @@ __all__ = [
     "Explained",
     "Explainer",
     "ExtractOptions",
+    "Learned",
     "Lesion",
     "Lesions",
     "Operating",
@@ -138,6 +142,7 @@ __all__ = [
     "explain",
     "extract",
     "find_lesions",
+    "learn",
     "load",
     "load_recipe",
     "measure",
