@@ -94,7 +94,7 @@ def cut_replay(slides: Sequence[ReviewedSlide], out: Path, options: ExtractOptio
     for slide in slides:
         area = quiet_area(slide)
         if not area.is_empty:
-            texts[slide.name] = _as_normal(slide, area)
+            texts[slide.name] = _as_normal(area)
     per_slide = min(options.per_slide, math.ceil(wanted / max(len(texts), 1)))
     return _cut(slides, texts, out, replace(options, per_slide=max(per_slide, 1)))
 
@@ -111,7 +111,7 @@ def quiet_area(slide: ReviewedSlide) -> MultiPolygon:
     if not quiet.any():
         return MultiPolygon()
     corner = np.asarray(scanned.origin) - scanned.stride / 2
-    area = shapely.transform(outline(quiet), lambda points: points * scanned.stride + corner)
+    area: shapely.Geometry = shapely.transform(outline(quiet), lambda points: points * scanned.stride + corner)
     area = shapely.intersection(area, box(0, 0, slide.record.width, slide.record.height))
     if slide.regions:
         spoken_of = shapely.union_all([region.area for region in slide.regions])
@@ -119,7 +119,7 @@ def quiet_area(slide: ReviewedSlide) -> MultiPolygon:
     return MultiPolygon([part for part in shapely.get_parts(area) if part.geom_type == "Polygon" and part.area > 0])
 
 
-def _as_normal(slide: ReviewedSlide, area: MultiPolygon) -> str:
+def _as_normal(area: MultiPolygon) -> str:
     """Annotations that say that an area is normal."""
     properties = {"objectType": "annotation", "name": "quiet tissue", "classification": {"name": NORMAL}}
     feature = {"type": "Feature", "geometry": mapping(area), "properties": properties}

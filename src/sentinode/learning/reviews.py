@@ -198,7 +198,7 @@ def _read(folder: Path, review: Review, elsewhere: Mapping[str, list[Path]]) -> 
     scanned = open_map(folder)
     _require_same_slide(folder, scanned.slide)
     regions = tuple(reviewed_regions(folder, review))
-    said = [*review.judged.values(), *review.drawings.values()]
+    people = {one.who for one in review.judged.values()} | {one.who for one in review.drawings.values()}
     return ReviewedSlide(
         name=folder.name,
         folder=folder,
@@ -206,7 +206,7 @@ def _read(folder: Path, review: Review, elsewhere: Mapping[str, list[Path]]) -> 
         record=scanned.slide,
         regions=regions,
         whole=review.whole and all(region.meaning is not None for region in regions),
-        reviewers=tuple(sorted({one.who for one in said if one.who})),
+        reviewers=tuple(sorted(people - {""})),
         geojson=review_geojson(folder, review, scanned.slide),
         bundle=scanned.bundle,
     )

@@ -361,8 +361,8 @@ def _say_whether_known(work: _Work) -> None:
         )
     if known := sorted(data.slides("train") & set(work.dealt.hold)):
         work.note(
-            f"{len(known)} slides held back, such as {known[0]}, are called like slides of {work.data}. If they are the "
-            "same, both bundles were trained on them."
+            f"{len(known)} slides held back, such as {known[0]}, are called like slides of {work.data}. If they are "
+            "the same, both bundles were trained on them."
         )
 
 
