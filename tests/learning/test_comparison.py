@@ -65,7 +65,7 @@ def test_a_replay_sample_keeps_away_from_all_that_was_listed_or_drawn(folder: Pa
     area = quiet_area(slide)
     assert area.area > 0
     for region in slide.regions:
-        assert area.distance(region.area) >= STRIDE - 1e-6
+        assert area.distance(region.area) >= 0.99 * STRIDE  # a circle is made of straight pieces
 
 
 def change(old: tuple[int, int], new: tuple[int, int], unjudged: int = 0) -> SlideChange:

@@ -60,6 +60,8 @@ def test_without_an_interval_or_without_a_figure() -> None:
     labels = np.array([0, 0, 1, 1])
     scores = np.array([0.1, 0.4, 0.3, 0.9])
     assert math.isnan(auc_difference(labels, scores, scores, groups=["a", "a", "b", "b"]).low)
+    alike = auc_difference([0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], groups=["a", "a", "b", "b"])
+    assert alike.value == 1 and math.isnan(alike.low), "two slides that change alike are not certain"
     assert math.isnan(auc_difference(np.ones(4), scores, scores, groups=None).value)
 
 

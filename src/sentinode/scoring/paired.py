@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -27,7 +29,8 @@ def auc_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, gr
         groups: the slide of each patch; an empty string or None where it is not known.
 
     Returns:
-        NaN where there is one class only. The limits are NaN where the difference would depend on one slide.
+        NaN where there is one class only. The limits are NaN where the difference would depend on one slide,
+        or is the same without any of them.
     """
     label = np.asarray(labels, np.int64).ravel()
     scores = [np.asarray(values, np.float64).ravel() for values in (first, second)]
@@ -41,6 +44,8 @@ def auc_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, gr
     positive, negative = (np.bincount(block, weights=which) for which in (label, 1 - label))
     weights = positive / max(positive.sum(), 1) + negative / max(negative.sum(), 1)
     low, high = cluster_interval(value, without, weights, bounds=(-1.0, 1.0), scale="linear")
+    if low == high and value:  # every slide changes alike, which says nothing of the spread
+        low, high = math.nan, math.nan
     return Estimate(value, low, high)
 
 

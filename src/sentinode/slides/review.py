@@ -65,11 +65,14 @@ class _Operation(BaseModel):
 
 
 class Judge(_Operation):
-    """A lesion is accepted, rejected, perhaps with what it is instead, left unsure, or no longer judged."""
+    """A lesion is accepted, rejected, perhaps with what it is instead, left unsure, or no longer judged.
+
+    The log leaves out what is None, so a line without a verdict takes one back.
+    """
 
     kind: Literal["judge"]
     lesion: str = Field(max_length=100)
-    verdict: Literal["accepted", "rejected", "unsure"] | None
+    verdict: Literal["accepted", "rejected", "unsure"] | None = None
     label: Label | None = None
 
 
