@@ -70,7 +70,10 @@ TOPICS = {
     "Data": ("open_data", "PatchGeometry", "download", "synthesise", "audit"),
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
     "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine", "export"),
-    "Slides": ("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "extract", "ExtractOptions"),
+    "Slides": (
+        *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
+        *("extract", "ExtractOptions"),
+    ),
     "Scores": ("measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
 }
@@ -100,6 +103,7 @@ RESULTS = {
             "Lesions",
             "Lesion",
             "Operating",
+            "Learned",
             "SlideOperatingPoints",
             "SlideOperatingPoint",
         ),

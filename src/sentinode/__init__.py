@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
+    from sentinode.learning import Learned, learn
     from sentinode.model.bundle import Bundle, Card, Reading, load
     from sentinode.model.classifier import Classifier, build_classifier
     from sentinode.model.engines import Engine, open_engine
@@ -54,6 +55,7 @@ _HOME = {
     "Explainer": "sentinode.explanation",
     "Exported": "sentinode.model.exporting",
     "ExtractOptions": "sentinode.slides.extract",
+    "Learned": "sentinode.learning",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
     "Operating": "sentinode.evaluation.operating",
@@ -82,6 +84,7 @@ _HOME = {
     "export": "sentinode.model.exporting",
     "extract": "sentinode.slides.extract",
     "find_lesions": "sentinode.slides.results.lesions",
+    "learn": "sentinode.learning",
     "load": "sentinode.model.bundle",
     "load_recipe": "sentinode.recipes",
     "measure": "sentinode.scoring",
@@ -114,6 +117,7 @@ __all__ = [
     "Explainer",
     "Exported",
     "ExtractOptions",
+    "Learned",
     "Lesion",
     "Lesions",
     "Operating",
@@ -143,6 +147,7 @@ __all__ = [
     "export",
     "extract",
     "find_lesions",
+    "learn",
     "load",
     "load_recipe",
     "measure",

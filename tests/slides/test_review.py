@@ -74,6 +74,9 @@ def test_the_last_verdict_counts_and_none_takes_it_back(tmp_path: Path) -> None:
     add(tmp_path, found, kind="judge", lesion=one, verdict="rejected")
     assert add(tmp_path, found, kind="judge", lesion=one, verdict="accepted").judged[one].verdict == "accepted"
     assert add(tmp_path, found, kind="judge", lesion=one, verdict=None).judged[one].verdict is None
+    assert read_review(tmp_path).judged[one].verdict is None, "the log can be read again"
+    assert add(tmp_path, found, kind="judge", lesion=one, verdict="unsure").judged[one].verdict == "unsure"
+    add(tmp_path, found, kind="judge", lesion=one, verdict=None)
     assert not (tmp_path / REVIEW).exists(), "an empty file would read as a slide that is free of tumour"
 
 

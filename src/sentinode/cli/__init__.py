@@ -20,6 +20,7 @@ from sentinode.cli.bundle import bundle, check, export
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
+from sentinode.cli.learn import learn
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
@@ -50,6 +51,7 @@ for panel, command in (
     (SLIDES, lesions),
     (SLIDES, operate),
     (SLIDES, view),
+    (SLIDES, learn),
     (SLIDES, extract),
     (MACHINE, demo),
     (MACHINE, doctor),

@@ -45,6 +45,7 @@ def bundle(
         "slide_operating_point": card.slide_operating_point if card.slide_operating_points else None,
         "fingerprint": opened.fingerprint,
         "made_from": card.made_from.model_dump() if card.made_from else None,
+        "taught": card.taught.model_dump() if card.taught else None,
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -53,6 +54,9 @@ def bundle(
     typer.echo(f"{card.name} takes patches of {card.geometry}.")
     if card.made_from is not None:
         typer.echo(f"It was trained on from the bundle {card.made_from.name} ({card.made_from.fingerprint[:12]}).")
+    if card.taught is not None:
+        counts = ", ".join(f"{count} {kind}" for kind, count in card.taught.patches.items())
+        typer.echo(f"It was taught with the review of {len(card.taught.slides)} slides. Patches: {counts}.")
     typer.echo(f"It predicts the probability of {positive}, not {negative}. Its threshold is {card.threshold:.3f}.")
     if card.slide_points is None:
         typer.echo("It has no slide operating point: a scan uses the general one. `sentinode operate` chooses one.")

@@ -126,7 +126,7 @@ def evaluate(
     patches = data[split]
     engine = open_engine(bundle, device=device, precision=precision, tta=tta)
     folder = make_folder(Path(out))
-    margins = _margins(engine, patches, f"Evaluating {split}", show)
+    margins = margins_of(engine, patches, f"Evaluating {split}", show)
 
     temperature = bundle.card.temperature
     probabilities = calibrated(margins, temperature)
@@ -212,7 +212,9 @@ def open_for(
     )
 
 
-def _margins(engine: Engine, patches: PatchSet, title: str, show: bool) -> NDArray[np.float32]:
+def margins_of(engine: Engine, patches: PatchSet, title: str, show: bool) -> NDArray[np.float32]:
+    """The logit margin of each patch, float32 (N,): the logit of label 1 minus that of label 0."""
+
     def batches() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(patches), engine.batch):
             yield patches.images[start : start + engine.batch]

@@ -114,6 +114,33 @@ class MadeFrom(Part):
     fingerprint: str
 
 
+class Taught(Part):
+    """The review that a bundle was taught with.
+
+    Attributes:
+        slides: the slides whose patches it was trained on: fingerprints of their content, by name.
+        held_out: the slides that it was compared on, and never trained on.
+        checked_on: the slides that the epoch, the calibration and the threshold were chosen on; none where there was
+            other valid data.
+        patches: how many of each kind.
+        repeated: how often a pass shows each patch of the review.
+        with_data: the name of the labelled patches that were mixed in, or None.
+        reviewers: how many people reviewed.
+        disagreements: how many of their judgements differ; the later ones count.
+        review: SHA-256 of what was said.
+    """
+
+    slides: dict[str, str]
+    held_out: list[str] = Field(default_factory=list)
+    checked_on: list[str] = Field(default_factory=list)
+    patches: dict[str, int] = Field(default_factory=dict)
+    repeated: int = 1
+    with_data: str | None = None
+    reviewers: int = 0
+    disagreements: int = 0
+    review: str = ""
+
+
 class Card(Part):
     """Everything that is needed to use and to judge the model in ten years."""
 
@@ -149,6 +176,7 @@ class Card(Part):
     toy: bool = False
     initial_weights: str = "random initialisation"
     made_from: MadeFrom | None = Field(None, description="The bundle whose training this one continued.")
+    taught: Taught | None = Field(None, description="The review that it was taught with, by `sentinode learn`.")
     licence: str = "The licence of the initial weights and of the training data."
     intended_use: str = "Research only; not for diagnosis."
     history: list[dict[str, float]] = Field(default_factory=list)

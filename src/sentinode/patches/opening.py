@@ -229,7 +229,8 @@ def open_data(
         cache=cache_folder(cache),
         show=show,
     )
-    data.warnings += tuple(warning for more in further for warning in _of_further(more, data))
+    # Data that is given twice, so that it weighs more, has the same warnings.
+    data.warnings += tuple(dict.fromkeys(warning for more in further for warning in _of_further(more, data)))
     return data
 
 

@@ -68,6 +68,10 @@ SMALLEST_REGION = 8
 Places = NDArray[np.int64]
 
 
+class NoPatchError(DataError):
+    """The regions that were judged hold no patch."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Where patches of one slide could be: windows of tissue wholly on the slide, in random order, apart.
@@ -309,11 +313,11 @@ def _every(found: Sequence[Candidates], per_slide: int) -> list[Draw]:
     """As many patches of each slide and class as there may be, whatever there is of the other class.
 
     Raises:
-        DataError: there is none at all.
+        NoPatchError: there is none at all.
     """
     draws = [Draw(one, one.tumour[:per_slide], one.normal[:per_slide]) for one in found]
     if not any(len(one.places) for one in draws):
-        raise DataError(
+        raise NoPatchError(
             "the annotated regions hold no patch: none lies on tissue and away from the slide's border.",
             hint="Review some lesions, or draw regions, first.",
         )

@@ -66,7 +66,10 @@ class _Operation(BaseModel):
 
 
 class Judge(_Operation):
-    """A lesion is accepted, rejected, perhaps with what it is instead, left unsure, or no longer judged."""
+    """A lesion is accepted, rejected, perhaps with what it is instead, left unsure, or no longer judged.
+
+    The log leaves out what is None, so a line without a verdict takes one back.
+    """
 
     kind: Literal["judge"]
     lesion: str = Field(max_length=100)
@@ -405,15 +408,19 @@ def _append(path: Path, entry: Entry) -> None:
 
 def _fold(entries: Sequence[Entry]) -> Review:
     """What counts of the operations, from the first to the last."""
+    review = Review(revision=len(entries))
+    for entry in _standing(entries):
+        _apply(review, entry)
+    return review
+
+
+def _standing(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that nobody has undone."""
     undone: set[UUID] = set()
     for entry in reversed(entries):
         if entry.operation.id not in undone and isinstance(entry.operation, Undo):
             undone.add(entry.operation.operation)
-    review = Review(revision=len(entries))
-    for entry in entries:
-        if entry.operation.id not in undone:
-            _apply(review, entry)
-    return review
+    return [entry for entry in entries if entry.operation.id not in undone]
 
 
 def _apply(review: Review, entry: Entry) -> None:
@@ -446,7 +453,19 @@ def _apply(review: Review, entry: Entry) -> None:
 
 
 @dataclass(frozen=True)
-class _Region:
+class ReviewedRegion:
+    """A region of ``review.geojson``.
+
+    Attributes:
+        identifier: the lesion's or the drawing's.
+        name: such as ``Lesion 1``.
+        group: its class, such as ``Normal: Germinal centre``.
+        area: valid polygons in level-0 pixels of the whole slide.
+        metadata: ``review`` (accepted, rejected, unsure, unreviewed or drawn), the reviewer, the time, the comment.
+        measurements: of the lesion, as the scan wrote them.
+        locked: whether the scan outlined it, and not the reviewer.
+    """
+
     identifier: str
     name: str
     group: str
@@ -454,6 +473,13 @@ class _Region:
     metadata: dict[str, str]
     measurements: Mapping[str, float]
     locked: bool
+
+    @property
+    def meaning(self) -> str | None:
+        """``tumour`` or ``normal``; None where that is open: unsure, or not judged."""
+        if self.group.partition(":")[0] == NORMAL:
+            return "normal"
+        return None if self.group in (UNSURE, UNREVIEWED) else "tumour"
 
 
 def write_geojson(folder: Path, review: Review, slide: SlideRecord) -> None:
@@ -466,19 +492,68 @@ def write_geojson(folder: Path, review: Review, slide: SlideRecord) -> None:
         OutputError: it cannot be written.
     """
     path = folder / REVIEW
-    lesions = read_lesions(folder)
     if not (review.drawings or review.whole or any(one.verdict or one.comment for one in review.judged.values())):
         with output_errors(path):
             path.unlink(missing_ok=True)
         return
+    write_text(path, review_geojson(folder, review, slide))
+
+
+def review_geojson(folder: Path, review: Review, slide: SlideRecord) -> str:
+    """The content of ``review.geojson``."""
+    lesions = read_lesions(folder)
     frame = _frame(folder, slide)
     left, top = frame.get("bounds", (0, 0))[:2]
-    features = [_feature(region, left, top) for region in _apart(list(_regions(lesions, review)))]
+    features = [_feature(region, left, top) for region in reviewed_regions(folder, review)]
     judged = sum(review.judged[one["id"]].verdict is not None for one in lesions if one["id"] in review.judged)
     about = {"slide": slide.name, "fingerprint": slide.fingerprint, "lesions": len(lesions), "judged": judged}
     member = {**frame, "review": {**about, "whole_slide_looked_at": review.whole}}
     head = f'{{"type": "FeatureCollection", "sentinode": {json.dumps(member)}, "features": [\n'
-    write_text(path, head + ",\n".join(json.dumps(one, allow_nan=False) for one in features) + "\n]}\n")
+    return head + ",\n".join(json.dumps(one, allow_nan=False) for one in features) + "\n]}\n"
+
+
+def reviewed_regions(folder: Path, review: Review) -> list[ReviewedRegion]:
+    """The lesions and the drawings of the map in ``folder``, regions of different classes without their overlap.
+
+    Raises:
+        SlideError: the lesions' file is damaged.
+    """
+    return list(_apart(list(_regions(read_lesions(folder), review))))
+
+
+def find_disagreements(folder: Path) -> list[str]:
+    """What two reviewers of the map in ``folder`` say differently, a sentence each; the later one counts.
+
+    Two verdicts on one lesion are compared, and regions of which one reviewer says tumour and another no tumour.
+
+    Raises:
+        SlideError: the log or the lesions' file is damaged.
+    """
+    entries = _standing(_read_log(folder / LOG))
+    verdicts: dict[str, dict[str, str]] = {}
+    names: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry.operation, Judge) and entry.lesion is not None:
+            of_lesion = verdicts.setdefault(entry.operation.lesion, {})
+            of_lesion.pop(entry.who, None)  # so that the order is that of the last verdicts
+            if entry.operation.verdict is not None:
+                of_lesion[entry.who] = entry.operation.verdict
+            names[entry.operation.lesion] = str(entry.lesion["properties"].get("name") or "Lesion")
+    found = [
+        f"{names[lesion]}: " + ", then ".join(f"{verdict} by {who}" for who, verdict in of_lesion.items())
+        for lesion, of_lesion in verdicts.items()
+        if len(set(of_lesion.values())) > 1
+    ]
+    regions = [one for one in _regions(read_lesions(folder), read_review(folder)) if one.meaning is not None]
+    for number, drawn in enumerate(regions):
+        for other in regions[:number]:
+            reviewers = other.metadata.get("reviewer", ""), drawn.metadata.get("reviewer", "")
+            contradict = other.meaning != drawn.meaning and reviewers[0] != reviewers[1]
+            if contradict and not drawn.locked and shapely.intersection(other.area, drawn.area).area > 0:
+                found.append(
+                    f"{other.name}, {other.meaning} by {reviewers[0]}, lies partly in {drawn.name} by {reviewers[1]}"
+                )
+    return found
 
 
 def _frame(folder: Path, slide: SlideRecord) -> Frame:
@@ -489,7 +564,7 @@ def _frame(folder: Path, slide: SlideRecord) -> Frame:
     return frame_of(slide, whole_slide_coordinates=stated == "slide")
 
 
-def _regions(lesions: Sequence[Mapping[str, Any]], review: Review) -> Iterator[_Region]:
+def _regions(lesions: Sequence[Mapping[str, Any]], review: Review) -> Iterator[ReviewedRegion]:
     """Lesions that nobody has judged, lesions that somebody has, and drawings."""
     here = {feature["id"] for feature in lesions}
     for feature in lesions:
@@ -500,15 +575,17 @@ def _regions(lesions: Sequence[Mapping[str, Any]], review: Review) -> Iterator[_
     for drawing in review.drawings.values():
         group = TUMOUR if drawing.meaning == "tumour" else _normal(drawing.label)
         metadata = _metadata(drawing.who, drawing.time, drawing.comment, "drawn")
-        yield _Region(drawing.id, f"Drawn: {drawing.meaning}", group, shape(drawing.geometry), metadata, {}, False)
+        yield ReviewedRegion(
+            drawing.id, f"Drawn: {drawing.meaning}", group, shape(drawing.geometry), metadata, {}, False
+        )
 
 
-def _judged_region(judged: Judged, *, of: str = "") -> _Region:
+def _judged_region(judged: Judged, *, of: str = "") -> ReviewedRegion:
     properties = judged.feature["properties"]
     found = (properties.get("classification") or {}).get("name", TUMOUR)
     groups = {"accepted": found, "rejected": _normal(judged.label), "unsure": UNSURE}
     metadata = _metadata(judged.who, judged.time, judged.comment, judged.verdict or "unreviewed")
-    return _Region(
+    return ReviewedRegion(
         identifier=judged.feature["id"],
         name=str(properties.get("name") or "Lesion"),
         group=groups[judged.verdict] if judged.verdict else UNREVIEWED,
@@ -529,7 +606,7 @@ def _metadata(who: str, time: str, comment: str, verdict: str) -> dict[str, str]
     return {"review": verdict} | {name: text for name, text in stated.items() if text}
 
 
-def _apart(regions: Sequence[_Region]) -> Iterator[_Region]:
+def _apart(regions: Sequence[ReviewedRegion]) -> Iterator[ReviewedRegion]:
     """Each region without what a later one of another class covers, so that no exclusion eats what was drawn."""
     areas = [region.area for region in regions]
     tree = shapely.STRtree(areas)
@@ -544,10 +621,10 @@ def _apart(regions: Sequence[_Region]) -> Iterator[_Region]:
             rest = MultiPolygon(parts).difference(shapely.union_all([areas[other] for other in later]))
             parts = _polygons(rest)
         if parts:
-            yield _Region(**{**vars(region), "area": MultiPolygon(parts)})
+            yield ReviewedRegion(**{**vars(region), "area": MultiPolygon(parts)})
 
 
-def _feature(region: _Region, left: float, top: float) -> dict[str, Any]:
+def _feature(region: ReviewedRegion, left: float, top: float) -> dict[str, Any]:
     parts = [
         [[[round(x - left, 2), round(y - top, 2)] for x, y in ring.coords] for ring in (part.exterior, *part.interiors)]
         for part in _polygons(region.area)
