@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
     from sentinode.evaluation import Evaluation, evaluate
+    from sentinode.evaluation.evaluating_predictions import PredictionEvaluation, evaluate_predictions
     from sentinode.evaluation.operating import Operating, operate
+    from sentinode.evaluation.prediction_files import read_predictions
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from sentinode.patches.synthetic import synthesise
     from sentinode.prediction import Predicted, Prediction, predict
     from sentinode.recipes import Recipe, load_recipe
-    from sentinode.scoring import Estimate, Scores, cluster_interval, measure
+    from sentinode.scoring import Estimate, Predictions, Scores, cluster_interval, measure
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
@@ -60,6 +62,8 @@ _HOME = {
     "PatchSet": "sentinode.patches",
     "Predicted": "sentinode.prediction",
     "Prediction": "sentinode.prediction",
+    "PredictionEvaluation": "sentinode.evaluation.evaluating_predictions",
+    "Predictions": "sentinode.scoring",
     "ProbabilityMap": "sentinode.slides.scanning.probability_map",
     "Reading": "sentinode.model.bundle",
     "Recipe": "sentinode.recipes",
@@ -76,6 +80,7 @@ _HOME = {
     "cluster_interval": "sentinode.scoring",
     "download": "sentinode.patches.download",
     "evaluate": "sentinode.evaluation",
+    "evaluate_predictions": "sentinode.evaluation.evaluating_predictions",
     "explain": "sentinode.explanation",
     "extract": "sentinode.slides.extract",
     "find_lesions": "sentinode.slides.results.lesions",
@@ -88,6 +93,7 @@ _HOME = {
     "operate": "sentinode.evaluation.operating",
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
+    "read_predictions": "sentinode.evaluation.prediction_files",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
     "symmetry": "sentinode.augmentation.transforms",
@@ -118,6 +124,8 @@ __all__ = [
     "PatchSet",
     "Predicted",
     "Prediction",
+    "PredictionEvaluation",
+    "Predictions",
     "ProbabilityMap",
     "Reading",
     "Recipe",
@@ -135,6 +143,7 @@ __all__ = [
     "cluster_interval",
     "download",
     "evaluate",
+    "evaluate_predictions",
     "explain",
     "extract",
     "find_lesions",
@@ -147,6 +156,7 @@ __all__ = [
     "operate",
     "predict",
     "preview",
+    "read_predictions",
     "scan",
     "stress",
     "symmetry",
