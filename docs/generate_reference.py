@@ -71,7 +71,7 @@ TOPICS = {
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
     "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
     "Slides": ("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "extract", "ExtractOptions"),
-    "Scores": ("read_predictions", "Predictions", "evaluate_predictions", "measure", "cluster_interval"),
+    "Scores": ("read_predictions", "Predictions", "evaluate_predictions", "compare", "measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
 }
 
@@ -103,7 +103,7 @@ RESULTS = {
             "SlideOperatingPoint",
         ),
     ),
-    "Scores": ("PredictionEvaluation", "Scores", "Estimate"),
+    "Scores": ("PredictionEvaluation", "Comparison", "Scores", "Estimate"),
     "Errors": (),
 }
 """The types that the functions of a topic return. Users read them and do not make them."""

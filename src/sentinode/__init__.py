@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
     from sentinode.evaluation import Evaluation, evaluate
+    from sentinode.evaluation.comparing import Comparison, compare
     from sentinode.evaluation.evaluating_predictions import PredictionEvaluation, evaluate_predictions
     from sentinode.evaluation.operating import Operating, operate
     from sentinode.evaluation.prediction_files import read_predictions
@@ -47,6 +48,7 @@ _HOME = {
     "Bundle": "sentinode.model.bundle",
     "Card": "sentinode.model.bundle",
     "Classifier": "sentinode.model.classifier",
+    "Comparison": "sentinode.evaluation.comparing",
     "Engine": "sentinode.model.engines",
     "Estimate": "sentinode.scoring",
     "Evaluation": "sentinode.evaluation",
@@ -78,6 +80,7 @@ _HOME = {
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
     "cluster_interval": "sentinode.scoring",
+    "compare": "sentinode.evaluation.comparing",
     "download": "sentinode.patches.download",
     "evaluate": "sentinode.evaluation",
     "evaluate_predictions": "sentinode.evaluation.evaluating_predictions",
@@ -109,6 +112,7 @@ __all__ = [
     "Bundle",
     "Card",
     "Classifier",
+    "Comparison",
     "Engine",
     "Estimate",
     "Evaluation",
@@ -141,6 +145,7 @@ __all__ = [
     "audit",
     "build_classifier",
     "cluster_interval",
+    "compare",
     "download",
     "evaluate",
     "evaluate_predictions",

@@ -109,11 +109,11 @@ class Chart:
 
     def _axes(self) -> Iterable[str]:
         floor, ceiling = HEIGHT - BOTTOM, TOP
-        for tick in _ticks(*self.across, whole=self.whole):
+        for tick in ticks(*self.across, whole=self.whole):
             at = float(self.place(tick, 0)[0])
             yield f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{ceiling}" y2="{floor}"/>'
             yield f'<text class="soft" x="{at:.1f}" y="{floor + 16}" text-anchor="middle">{tick:g}</text>'
-        for tick in _ticks(*self.up):
+        for tick in ticks(*self.up):
             at = float(self.place(0, tick)[1])
             yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
             yield f'<text class="soft" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>'
@@ -296,7 +296,7 @@ def _thinned(x: Floats, y: Floats) -> Floats:
     return points[np.r_[True, ~straight, True]]
 
 
-def _ticks(low: float, high: float, whole: bool = False) -> Floats:
+def ticks(low: float, high: float, whole: bool = False) -> Floats:
     """About five round numbers from ``low`` to ``high``."""
     rough = (high - low) / 5
     power = 10.0 ** np.floor(np.log10(rough))

@@ -177,6 +177,52 @@ def evaluate(
     return evaluation
 
 
+def predict_labelled(
+    bundle: Bundle,
+    data: PatchData,
+    split: str,
+    *,
+    name: str | None = None,
+    rule: str | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    precision: str = "float32",
+    show: bool = True,
+) -> Predictions:
+    """A bundle's predictions for one split, with the threshold that the bundle stores.
+
+    Args:
+        bundle: the model.
+        data: labelled patches, opened for the bundle (:func:`open_for`).
+        split: one of its splits, or ``all``.
+        name: of the model; by default that of the bundle.
+        rule: the rule of the stored threshold; by default that of the training recipe.
+        tta: average the logits over the eight symmetries of the square.
+        device: where to compute.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        show: whether to show progress on standard error.
+
+    Raises:
+        DataError: there is no such split.
+        BundleError: the bundle stores no threshold for this rule.
+        DeviceError: no such device or precision.
+    """
+    threshold, patches = _threshold(bundle, rule), data[split]
+    engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    margins = _margins(engine, patches, f"{name or bundle.card.name} on {split}", show)
+    return Predictions(
+        name or bundle.card.name,
+        patches.ids,
+        patches.labels,
+        calibrated(margins, bundle.card.temperature).astype(np.float64),
+        patches.slides,
+        class_names=patches.class_names,
+        threshold=threshold.value,
+        rule=f"{threshold.rule}, on valid",
+        source=bundle.path,
+    )
+
+
 def open_for(
     bundle: Bundle,
     data: str | Path | PatchData,

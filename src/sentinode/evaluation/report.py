@@ -112,7 +112,7 @@ def _yardsticks(metrics: dict[str, Any], card: Card) -> bool:
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
-    return "undefined" if value is None else f"{value:.{digits}f}"
+    return "undefined" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def environment() -> jinja2.Environment:
