@@ -81,14 +81,14 @@ def test_a_bundle_and_its_evaluation_differ_in_nothing(
     words = ("--data", generated, "--names", "bundle,file", "--resamples", "20", "--out", tmp_path / "out")
     code, out, _ = sentinode("compare", bundle.path, evaluated, *words)
     assert code == 0
-    assert "No difference in AUC between bundle and file is shown: bundle less file is +0.0000" in out
+    assert "cannot be said from 4 slides. On these, the first less the second is +0.0000" in out
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("compare", "A", "--out", "OUT"), "two models or more"),
-        (("compare", "A", "C", "--out", "OUT"), "labels must be 0 or 1"),
+        (("compare", "A", "C", "--out", "OUT"), "They look like logits"),
         (("compare", "A", "A", "--out", "OUT"), "two models are called 'good'"),
         (("compare", "A", "B", "--names", "a", "--out", "OUT"), "--names has 1 names"),
         (("compare", "A", "B", "--non-inferior", "little", "--out", "OUT"), "is not a margin"),

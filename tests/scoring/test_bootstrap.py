@@ -96,7 +96,8 @@ class TestMeasure:
         labels, probabilities = made_up(2000)
         bca = measure(labels, probabilities, 0.5, interval="bca", resamples=400)
         percentile = measure(labels, probabilities, 0.5, interval="percentile", resamples=400)
-        assert bca.interval == "95 % by patch: BCa of 400 bootstrap resamples"
+        assert bca.interval == "95 % by patch: BCa of 400 bootstrap resamples, for the ECE their percentiles"
+        assert (bca.ece.low, bca.ece.high) == (percentile.ece.low, percentile.ece.high)
         for name in ("auc", "accuracy", "nll"):
             one, other = getattr(bca, name), getattr(percentile, name)
             assert one.low == pytest.approx(other.low, abs=0.25 * (other.high - other.low))

@@ -112,7 +112,7 @@ def measure(
 
     By chance an ECE is too high. The fewer patches or slides there are, the larger this bias. By patch its resamples
     are shifted back, so that their median is the value. By slide its lower limit is moved down by the bias that the
-    jackknife finds. BCa corrects the bias itself.
+    jackknife finds. BCa cannot correct so large a bias, so the ECE has percentiles there, too.
 
     The AUC also has DeLong's interval (:mod:`sentinode.scoring.delong`), by slide where slides are known.
 

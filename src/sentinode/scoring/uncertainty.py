@@ -257,7 +257,7 @@ def _by_bootstrap(
         without = without_each(patches, joined(np.arange(len(slides.labels)) if cluster is None else cluster))
     limits, reasons = {}, {}
     for at, name in enumerate(METRICS):
-        if without is not None:
+        if without is not None and name != "ece":  # whose bias is larger than BCa can correct
             limits[name] = bca_interval(value[name], resampled[:, at], without[:, at])
         elif math.isfinite(value[name]):
             values = centred(resampled[:, at], value[name]) if name == "ece" else resampled[:, at]
@@ -280,13 +280,13 @@ def _by_bootstrap(
 
 
 def _how_by_bootstrap(slides: Slides, cluster: NDArray[np.int64] | None, resamples: int, bca: bool) -> str:
-    kind = "BCa" if bca else "percentiles"
+    kind, ece = ("BCa", ", for the ECE their percentiles") if bca else ("percentiles", "")
     if slides.by_slide:
         assert cluster is not None
         units = "slides, and patches without one" if slides.without else "slides"
-        return f"95 % by slide: {kind} of {resamples:,} bootstrap resamples of {int(cluster.max()) + 1:,} {units}"
+        return f"95 % by slide: {kind} of {resamples:,} bootstrap resamples of {int(cluster.max()) + 1:,} {units}{ece}"
     together = "" if cluster is None else ", copies of a patch together"
-    return f"95 % by patch{together}: {kind} of {resamples:,} bootstrap resamples"
+    return f"95 % by patch{together}: {kind} of {resamples:,} bootstrap resamples{ece}"
 
 
 def _no_bca(slides: Slides, name: str) -> str:
