@@ -212,6 +212,20 @@ class TestOptions:
         assert predictions.copies is not None and predictions.copies.tolist() == ["x", "x"]
         assert predictions.notes == ("1 of 3 patches of labels.csv have no prediction, such as c. They are left out.",)
 
+    @pytest.mark.parametrize(
+        ("role", "here", "there"), [("label", "0", "1"), ("slide", "s", "t"), ("copies", "x", "y")]
+    )
+    def test_another_table_that_contradicts_a_column_is_refused(
+        self, table: Any, role: str, here: str, there: str
+    ) -> None:
+        labels = [] if role == "label" else ["label", "0", "1"]
+        rows = [["id", "a", "b"], ["probability", "0.1", "0.8"], [role, here, here], *([labels] if labels else [])]
+        path = table("".join(",".join(cells) + "\n" for cells in zip(*rows, strict=True)))
+        other = table(f"id,{role}\na,{here}\nb,{there}\n", "other.csv")
+        option = {"label": "labels", "slide": "slides"}.get(role, role)
+        with pytest.raises(DataError, match=r"1 of 2 patches have other \w+ here than in other\.csv, such as b"):
+            read_predictions(path, **{option: other})
+
     def test_a_patch_that_the_other_table_lacks_is_refused(self, table: Any) -> None:
         path = table("id,probability\nb,0.7\nz,0.1\n")
         with pytest.raises(DataError, match=r"1 of 2 patches of model\.csv have no label here, such as z"):

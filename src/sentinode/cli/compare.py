@@ -164,7 +164,7 @@ def _open(
             )
         opened = open_for(bundle, data, split, slide_map=slides, **stated)
         patches = opened[split]
-        found.append(predict_labelled(bundle, opened, split, name=name or path.name, **compute))
+        found.append(predict_labelled(bundle, opened, split, name=name, **compute))
     if data is not None and patches is None:
         patches = sentinode.open_data(data, whole=split == "all", **stated)[split]
     return found, patches

@@ -291,7 +291,21 @@ def _labels(table: PredictionTable, ids: NDArray[np.str_], how: Reading) -> Labe
     if how.labels is None:
         return _as_labels(table.need("label"), table, how.positive)
     other = PredictionTable.of(how.labels, {})
-    return _as_labels(_matched(other, "label", ids, table.path), other, how.positive)
+    labels, names = _as_labels(_matched(other, "label", ids, table.path), other, how.positive)
+    if {"label", "probability"} <= set(table.cells):
+        own, _ = _as_labels(table.cells["label"], table, how.positive)
+        _refuse_contradiction("labels", ids, own != labels, table.path, how.labels)
+    return labels, names
+
+
+def _refuse_contradiction(what: str, ids: NDArray[np.str_], differ: NDArray[np.bool_], path: Path, other: Path) -> None:
+    if differ.any():
+        raise DataError(
+            f"{int(differ.sum()):,} of {len(ids):,} patches have other {what} here than in {other.name}, such as "
+            f"{some(ids[differ])}.",
+            where=path,
+            hint="Check the ids, or remove the column that is wrong.",
+        )
 
 
 def _unpredicted(ids: NDArray[np.str_], labels: Path | None) -> str:
@@ -355,14 +369,20 @@ def _label_word(cell: Any) -> str:
 
 def _groups(table: PredictionTable, role: str, ids: NDArray[np.str_], other: Path | None) -> NDArray[np.str_] | None:
     """The slide, or the group of copies, of each patch; None where none is known."""
-    if other is not None:
-        cells: Cells = _matched(PredictionTable.of(other, {}), role, ids, table.path)
-    elif role in table.cells:
-        cells = table.cells[role]
+    own = _named_groups(table.cells[role]) if role in table.cells else None
+    if other is None:
+        names = own
     else:
-        return None
-    names = np.array(["" if cell is None or cell != cell else known_slide(text_of(cell)) for cell in cells])
-    return names if (names != "").any() else None
+        names = _named_groups(_matched(PredictionTable.of(other, {}), role, ids, table.path))
+        if own is not None:
+            differ = (own != "") & (names != "") & (own != names)
+            _refuse_contradiction({"slide": "slides"}.get(role, role), ids, differ, table.path, other)
+            names = np.where(names == "", own, names)
+    return None if names is None or not (names != "").any() else names
+
+
+def _named_groups(cells: Cells) -> NDArray[np.str_]:
+    return np.array(["" if cell is None or cell != cell else known_slide(text_of(cell)) for cell in cells])
 
 
 def _matched(other: PredictionTable, role: str, ids: NDArray[np.str_], path: Path) -> Cells:
