@@ -323,7 +323,7 @@ def test_a_full_disk_leaves_the_results_of_the_run_before(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(evaluating.pq, "write_table", full)
+    monkeypatch.setattr(evaluating, "write_predictions", full)
     with pytest.raises(OutputError, match="disk is full"):
         evaluate(bundle, generated, "valid", tmp_path, resamples=2, show=False)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
