@@ -74,7 +74,7 @@ TOPICS = {
         *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
         *("extract", "ExtractOptions"),
     ),
-    "Scores": ("measure", "cluster_interval"),
+    "Scores": ("read_predictions", "Predictions", "evaluate_predictions", "compare", "measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
 }
 
@@ -108,7 +108,7 @@ RESULTS = {
             "SlideOperatingPoint",
         ),
     ),
-    "Scores": ("Scores", "Estimate"),
+    "Scores": ("PredictionEvaluation", "Comparison", "Scores", "Estimate"),
     "Errors": (),
 }
 """The types that the functions of a topic return. Users read them and do not make them."""

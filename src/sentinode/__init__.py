@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from sentinode.augmentation.transforms import Augment, symmetry
     from sentinode.errors import SentinodeError
     from sentinode.evaluation import Evaluation, evaluate
+    from sentinode.evaluation.comparing import Comparison, compare
+    from sentinode.evaluation.evaluating_predictions import PredictionEvaluation, evaluate_predictions
     from sentinode.evaluation.operating import Operating, operate
+    from sentinode.evaluation.prediction_files import read_predictions
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from sentinode.patches.synthetic import synthesise
     from sentinode.prediction import Predicted, Prediction, predict
     from sentinode.recipes import Recipe, load_recipe
-    from sentinode.scoring import Estimate, Scores, cluster_interval, measure
+    from sentinode.scoring import Estimate, Predictions, Scores, cluster_interval, measure
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
@@ -47,6 +50,7 @@ _HOME = {
     "Bundle": "sentinode.model.bundle",
     "Card": "sentinode.model.bundle",
     "Classifier": "sentinode.model.classifier",
+    "Comparison": "sentinode.evaluation.comparing",
     "Engine": "sentinode.model.engines",
     "Estimate": "sentinode.scoring",
     "Evaluation": "sentinode.evaluation",
@@ -64,6 +68,8 @@ _HOME = {
     "PatchSet": "sentinode.patches",
     "Predicted": "sentinode.prediction",
     "Prediction": "sentinode.prediction",
+    "PredictionEvaluation": "sentinode.evaluation.evaluating_predictions",
+    "Predictions": "sentinode.scoring",
     "ProbabilityMap": "sentinode.slides.scanning.probability_map",
     "Reading": "sentinode.model.bundle",
     "Recipe": "sentinode.recipes",
@@ -78,8 +84,10 @@ _HOME = {
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
     "cluster_interval": "sentinode.scoring",
+    "compare": "sentinode.evaluation.comparing",
     "download": "sentinode.patches.download",
     "evaluate": "sentinode.evaluation",
+    "evaluate_predictions": "sentinode.evaluation.evaluating_predictions",
     "explain": "sentinode.explanation",
     "export": "sentinode.model.exporting",
     "extract": "sentinode.slides.extract",
@@ -94,6 +102,7 @@ _HOME = {
     "operate": "sentinode.evaluation.operating",
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
+    "read_predictions": "sentinode.evaluation.prediction_files",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
     "symmetry": "sentinode.augmentation.transforms",
@@ -109,6 +118,7 @@ __all__ = [
     "Bundle",
     "Card",
     "Classifier",
+    "Comparison",
     "Engine",
     "Estimate",
     "Evaluation",
@@ -126,6 +136,8 @@ __all__ = [
     "PatchSet",
     "Predicted",
     "Prediction",
+    "PredictionEvaluation",
+    "Predictions",
     "ProbabilityMap",
     "Reading",
     "Recipe",
@@ -141,8 +153,10 @@ __all__ = [
     "audit",
     "build_classifier",
     "cluster_interval",
+    "compare",
     "download",
     "evaluate",
+    "evaluate_predictions",
     "explain",
     "export",
     "extract",
@@ -157,6 +171,7 @@ __all__ = [
     "operate",
     "predict",
     "preview",
+    "read_predictions",
     "scan",
     "stress",
     "symmetry",

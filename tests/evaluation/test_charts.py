@@ -46,7 +46,7 @@ def test_a_curve_of_many_points_stays_a_small_drawing() -> None:
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e4), st.booleans())
 def test_ticks_are_few_round_and_within_the_range(low: float, span: float, whole: bool) -> None:
-    ticks = charts._ticks(low, low + span, whole)
+    ticks = charts.ticks(low, low + span, whole)
     slack = 1e-6 * max(abs(low), span, 1)
     assert len(ticks) <= 7
     assert ((ticks >= low - slack) & (ticks <= low + span + slack)).all()
@@ -55,7 +55,7 @@ def test_ticks_are_few_round_and_within_the_range(low: float, span: float, whole
 
 
 def test_no_tick_is_a_negative_zero() -> None:
-    assert not np.signbit(charts._ticks(0, 1)).any()
+    assert not np.signbit(charts.ticks(0, 1)).any()
 
 
 def test_the_history_is_drawn_as_far_as_it_goes() -> None:

@@ -17,6 +17,7 @@ import typer
 from sentinode._version import __version__
 from sentinode.cli import data
 from sentinode.cli.bundle import bundle, check, export
+from sentinode.cli.compare import compare
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
@@ -45,6 +46,7 @@ for panel, command in (
     (PATCHES, check),
     (PATCHES, export),
     (EVALUATION, evaluate),
+    (EVALUATION, compare),
     (EVALUATION, stress),
     (EVALUATION, froc),
     (SLIDES, scan),

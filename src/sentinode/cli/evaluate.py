@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import sentinode
 from sentinode.cli.choices import Precision, Split, TableFormat
 from sentinode.cli.model import open_model
+from sentinode.cli.prediction_options import (
+    Columns,
+    CopiesTable,
+    Interval,
+    LabelTable,
+    Scale,
+    ScaleOption,
+    columns_of,
+)
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
-from sentinode.errors import EXIT_PARTIAL
+from sentinode.errors import EXIT_PARTIAL, DataError
 from sentinode.progress import console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from sentinode.evaluation import Evaluation
+    from sentinode.evaluation.evaluating_predictions import PredictionEvaluation
     from sentinode.model.bundle import Card
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it.")]
@@ -43,12 +54,25 @@ Paths = Annotated[
 
 
 def evaluate(
-    bundle: BundleArgument,
-    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE|FILE", help="A bundle, the run that made it, or a table of any program's predictions."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="For a bundle: labelled patches (PCam's HDF5, Kaggle, class folders, Parquet)."),
+    ] = None,
     split: Annotated[Split, typer.Option(help="Split to score. Use 'all' for data without splits.")] = "test",
     rule: Annotated[
-        str | None, typer.Option(help="Use the bundle's threshold for this rule. Overrides the recipe.")
+        str | None,
+        typer.Option(help="Use the bundle's threshold for this rule, or choose it by this rule on --valid."),
+    ] = None,
+    valid: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Predictions for other patches, to choose the threshold on."),
     ] = None,
     slides: Annotated[
         Path | None,
@@ -57,41 +81,99 @@ def evaluate(
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,
+    labels: LabelTable = None,
+    copies: CopiesTable = None,
+    columns: Columns = None,
+    scale: ScaleOption = None,
     tta: Tta = False,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "float32",
-    resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples for intervals by patch.")] = 1000,
+    interval: Interval = "auto",
+    resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed for the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
 ) -> None:
-    """Score a bundle on labelled patches, with intervals, curves and a report.
+    """Score a bundle on labelled patches, or any program's predictions, with intervals, curves and a report.
 
     Writes metrics.json, predictions.parquet, roc.svg, pr.svg, reliability.svg and report.html to DIR.
 
+    A table of predictions is CSV, Parquet or JSON lines with an id, a label and a probability for each patch, and a
+    slide where it is known.
+
     Example: sentinode evaluate runs/first/bundle pcam --split test --out runs/first/test
+    sentinode evaluate predictions.csv --out runs/theirs
     """
-    model = sentinode.load(bundle)
-    evaluation = sentinode.evaluate(
-        model,
-        data,
-        split,
-        out,
-        rule=rule,
-        slide_map=slides,
-        mpp=mpp,
-        label_region=label_region,
-        positive=names(positive),
-        tta=tta,
-        device=device,
-        precision=precision,
-        resamples=resamples,
-        seed=seed,
-    )
-    if as_json:
-        typer.echo(json.dumps(evaluation.as_dict(), indent=2, allow_nan=False))
+    from sentinode.evaluation.prediction_files import is_predictions
+
+    evaluated: Evaluation | PredictionEvaluation
+    how: dict[str, Any] = {"interval": interval, "resamples": resamples, "seed": seed}
+    if is_predictions(model):
+        for_patches = {"DATA": data, "--mpp": mpp, "--label-region": label_region, "--tta": tta or None}
+        _refuse_options(for_patches, "for a bundle; a table of predictions needs no patches")
+        evaluated = _evaluate_table(model, out, valid, rule, slides, positive, labels, copies, columns, scale, how)
+        table = _table_of_predictions(evaluated)
     else:
-        _print_table(_figures(evaluation, model.card))
-    console.print(f"Report: {evaluation.report}", markup=False)
+        for_tables = {"--valid": valid, "--labels": labels, "--copies": copies, "--columns": columns, "--scale": scale}
+        _refuse_options(for_tables, "for a table of predictions, not for a bundle")
+        if data is None:
+            raise DataError(
+                "no labelled patches are named.",
+                where=model,
+                hint="Name them after the bundle: `sentinode evaluate BUNDLE DATA --out DIR`. A table of predictions "
+                "ends with .csv, .parquet or .jsonl.",
+            )
+        bundle = sentinode.load(model)
+        evaluated = sentinode.evaluate(
+            bundle,
+            data,
+            split,
+            out,
+            rule=rule,
+            slide_map=slides,
+            mpp=mpp,
+            label_region=label_region,
+            positive=names(positive),
+            tta=tta,
+            device=device,
+            precision=precision,
+            **how,
+        )
+        table = _figures(evaluated, bundle.card)
+    if as_json:
+        typer.echo(json.dumps(evaluated.as_dict(), indent=2, allow_nan=False))
+    else:
+        _print_table(table)
+    console.print(f"Report: {evaluated.report}", markup=False)
+
+
+def _refuse_options(stated: dict[str, Any], why: str) -> None:
+    if here := [name for name, value in stated.items() if value is not None and value != []]:
+        raise DataError(f"{', '.join(here)} {'is' if len(here) == 1 else 'are'} {why}.")
+
+
+def _evaluate_table(
+    path: Path,
+    out: Path,
+    valid: Path | None,
+    rule: str | None,
+    slides: Path | None,
+    positive: str | None,
+    labels: Path | None,
+    copies: Path | None,
+    columns: list[str] | None,
+    scale: Scale | None,
+    how: dict[str, Any],
+) -> PredictionEvaluation:
+    """Read predictions, and those for other patches, and score them."""
+    if rule is not None and valid is None:
+        raise DataError(
+            "--rule chooses the threshold on other patches.", hint="Give the predictions for them with --valid FILE."
+        )
+    same: dict[str, Any] = {"columns": columns_of(columns), "scale": scale, "positive": names(positive)}
+    test = sentinode.read_predictions(path, labels=labels, slides=slides, copies=copies, **same)
+    others = None if valid is None else sentinode.read_predictions(valid, **same)
+    command = shlex.join(["sentinode", *sys.argv[1:]])
+    return sentinode.evaluate_predictions(test, out, valid=others, rule=rule or "accuracy", command=command, **how)
 
 
 def predict(
@@ -233,6 +315,32 @@ def _figures(evaluation: Evaluation, card: Card) -> Table:
             "-" if math.isnan(here.low) else f"{_number(here.low)} to {_number(here.high)}",
             _number(half.value),
         )
+    return table
+
+
+def _table_of_predictions(evaluated: PredictionEvaluation) -> Table:
+    """The metrics with their intervals."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from sentinode.scoring import METRICS
+
+    scores, half = evaluated.scores, evaluated.at_half
+    other = scores.threshold != 0.5
+    delong = "" if math.isnan(scores.auc_delong.low) else f". DeLong's interval of the AUC {scores.auc_delong}"
+    table = Table(
+        title=f"{evaluated.predictions.name}: {scores.n:,} patches, threshold {scores.threshold:.3f} "
+        f"({evaluated.predictions.rule})",
+        caption=f"Interval: {scores.interval}{delong}. ECE by chance {scores.ece_floor}",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("metric")
+    for head in ("value", "95 % interval", *(["at 0.5"] if other else [])):
+        table.add_column(head, justify="right")
+    for name in METRICS:
+        here = getattr(scores, name)
+        limits = "-" if math.isnan(here.low) else f"{_number(here.low)} to {_number(here.high)}"
+        table.add_row(name, _number(here.value), limits, *([_number(getattr(half, name).value)] if other else []))
     return table
 
 

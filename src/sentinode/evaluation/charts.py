@@ -109,11 +109,11 @@ class Chart:
 
     def _axes(self) -> Iterable[str]:
         floor, ceiling = HEIGHT - BOTTOM, TOP
-        for tick in _ticks(*self.across, whole=self.whole):
+        for tick in ticks(*self.across, whole=self.whole):
             at = float(self.place(tick, 0)[0])
             yield f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{ceiling}" y2="{floor}"/>'
             yield f'<text class="soft" x="{at:.1f}" y="{floor + 16}" text-anchor="middle">{tick:g}</text>'
-        for tick in _ticks(*self.up):
+        for tick in ticks(*self.up):
             at = float(self.place(0, tick)[1])
             yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
             yield f'<text class="soft" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>'
@@ -176,9 +176,13 @@ def pr_figure(curve: Curve, scores: Scores, half: Scores) -> str:
 
 
 def reliability_figure(
-    after: Reliability, before: Reliability, scores: Scores, raw: Scores, positive: str = "tumour"
+    after: Reliability,
+    before: Reliability | None,
+    scores: Scores,
+    raw: Scores | None,
+    positive: str = "tumour",
 ) -> str:
-    """The observed share against the predicted probability, after and before temperature scaling.
+    """The observed share against the predicted probability, after and, where known, before temperature scaling.
 
     The band is where 95 % of the bins of a perfectly calibrated model would lie (binomial, as a normal).
     """
@@ -188,14 +192,17 @@ def reliability_figure(
     chart.area(grid, np.maximum(grid - spread, 0), np.minimum(grid + spread, 1), "band")
     chart.line([0, 1], [0, 1], "dash")
     for bins, kind, radius in ((before, "soft", 2.5), (after, "tumour", 4.0)):
+        if bins is None:
+            continue
         chart.line(bins.predicted, bins.true, f"line s-{kind}")
         tips = [
             f"predicted {s:.3f}, observed {t:.3f}, {n:.0f} patches"
             for s, t, n in zip(bins.predicted, bins.true, bins.count, strict=True)
         ]
         chart.dots(bins.predicted, bins.true, f"f-{kind} halo", radius, tips)
-    chart.legend("f-tumour", f"calibrated, ECE {scores.ece.value:.3f}")
-    chart.legend("f-soft", f"before calibration, ECE {raw.ece.value:.3f}")
+    chart.legend("f-tumour", f"{'calibrated, ' if raw else ''}ECE {scores.ece.value:.3f}")
+    if raw is not None:
+        chart.legend("f-soft", f"before calibration, ECE {raw.ece.value:.3f}")
     if np.isfinite(scores.ece_floor.value):
         chart.legend("band", f"by chance, ECE {scores.ece_floor.value:.3f}")
     return chart.svg()
@@ -203,7 +210,7 @@ def reliability_figure(
 
 def histogram_figure(
     labels: NDArray[np.uint8],
-    probabilities: NDArray[np.float32],
+    probabilities: NDArray[np.floating],
     threshold: float,
     class_names: Sequence[str] = ("normal", "tumour"),
 ) -> str:
@@ -289,7 +296,7 @@ def _thinned(x: Floats, y: Floats) -> Floats:
     return points[np.r_[True, ~straight, True]]
 
 
-def _ticks(low: float, high: float, whole: bool = False) -> Floats:
+def ticks(low: float, high: float, whole: bool = False) -> Floats:
     """About five round numbers from ``low`` to ``high``."""
     rough = (high - low) / 5
     power = 10.0 ** np.floor(np.log10(rough))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
@@ -22,13 +20,14 @@ from sentinode.atomic import make_folder, output_errors
 from sentinode.errors import BundleError, nearest
 from sentinode.evaluation.charts import histogram_figure, pr_figure, reliability_figure, roc_figure, standalone
 from sentinode.evaluation.gallery import gallery
+from sentinode.evaluation.prediction_files import WRITTEN, write_predictions
 from sentinode.evaluation.report import NAMES, Report, render
 from sentinode.model.bundle import Bundle, Threshold, versions
 from sentinode.model.engines import Engine, open_engine
 from sentinode.patches import ALL, PatchData, PatchSet, open_data
 from sentinode.patches.description import require_expected
 from sentinode.progress import bar, console
-from sentinode.scoring import Scores, calibrated, measure, pr_curve, reliability, roc_curve
+from sentinode.scoring import Predictions, Scores, calibrated, measure, pr_curve, reliability, roc_curve
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,7 @@ def evaluate(
     tta: bool = False,
     device: str = "auto",
     precision: str = "float32",
+    interval: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
     show: bool = True,
@@ -108,7 +108,9 @@ def evaluate(
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        resamples: number of bootstrap resamples for intervals by patch; intervals by slide need none.
+        interval: ``auto`` (the jackknife where slides are known, else a bootstrap), ``jackknife``, or of a bootstrap
+            ``percentile`` or ``bca``.
+        resamples: number of bootstrap resamples.
         seed: random seed for the bootstrap.
         show: whether to show progress and warnings on standard error.
 
@@ -131,7 +133,7 @@ def evaluate(
     temperature = bundle.card.temperature
     probabilities = calibrated(margins, temperature)
     raw = calibrated(margins, 1.0)
-    bootstrap: dict[str, Any] = {"groups": patches.slides, "resamples": resamples, "seed": seed}
+    bootstrap: dict[str, Any] = {"groups": patches.slides, "interval": interval, "resamples": resamples, "seed": seed}
     bootstrap["class_names"] = patches.class_names
     scores = measure(patches.labels, probabilities, threshold.value, **bootstrap)
     fingerprint = patches.fingerprint()
@@ -170,11 +172,55 @@ def evaluate(
         path=folder,
     )
     if show:
-        for warning in warnings:
-            console.print("Note:", style="yellow", end=" ")
-            console.print(warning, markup=False)
+        tell(warnings)
     _write(evaluation, bundle, patches, raw, device)
     return evaluation
+
+
+def predict_labelled(
+    bundle: Bundle,
+    data: PatchData,
+    split: str,
+    *,
+    name: str | None = None,
+    rule: str | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    precision: str = "float32",
+    show: bool = True,
+) -> Predictions:
+    """A bundle's predictions for one split, with the threshold that the bundle stores.
+
+    Args:
+        bundle: the model.
+        data: labelled patches, opened for the bundle (:func:`open_for`).
+        split: one of its splits, or ``all``.
+        name: of the model; by default that of the bundle.
+        rule: the rule of the stored threshold; by default that of the training recipe.
+        tta: average the logits over the eight symmetries of the square.
+        device: where to compute.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        show: whether to show progress on standard error.
+
+    Raises:
+        DataError: there is no such split.
+        BundleError: the bundle stores no threshold for this rule.
+        DeviceError: no such device or precision.
+    """
+    threshold, patches = _threshold(bundle, rule), data[split]
+    engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    margins = margins_of(engine, patches, f"{name or bundle.card.name} on {split}", show)
+    return Predictions(
+        name or bundle.card.name,
+        patches.ids,
+        patches.labels,
+        calibrated(margins, bundle.card.temperature).astype(np.float64),
+        patches.slides,
+        class_names=patches.class_names,
+        threshold=threshold.value,
+        rule=f"{threshold.rule}, on valid",
+        source=bundle.path,
+    )
 
 
 def open_for(
@@ -268,7 +314,7 @@ def _carried(threshold: float, temperature: float) -> float:
 
 def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:
     """Warnings for the reader of the metrics."""
-    warnings = []
+    warnings: list[str] = []
     seen = bundle.card.data.get("fingerprint", {})
     if fingerprint == seen.get("train"):
         warnings.append("The model was trained on these same patches. The metrics tell nothing about other patches.")
@@ -292,10 +338,23 @@ def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Score
         warnings.append("A toy: these patches are generated, so the metrics tell nothing about tissue.")
     elif bundle.card.toy:
         warnings.append("A toy: the model was trained on generated patches and has never seen tissue.")
-    warnings += scores.notes
-    warnings += [f"{NAMES[name][0]} is undefined: {why}." for name, why in scores.undefined.items()]
-    warnings += [f"{NAMES[name][0]} has no interval: {why}." for name, why in scores.no_interval.items()]
-    return (*warnings, *patches.warnings)
+    return (*warnings, *warnings_of(scores), *patches.warnings)
+
+
+def tell(warnings: Sequence[str]) -> None:
+    """Print warnings on standard error."""
+    for warning in warnings:
+        console.print("Note:", style="yellow", end=" ")
+        console.print(warning, markup=False)
+
+
+def warnings_of(scores: Scores) -> list[str]:
+    """What to bear in mind of the intervals, and which metrics or intervals do not exist, as sentences."""
+    return [
+        *scores.notes,
+        *(f"{NAMES[name][0]} is undefined: {why}." for name, why in scores.undefined.items()),
+        *(f"{NAMES[name][0]} has no interval: {why}." for name, why in scores.no_interval.items()),
+    ]
 
 
 def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArray[np.float32], device: str) -> None:
@@ -312,16 +371,32 @@ def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArr
         ),
     }
     metrics = evaluation.as_dict()
-    table = pa.table({"id": pa.array(evaluation.ids.tolist()), "label": labels, "probability": probabilities})
+    predictions = Predictions(
+        bundle.card.name,
+        evaluation.ids,
+        labels,
+        probabilities.astype(np.float64),
+        patches.slides,
+        class_names=patches.class_names,
+        threshold=scores.threshold,
+        rule=f"{evaluation.about['threshold_rule']}, on valid",
+    )
     texts = {f"{name}.svg": standalone(svg) for name, svg in charts.items()}
     charts["histogram"] = histogram_figure(labels, probabilities, scores.threshold, patches.class_names)
     shown = gallery(bundle, patches, probabilities, scores.threshold, device=device)
     texts["report.html"] = render(Report(metrics, bundle.card, charts, shown))
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    # Written beside and moved in together: a full disk leaves the results of the run before as they were.
-    with output_errors(evaluation.path), TemporaryDirectory(prefix=".part-", dir=evaluation.path) as staged:
-        pq.write_table(table, Path(staged, "predictions.parquet"))
+    write_results(evaluation.path, texts, predictions)
+
+
+def write_results(folder: Path, texts: Mapping[str, str], predictions: Predictions) -> None:
+    """Write texts by the names of their files, and the predictions.
+
+    All are written beside and moved in together: a full disk leaves the results of the run before as they were.
+    """
+    with output_errors(folder), TemporaryDirectory(prefix=".part-", dir=folder) as staged:
+        write_predictions(Path(staged, WRITTEN), predictions)
         for name, text in texts.items():
             Path(staged, name).write_text(text, encoding="utf-8", newline="\n")
         for file in sorted(Path(staged).iterdir()):
-            file.replace(evaluation.path / file.name)
+            file.replace(folder / file.name)

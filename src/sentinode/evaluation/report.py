@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -52,7 +53,7 @@ def render(report: Report) -> str:
     """The report as HTML. Whatever comes from outside, such as names of files, is escaped."""
     metrics, card = report.metrics, report.card
     confusion, classes = metrics["confusion"], metrics["class_names"]
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         metrics=metrics,
         card=card,
@@ -60,7 +61,7 @@ def render(report: Report) -> str:
         gallery=report.gallery,
         learning=learning_figures(card.history),
         style=STYLE,
-        names={key: (title, why.format(*classes)) for key, (title, why) in NAMES.items()},
+        names=named_metrics(classes),
         negative_name=classes[0],
         positive_name=classes[1],
         geometry=card.geometry,
@@ -73,10 +74,15 @@ def render(report: Report) -> str:
     )
 
 
+def named_metrics(class_names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The title and the meaning of each metric, for these classes."""
+    return {key: (title, why.format(*class_names)) for key, (title, why) in NAMES.items()}
+
+
 def verdict(metrics: dict[str, Any]) -> str:
     """The result in one plain sentence, with its intervals."""
     n, auc, accuracy = metrics["n"], metrics["auc"], metrics["accuracy"]
-    words = ("generated" if metrics["data"]["toy"] else "", "" if metrics["split"] == ALL else metrics["split"])
+    words = ("generated" if metrics["data"]["toy"] else "", "" if metrics["split"] in (ALL, "") else metrics["split"])
     patches = " ".join((*filter(None, words), "patches"))
     right = (
         f"at its threshold of {metrics['threshold']:.3f} it classifies {_percent(accuracy)} of them correctly"
@@ -106,17 +112,18 @@ def _yardsticks(metrics: dict[str, Any], card: Card) -> bool:
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
-    return "undefined" if value is None else f"{value:.{digits}f}"
+    return "undefined" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def _environment() -> jinja2.Environment:
-    template = resources.files("sentinode.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"report.html.j2": template}),
+def environment() -> jinja2.Environment:
+    """The templates of all pages. What they are given is escaped."""
+    folder = resources.files("sentinode.evaluation")
+    found = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["figure"] = _figure
-    return environment
+    found.filters["figure"] = _figure
+    return found

@@ -13,16 +13,21 @@ from sentinode.scoring.counts import METRICS
 from sentinode.scoring.estimate import Estimate
 from sentinode.scoring.intervals import cluster_interval, effective_clusters
 from sentinode.scoring.metrics import Curve, Scores, auc, measure, pr_curve, roc_curve
-from sentinode.scoring.operating_point import RULES, choose_threshold, parse_rule
+from sentinode.scoring.operating_point import RULES, choose_threshold, parse_rule, with_threshold
+from sentinode.scoring.predictions import Predictions, align
+from sentinode.scoring.uncertainty import METHODS
 
 __all__ = [
     "ECE_BINS",
+    "METHODS",
     "METRICS",
     "RULES",
     "Curve",
     "Estimate",
+    "Predictions",
     "Reliability",
     "Scores",
+    "align",
     "auc",
     "calibrated",
     "choose_threshold",
@@ -36,4 +41,5 @@ __all__ = [
     "pr_curve",
     "reliability",
     "roc_curve",
+    "with_threshold",
 ]

@@ -165,6 +165,34 @@ def bin_counts(scores: Floats, tumour: Floats, normal: Floats, bins: int = ECE_B
     return Reliability(np.diff(predicted) / count, np.diff(true) / count, count)
 
 
+def errors_of_many(
+    scores: Floats, tumour: Floats, normal: Floats, below: Floats, below_tumour: Floats, bins: int = ECE_BINS
+) -> Floats:
+    """The expected calibration errors of R sets of patches that are counted by score: float (R,).
+
+    Each is that of :func:`bin_counts`, without a loop over the sets' scores.
+
+    Args:
+        scores: (K,), the distinct probabilities, ascending.
+        tumour: (R, K), how many tumour patches of each set have each score; ``normal`` likewise.
+        below: (R, K), the cumulated numbers of patches, this score included.
+        below_tumour: (R, K), the same of tumour patches alone.
+    """
+    total = below[:, -1].astype(np.int64)
+    if total.min() < bins:
+        return np.array([bin_counts(scores, *row, bins).error for row in zip(tumour, normal, strict=True)])
+    row = np.arange(len(total))[:, None]
+    size = total[:, None] // bins + (np.arange(bins) < total[:, None] % bins)
+    cuts = np.cumsum(size, axis=1)
+    at = np.stack([np.searchsorted(one, cut) for one, cut in zip(below, cuts, strict=True)])
+    # At a cut within equal scores, each side gets its share of their labels.
+    excess = (below[row, at] - cuts) / (tumour + normal)[row, at]
+    true = below_tumour[row, at] - excess * tumour[row, at]
+    predicted = np.cumsum((tumour + normal) * scores, axis=1)[row, at] - (below[row, at] - cuts) * scores[at]
+    gaps = np.diff(predicted - true, axis=1, prepend=0)
+    return np.asarray(np.abs(gaps).sum(axis=1) / total, dtype=np.float64)
+
+
 def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins: int = ECE_BINS) -> Estimate:
     """The ECE that a perfectly calibrated model has by chance with these probabilities.
 
@@ -176,5 +204,11 @@ def ece_floor(probabilities: ArrayLike, *, draws: int = 200, seed: int = 0, bins
     """
     probability = np.asarray(probabilities, dtype=np.float64).ravel()
     rng = np.random.default_rng(seed)
-    errors = [reliability(rng.random(len(probability)) < probability, probability, bins).error for _ in range(draws)]
+    scores, rank = np.unique(probability, return_inverse=True)
+    patches = np.bincount(rank, minlength=len(scores)).astype(np.float64)
+    errors = []
+    for _ in range(draws):
+        positive = rank[rng.random(len(probability)) < probability]
+        tumour = np.bincount(positive, minlength=len(scores)).astype(np.float64)
+        errors.append(bin_counts(scores, tumour, patches - tumour, bins).error)
     return Estimate.of(float(np.mean(errors)) if errors else math.nan, errors)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinode.scoring.calibration import bin_counts
+from sentinode.scoring.calibration import errors_of_many
 
 Floats = NDArray[np.float64]
 Counts = tuple[Floats, Floats]
@@ -80,22 +80,38 @@ class Counted:
     def metrics(self, counted: Counts) -> list[float]:
         """The value of each of ``METRICS``; NaN where it is undefined."""
         normal, tumour = counted
-        scores = self.scores
-        n = normal.sum() + tumour.sum()
-        tn, fp, fn, tp = self.confusion(counted)
-        clipped = np.clip(scores, CLIP, 1 - CLIP)
-        return [
-            area(normal, tumour),
+        return [float(value) for value in self.metrics_of_many((normal[None], tumour[None]))[0]]
+
+    def metrics_of_many(self, counted: Counts) -> Floats:
+        """The metrics of R sets of patches at once: float (R, metrics), from counts float (R, K) each."""
+        normal, tumour = counted
+        normals, tumours = normal.sum(axis=1), tumour.sum(axis=1)
+        n = normals + tumours
+        below, below_tumour = np.cumsum(normal, axis=1), np.cumsum(tumour, axis=1)
+        cut = int(np.searchsorted(self.scores, self.threshold))
+        tn, fn = (sums[:, cut - 1] if cut else np.zeros(len(n)) for sums in (below, below_tumour))
+        fp, tp = normals - tn, tumours - fn
+        called = _precisions(normal, tumour, below, below_tumour)
+        log, log_other, squared, squared_other = self._losses
+        columns = [
+            _shares(np.einsum("rk,rk->r", tumour, below - normal / 2), tumours * normals),
             (tp + tn) / n,
-            _ratio(tp, tp + fp),
-            _ratio(tp, tp + fn),
-            _ratio(tn, tn + fp),
-            _ratio(2 * tp, 2 * tp + fp + fn),
-            _average_precision(normal, tumour),
-            float(-(tumour @ np.log(clipped) + normal @ np.log1p(-clipped)) / n),
-            float((tumour @ (1 - scores) ** 2 + normal @ scores**2) / n),
-            bin_counts(scores, tumour, normal).error,
+            _shares(tp, tp + fp),
+            _shares(tp, tp + fn),
+            _shares(tn, tn + fp),
+            _shares(2 * tp, 2 * tp + fp + fn),
+            _shares(np.einsum("rk,rk->r", tumour, called), tumours),
+            (tumour @ log + normal @ log_other) / n,
+            (tumour @ squared + normal @ squared_other) / n,
+            errors_of_many(self.scores, tumour, normal, below + below_tumour, below_tumour),
         ]
+        return np.stack(columns, axis=1)
+
+    @cached_property
+    def _losses(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """What a tumour patch and a normal patch add to the NLL and to the Brier score at each score: float (K,)."""
+        clipped = np.clip(self.scores, CLIP, 1 - CLIP)
+        return -np.log(clipped), -np.log1p(-clipped), (1 - self.scores) ** 2, self.scores**2
 
     def confusion(self, counted: Counts) -> tuple[int, int, int, int]:
         """tn, fp, fn, tp; a score equal to the threshold is called tumour."""
@@ -116,10 +132,15 @@ def area(normal: Floats, tumour: Floats) -> float:
     return _ratio(float(tumour @ below), float(tumour.sum() * normal.sum()))
 
 
-def _average_precision(normal: Floats, tumour: Floats) -> float:
-    tp, called = np.cumsum(tumour[::-1]), np.cumsum((tumour + normal)[::-1])
-    precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
-    return _ratio(float(tumour[::-1] @ precision), float(tumour.sum()))
+def _precisions(normal: Floats, tumour: Floats, below: Floats, below_tumour: Floats) -> Floats:
+    """The share of tumour among the patches from each score on: float (R, K); 0 where there are none."""
+    tp = below_tumour[:, -1:] - below_tumour + tumour
+    called = tp + (below[:, -1:] - below + normal)
+    return np.asarray(np.divide(tp, called, out=np.zeros_like(tp), where=called > 0), dtype=np.float64)
+
+
+def _shares(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), math.nan), where=whole > 0), dtype=np.float64)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sentinode.errors import DataError
 from sentinode.scoring.calibration import ece_floor
 from sentinode.scoring.counts import CLASS_NAMES, METRICS, REASONS, Counted, Floats, area, counts
+from sentinode.scoring.delong import areas
 from sentinode.scoring.estimate import Estimate
 from sentinode.scoring.uncertainty import Slides, intervals
 
@@ -33,6 +34,7 @@ class Scores:
         brier: mean squared difference of probability and label.
         ece: expected calibration error over 15 equal-mass bins of P(tumour).
         ece_floor: the ECE that a perfectly calibrated model has by chance with these probabilities.
+        auc_delong: the AUC with DeLong's interval, or Obuchowski's where slides or copies are known.
         n: number of patches.
         threshold: P(tumour) from which a patch is called tumour.
         confusion: ``tp``, ``fp``, ``tn``, ``fn`` at the threshold.
@@ -57,6 +59,7 @@ class Scores:
     brier: Estimate
     ece: Estimate
     ece_floor: Estimate
+    auc_delong: Estimate
     n: int
     threshold: float
     confusion: dict[str, int]
@@ -72,7 +75,7 @@ class Scores:
     def as_dict(self) -> dict[str, Any]:
         """What goes into ``metrics.json``: plain numbers, None for what is undefined, never NaN."""
         return {
-            **{name: getattr(self, name).as_dict() for name in (*METRICS, "ece_floor")},
+            **{name: getattr(self, name).as_dict() for name in (*METRICS, "ece_floor", "auc_delong")},
             "n": self.n,
             "threshold": self.threshold,
             "confusion": dict(self.confusion),
@@ -93,6 +96,8 @@ def measure(
     threshold: float,
     *,
     groups: ArrayLike | None = None,
+    copies: ArrayLike | None = None,
+    interval: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
     class_names: Sequence[str] = CLASS_NAMES,
@@ -107,7 +112,9 @@ def measure(
 
     By chance an ECE is too high. The fewer patches or slides there are, the larger this bias. By patch its resamples
     are shifted back, so that their median is the value. By slide its lower limit is moved down by the bias that the
-    jackknife finds.
+    jackknife finds. BCa cannot correct so large a bias, so the ECE has percentiles there, too.
+
+    The AUC also has DeLong's interval (:mod:`sentinode.scoring.delong`), by slide where slides are known.
 
     Args:
         labels: (N,), 0 or 1.
@@ -120,16 +127,18 @@ def measure(
         class_names: the names of labels 0 and 1 in the notes.
 
     Raises:
-        DataError: no patches, unequal lengths, labels other than 0 and 1, or probabilities outside 0 to 1.
+        DataError: no patches, unequal lengths, labels other than 0 and 1, or probabilities outside 0 to 1; or an
+            unknown kind of interval.
     """
     label, probability = _checked(labels, probabilities)
-    slides = Slides.of(groups, label, class_names)
+    slides = Slides.of(groups, label, class_names, copies)
     patches = Counted.of(label, probability, threshold)
     value = dict(zip(METRICS, patches.metrics(patches.counts), strict=True))
-    found = intervals(patches, slides, value, resamples, seed)
+    found = intervals(patches, slides, value, resamples, seed, interval)
     return Scores(
         **{name: Estimate(value[name], *found.limits[name]) for name in METRICS},
         ece_floor=ece_floor(probability, draws=min(resamples, 200), seed=seed),
+        auc_delong=_delong(label, probability, slides) if resamples else Estimate(value["auc"], math.nan, math.nan),
         n=len(label),
         threshold=float(threshold),
         confusion=dict(zip(("tn", "fp", "fn", "tp"), patches.confusion(patches.counts), strict=True)),
@@ -142,6 +151,11 @@ def measure(
         without_slide=slides.without,
         notes=found.notes,
     )
+
+
+def _delong(label: NDArray[np.int64], probability: Floats, slides: Slides) -> Estimate:
+    found = areas(label, [probability], slides.cluster if slides.by_slide else slides.copies)
+    return Estimate(float(found.values[0]), *found.interval())
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:

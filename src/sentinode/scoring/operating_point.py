@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError, RecipeError, nearest
 from sentinode.scoring.counts import CLASS_NAMES
+from sentinode.scoring.predictions import Predictions, some
 
 log = logging.getLogger(__name__)
 
 RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
 """The rules; the two with an ``@`` take any share above 0, up to 1."""
+
+ALIKE = 30
+"""Changes of label from patch to patch, from which equal labels of equal ids are not taken for chance."""
 
 
 def choose_threshold(
@@ -125,3 +130,52 @@ def parse_rule(rule: str) -> tuple[str, float]:
         f"{rule!r} is not a rule that chooses a threshold.",
         hint=(f"Did you mean {guess!r}? " if guess else "") + f"The rules are {', '.join(RULES)}.",
     )
+
+
+def with_threshold(predictions: Predictions, valid: Predictions | None = None, rule: str = "accuracy") -> Predictions:
+    """Predictions with the threshold at which they are scored; never chosen on these patches themselves.
+
+    Args:
+        predictions: of test patches.
+        valid: the same model's on other patches, to choose the threshold on. None to keep the threshold that the
+            predictions bring, or else 0.5.
+        rule: how to choose it on ``valid``; one of ``RULES``.
+
+    Raises:
+        DataError: ``valid`` holds patches of ``predictions``, or names other classes.
+        RecipeError: the rule is unknown.
+    """
+    if valid is None:
+        if predictions.threshold is not None:
+            return predictions
+        return replace(predictions, threshold=0.5, rule="fixed; none was chosen on other patches")
+    _refuse_same_patches(predictions, valid)
+    names = {one.class_names for one in (predictions, valid)} - {CLASS_NAMES}
+    if len(names) > 1:
+        raise DataError(f"the classes are {predictions.class_names}, and on valid {valid.class_names}.")
+    if valid.labels.all() or not valid.labels.any():
+        raise DataError("all patches are of one class, so no threshold can be chosen on them.", where=valid.source)
+    value = choose_threshold(valid.labels, valid.probabilities, rule, predictions.class_names)
+    return replace(predictions, threshold=value, rule=f"{rule}, on {len(valid):,} other patches")
+
+
+def _refuse_same_patches(test: Predictions, valid: Predictions) -> None:
+    """Refuse to choose a threshold on the patches that are scored at it.
+
+    Ids that are row numbers occur in both splits. They are taken for the same patches where the labels are the same.
+    """
+    shared, here, there = np.intersect1d(test.ids, valid.ids, return_indices=True)
+    if not len(shared):
+        return
+    numbers = all(id.isdigit() for id in shared.tolist())
+    labels, other = test.labels[here], valid.labels[there]
+    sorted_labels = int((np.diff(labels.astype(np.int64)) != 0).sum()) < ALIKE
+    same = (labels == other).all() and not sorted_labels
+    same |= bool((test.probabilities[here] == valid.probabilities[there]).all())
+    if not numbers or same:
+        raise DataError(
+            f"{len(shared):,} of these patches are also among those that are scored, such as {some(shared)}. "
+            "A threshold that is chosen on the patches that it is tested on looks better than it is.",
+            where=valid.source,
+            hint="Choose it on predictions for other patches.",
+        )

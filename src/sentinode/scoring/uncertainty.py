@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentinode.errors import DataError
+from sentinode.scoring.bootstrap import bca_interval, centred, percentile_interval, resampled_metrics
 from sentinode.scoring.counts import CLASS_NAMES, CLIP, METRICS, REASONS, Counted, Floats
-from sentinode.scoring.estimate import Estimate
 from sentinode.scoring.intervals import FEW, cluster_interval, effective_clusters, joined
+from sentinode.scoring.predictions import clusters
 
 BOUNDS: Final = {"nll": (0.0, -math.log(CLIP))}
 """The range of each metric that is not a share from 0 to 1."""
+
+METHODS: Final = ("auto", "jackknife", "percentile", "bca")
+"""How intervals are made. ``auto``: the jackknife where slides are known, percentiles of a bootstrap elsewhere."""
+
+FEWEST: Final = 5
+"""With fewer slides than this, how often an interval contains the true value was not measured."""
 
 TOO_NARROW: Final = "patches of one slide are alike, so the intervals are too narrow"
 
@@ -32,6 +39,8 @@ class Slides:
         known: how many slides are known, or None.
         without: how many patches have no known slide, where some have.
         class_names: what labels 0 and 1 are called.
+        copies: int (N,), the group of copies of each patch from 0, a patch without copies being one of its own; None
+            where copies are not known, or a slide is one observation.
     """
 
     labels: NDArray[np.int64]
@@ -39,16 +48,37 @@ class Slides:
     known: int | None = None
     without: int = 0
     class_names: Sequence[str] = CLASS_NAMES
+    copies: NDArray[np.int64] | None = None
 
     @classmethod
     def of(
-        cls, groups: ArrayLike | None, labels: NDArray[np.int64], class_names: Sequence[str] = CLASS_NAMES
+        cls,
+        groups: ArrayLike | None,
+        labels: NDArray[np.int64],
+        class_names: Sequence[str] = CLASS_NAMES,
+        copies: ArrayLike | None = None,
     ) -> Slides:
         """Slides by their names; an empty string, None or NaN is an unknown one.
+
+        Slides that share copies of a patch are one observation.
 
         Raises:
             DataError: there is not one name for each patch.
         """
+        slides = cls._of(groups, labels, class_names)
+        if copies is None:
+            return slides
+        copied = np.asarray(copies).ravel().astype(str)
+        if len(copied) != len(labels):
+            raise DataError(f"there are {len(labels):,} labels but the copies of {len(copied):,} patches.")
+        if slides.cluster is None:
+            return replace(slides, copies=clusters(copied))
+        joined_slides = clusters(slides.cluster.astype(str), copied)
+        assert joined_slides is not None
+        return replace(slides, cluster=joined_slides if joined_slides.max() else None)
+
+    @classmethod
+    def _of(cls, groups: ArrayLike | None, labels: NDArray[np.int64], class_names: Sequence[str]) -> Slides:
         if groups is None:
             return cls(labels, class_names=class_names)
         names = np.asarray(groups).ravel()
@@ -82,14 +112,19 @@ class Slides:
                 f"{self.without:,} of {len(self.labels):,} patches have no known slide; the others are of {several}. "
                 "Each patch without a slide counts as a slide of its own, so the intervals are too narrow."
             ]
-        if few := self._few():
+        if self.known < FEWEST:
+            return [
+                f"Only {self.known} slides: no interval from so few can be relied on. It was not measured how often "
+                f"intervals from fewer than {FEWEST} slides contain the true value."
+            ]
+        if few := self.few():
             return [
                 f"{few}: the intervals by slide are rough, because there are few. In simulations with 5 to {FEW} "
                 "slides, 95 % intervals contained the true value in 90 to 99 of 100 data sets (fewer for the ECE)."
             ]
         return []
 
-    def _few(self) -> str | None:
+    def few(self) -> str | None:
         """What there is little of: slides, slides with one of the classes, or slides of some size."""
         assert self.cluster is not None and self.known is not None
         if self.known < FEW:
@@ -123,20 +158,25 @@ class Intervals:
     notes: tuple[str, ...] = ()
 
 
-def intervals(patches: Counted, slides: Slides, value: Mapping[str, float], resamples: int, seed: int) -> Intervals:
-    """The 95 % interval of each metric, by slide or by patch; none where ``resamples`` is 0."""
+def intervals(
+    patches: Counted, slides: Slides, value: Mapping[str, float], resamples: int, seed: int, method: str = "auto"
+) -> Intervals:
+    """The 95 % interval of each metric, by one of ``METHODS``; none where ``resamples`` is 0."""
+    if method not in METHODS:
+        raise DataError(f"there are no intervals by {method!r}.", hint=f"The methods are {', '.join(METHODS)}.")
     if not resamples:
         return Intervals(dict.fromkeys(METRICS, (math.nan, math.nan)))
-    if slides.cluster is None:
-        return _by_patch(patches, slides, value, resamples, seed)
-    return _by_slide(patches, slides, slides.cluster, value)
+    if method == "jackknife" or (method == "auto" and slides.by_slide):
+        return _by_jackknife(patches, slides, value)
+    return _by_bootstrap(patches, slides, value, resamples, seed, bca=method == "bca")
 
 
-def _by_slide(patches: Counted, slides: Slides, cluster: NDArray[np.int64], value: Mapping[str, float]) -> Intervals:
-    """The jackknife over slides with Student's t."""
+def _by_jackknife(patches: Counted, slides: Slides, value: Mapping[str, float]) -> Intervals:
+    """The jackknife over slides, or over patches where slides are not known, with Student's t."""
+    cluster = next((one for one in (slides.cluster, slides.copies) if one is not None), np.arange(len(slides.labels)))
     block = joined(cluster)
-    without = _without_each(patches, block)
-    weights = _weights(patches, slides.labels, block)
+    without = without_each(patches, block)
+    weights = weights_of(patches, slides.labels, block)
     limits, reasons = {}, {}
     for at, name in enumerate(METRICS):
         left_out = without[:, at]
@@ -148,12 +188,15 @@ def _by_slide(patches: Counted, slides: Slides, cluster: NDArray[np.int64], valu
             bias = (len(left_out) - 1) * float(left_out.mean() - value[name])
             low = max(low - max(bias, 0), 0)
         if math.isfinite(value[name]) and math.isnan(low):
-            reasons[name] = f"it depends on one slide: without that slide there is {slides.reason(name)}"
+            one = "slide" if slides.by_slide else "patch"
+            reasons[name] = f"it depends on one {one}: without that {one} there is {slides.reason(name)}"
         limits[name] = (low, high)
-    return Intervals(limits, _how_by_slide(slides, len(without)), len(without), reasons, tuple(slides.notes()))
+    notes = tuple(slides.notes()) if slides.by_slide else (_by_patch_note(slides),)
+    how = _how_by_jackknife(slides, int(cluster.max()) + 1, len(without))
+    return Intervals(limits, how, len(without), reasons, notes)
 
 
-def _without_each(patches: Counted, block: NDArray[np.int64]) -> Floats:
+def without_each(patches: Counted, block: NDArray[np.int64]) -> Floats:
     """The metrics without each block of patches: float (blocks, metrics)."""
     normal, tumour = patches.counts
     order = np.argsort(block, kind="stable")
@@ -164,7 +207,7 @@ def _without_each(patches: Counted, block: NDArray[np.int64]) -> Floats:
     return np.array(without)
 
 
-def _weights(patches: Counted, labels: NDArray[np.int64], block: NDArray[np.int64]) -> dict[str, Floats]:
+def weights_of(patches: Counted, labels: NDArray[np.int64], block: NDArray[np.int64]) -> dict[str, Floats]:
     """What each block brings to each metric: how many of the patches that it is a share of, float (blocks,) each.
 
     Where a metric compares the classes, both have the same weight.
@@ -185,32 +228,47 @@ def _weights(patches: Counted, labels: NDArray[np.int64], block: NDArray[np.int6
     return {name: special.get(name, every) for name in METRICS}
 
 
-def _how_by_slide(slides: Slides, blocks: int) -> str:
-    clusters = (slides.known or 0) + slides.without
-    n, many = len(slides.labels), f" in {blocks:,} blocks" if blocks < clusters else ""
+def _how_by_jackknife(slides: Slides, units: int, blocks: int) -> str:
+    n, many = len(slides.labels), f" in {blocks:,} blocks" if blocks < units else ""
+    if not slides.by_slide:
+        what = "patches" if slides.copies is None else "patches, copies together,"
+        return f"95 % by patch: jackknife over {units:,} {what}{many}, Student's t"
     if not slides.without:
-        return f"95 % by slide: jackknife over {clusters:,} slides{many}, Student's t"
+        return f"95 % by slide: jackknife over {units:,} slides{many}, Student's t"
     return (
         f"95 % by slide for {n - slides.without:,} of {n:,} patches, the others by patch (too narrow): jackknife over "
-        f"{clusters:,} slides and patches{many}, Student's t"
+        f"{units:,} slides and patches{many}, Student's t"
     )
 
 
-def _by_patch(patches: Counted, slides: Slides, value: Mapping[str, float], resamples: int, seed: int) -> Intervals:
-    """The percentiles of a bootstrap of patches."""
-    rng = np.random.default_rng(seed)
-    n = len(patches.cell)
-    resampled = np.array([patches.metrics(patches.of_rows(rng.integers(n, size=n))) for _ in range(resamples)])
-    ece = METRICS.index("ece")
-    resampled[:, ece] = np.maximum(resampled[:, ece] - np.median(resampled[:, ece]) + value["ece"], 0)
+def _by_patch_note(slides: Slides) -> str:
+    why = "since no slides are known" if slides.known is None else "since all patches are of one slide"
+    return f"The intervals are by patch, {why}: {TOO_NARROW}."
+
+
+def _by_bootstrap(
+    patches: Counted, slides: Slides, value: Mapping[str, float], resamples: int, seed: int, *, bca: bool
+) -> Intervals:
+    """The percentiles, or the bias-corrected and accelerated interval, of a bootstrap of slides or of patches."""
+    cluster = slides.cluster if slides.by_slide else slides.copies
+    resampled = resampled_metrics([patches], cluster, resamples, seed)[0]
+    without = None
+    if bca:
+        without = without_each(patches, joined(np.arange(len(slides.labels)) if cluster is None else cluster))
     limits, reasons = {}, {}
     for at, name in enumerate(METRICS):
-        estimate = Estimate.of(value[name], resampled[:, at])
-        limits[name] = (estimate.low, estimate.high)
-        if math.isfinite(value[name]) and math.isnan(estimate.low):
-            reasons[name] = f"no resample has one ({slides.reason(name)})"
-    why = "since no slides are known" if slides.known is None else "since all patches are of one slide"
-    notes = [f"The intervals are by patch, {why}: {TOO_NARROW}."]
+        if without is not None and name != "ece":  # whose bias is larger than BCa can correct
+            limits[name] = bca_interval(value[name], resampled[:, at], without[:, at])
+        elif math.isfinite(value[name]):
+            values = centred(resampled[:, at], value[name]) if name == "ece" else resampled[:, at]
+            limits[name] = percentile_interval(values)
+        else:
+            limits[name] = (math.nan, math.nan)
+        if math.isfinite(value[name]) and math.isnan(limits[name][0]):
+            reasons[name] = _no_bca(slides, name) if bca else f"no resample has one ({slides.reason(name)})"
+    notes = [*(slides.notes() if slides.by_slide else [_by_patch_note(slides)])]
+    if slides.by_slide and slides.few():
+        notes.append("A bootstrap of few slides gives intervals that are too narrow; those of the jackknife are not.")
     undefined = {name: int(np.isnan(resampled[:, at]).sum()) for at, name in enumerate(METRICS) if name in REASONS}
     partly = {name: count for name, count in undefined.items() if 0 < count < resamples}
     if partly:
@@ -218,5 +276,19 @@ def _by_patch(patches: Counted, slides: Slides, value: Mapping[str, float], resa
             f"In up to {max(partly.values()):,} of {resamples:,} resamples there is no {', '.join(partly)}; the "
             "intervals leave those resamples out."
         )
-    how = f"95 % by patch: percentiles of {resamples:,} bootstrap resamples"
-    return Intervals(limits, how, resamples, reasons, tuple(notes))
+    return Intervals(limits, _how_by_bootstrap(slides, cluster, resamples, bca), resamples, reasons, tuple(notes))
+
+
+def _how_by_bootstrap(slides: Slides, cluster: NDArray[np.int64] | None, resamples: int, bca: bool) -> str:
+    kind, ece = ("BCa", ", for the ECE their percentiles") if bca else ("percentiles", "")
+    if slides.by_slide:
+        assert cluster is not None
+        units = "slides, and patches without one" if slides.without else "slides"
+        return f"95 % by slide: {kind} of {resamples:,} bootstrap resamples of {int(cluster.max()) + 1:,} {units}{ece}"
+    together = "" if cluster is None else ", copies of a patch together"
+    return f"95 % by patch{together}: {kind} of {resamples:,} bootstrap resamples{ece}"
+
+
+def _no_bca(slides: Slides, name: str) -> str:
+    lies = "all resamples lie on one side of the value, or it depends on one of the observations"
+    return f"{lies} ({slides.reason(name)})" if name in REASONS else lies
