@@ -316,7 +316,7 @@ def _settle(work: _Work, resume: bool) -> None:
         raise DataError("what this run was begun with cannot be read.", where=path, hint="Begin another.") from error
     if other:
         raise DataError(
-            f"the run in this folder was begun with another {', another '.join(other)}. A slide that was held back "
+            f"the run in this folder was begun otherwise ({', '.join(other)} differ). A slide that was held back "
             "could have taught it.",
             where=work.out,
             hint="Resume with the same review and options, or begin in another folder.",

@@ -17,8 +17,6 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.misc import is_dicom
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, ParametricMapStorage, VLWholeSlideMicroscopyImageStorage
 from pydicom.valuerep import DSfloat
 
@@ -223,11 +221,11 @@ def _mapping() -> Dataset:
     """What a stored value means."""
     quantity, mapping = Dataset(), Dataset()
     quantity.ValueType = "CODE"
-    quantity.ConceptNameCodeSequence = [_coded(codes.SCT.Quantity)]
-    quantity.ConceptCodeSequence = [_coded(codes.DCM.ProbabilityOfCancer)]
+    quantity.ConceptNameCodeSequence = [_coded("246205007", "SCT", "Quantity")]
+    quantity.ConceptCodeSequence = [_coded("111047", "DCM", "Probability of cancer")]
     mapping.LUTLabel = "P(tumour)"
     mapping.LUTExplanation = "Calibrated probability of tumour; -1 where there is no tissue"
-    mapping.MeasurementUnitsCodeSequence = [_coded(codes.UCUM.NoUnits)]
+    mapping.MeasurementUnitsCodeSequence = [_coded("1", "UCUM", "no units")]
     mapping.DoubleFloatRealWorldValueFirstValueMapped = NO_TISSUE
     mapping.DoubleFloatRealWorldValueLastValueMapped = 1.0
     mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = 1.0, 0.0
@@ -235,9 +233,9 @@ def _mapping() -> Dataset:
     return mapping
 
 
-def _coded(code: Code) -> Dataset:
+def _coded(value: str, scheme: str, meaning: str) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 
