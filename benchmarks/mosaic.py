@@ -3,7 +3,8 @@
     python benchmarks/mosaic.py --data SHARED/data --weights BUNDLE [--mosaic small large] [--stride 96 32] [--work DIR]
 
 Builds the mosaics with SHARED/tools/make_mosaic.py from test.parquet: ``small`` is 8000 x 8000 pixels with the lesions
-grown three times, ``large`` 24,576 x 57,344 with them grown twice. Scans each with ``sentinode scan`` and compares the
+grown three times, ``large`` 24,576 x 57,344 with them grown twice. ``medium``, 3072 x 3072 pixels of tissue without a
+lesion, and ``few``, a few windows, are for measuring time alone. Scans each with ``sentinode scan`` and compares the
 map at the centre of every cell with the same bundle on exactly the patches that were laid into the cells. Prints a
 Markdown table.
 """
@@ -32,6 +33,8 @@ from sentinode.slides.scanning.probability_map import open_map
 MOSAICS = {
     "small": ["--window", "1400", "3500", "1000", "1000", "--grow", "3"],
     "large": ["--grow", "2"],
+    "medium": ["--window", "1867", "3777", "384", "384"],
+    "few": ["--window", "1800", "4000", "96", "96"],
 }
 CELL = 96
 

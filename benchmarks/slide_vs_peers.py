@@ -1,47 +1,64 @@
 """The same ResNet-50 over the same slide with TIAToolbox, WSInfer and Sentinode, on the same device, in turn.
 
-    python benchmarks/slide_vs_peers.py --data SHARED/data --weights BUNDLE [--slide SLIDE] [--work DIR] [--rounds 3]
+    python benchmarks/slide_vs_peers.py --data SHARED/data --weights BUNDLE [--stride 96] [--mosaic small]
+                                        [--slide SLIDE] [--work DIR] [--rounds 3]
 
-BUNDLE is a ResNet-50; the peers get the same network with the same weights as TorchScript. Without --slide the mosaic
-of 8000 x 8000 pixels is built (see benchmarks/mosaic.py). TIAToolbox and WSInfer each get a virtual environment of
-their own below --work; WSInfer fetches its registry of models when it starts, and that call is stubbed. Every program
-finds the tissue by its own method, so that each counts its own tiles; windows are 96 x 96 at 0.972 microns per pixel,
-96 apart. Start-up is the time of the whole program on a slide of a few tiles; the time of a tile is what the large
-slide takes longer, by the tiles that it has more. Prints a Markdown table with the medians of the rounds so far,
-after each. On a machine that is busy with other things the processor time with --threads 1 is what to compare.
+BUNDLE is a ResNet-50; the peers get the same network with the same weights as TorchScript. Without --slide a mosaic is
+built (see benchmarks/mosaic.py). TIAToolbox and WSInfer each get a virtual environment of their own below --work;
+WSInfer fetches its registry of models when it starts, and that call is stubbed. Every program finds the tissue by its
+own method, so that each counts its own windows; they are 96 x 96 at 0.972 microns per pixel, --stride apart. Where
+windows overlap, TIAToolbox gets the stride and WSInfer the overlap as they take them, and both compute each window
+anew. Sentinode runs with its default settings (``Sentinode``), so it reads densely where the bundle's card allows it:
+run ``sentinode check BUNDLE DATA`` first.
+
+The area of a program's tissue is one square of the stride's side for each of its windows. The time of a square
+millimetre is what the large slide takes longer than a slide of a few windows, by the area that it has more; start-up is
+what the small slide takes beside that.
+
+Every program runs once on the small slide before anything is measured: that is the first start, and Sentinode keeps the
+compiled network from there on. Prints a Markdown table with the medians of the rounds so far, after each. At a stride
+of 32 use ``--mosaic medium``: the peers need some minutes for it. On a machine that is busy with other things the
+processor time with --threads 1 is what to compare.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from measure import Run, measure
 from mosaic import MOSAICS, build
 
 from sentinode.model.bundle import Bundle, load
 from sentinode.model.classifier import MEAN, STD
+from sentinode.model.hardware import choose_device, describe
 from sentinode.slides.scanning.probability_map import open_map
 
 PACKAGES = {
     "TIAToolbox": ["tiatoolbox"],
-    "WSInfer": ["wsinfer", "zarr<3", "openslide-python", "openslide-bin"],
+    "WSInfer": ["wsinfer>=0.6.1", "zarr<3", "openslide-python", "openslide-bin"],
 }
-OURS = {"Sentinode": "float32", "Sentinode, bfloat16": "bfloat16"}
-"""Our rows of the table and their precision; the peers compute in float32."""
+OURS = {
+    "Sentinode": [],
+    "Sentinode, float32": ["--precision", "float32"],
+    "Sentinode, patch by patch": ["--reading", "patch"],
+    "Sentinode, dense": ["--reading", "dense"],
+}
+"""Our rows of the table and their options; the peers compute in float32."""
 
-STRIDE = 96
+WINDOW, MPP = 96, 0.972
 BATCH = 64
+CLOCKS = ("seconds", "processor_seconds")
 
 TIATOOLBOX = """
 import json, sys
@@ -60,12 +77,14 @@ class Traced(CNNModel):
     def forward(self, images):
         return torch.softmax(self.network(images), -1)
 
-slide, out, path, device, workers, batch, mean, std = json.loads(sys.argv[1])
+slide, out, path, device, workers, batch, stride, mean, std = json.loads(sys.argv[1])
 model = Traced(path)
 mean, std = (np.array(values, "float32") for values in (mean, std))
 model.preproc_func = lambda image: (image.astype("float32") / 255 - mean) / std
 config = IOPatchPredictorConfig(
-    patch_input_shape=(96, 96), stride_shape=(96, 96), input_resolutions=[{"units": "mpp", "resolution": 0.972}]
+    patch_input_shape=(96, 96),
+    stride_shape=(stride, stride),
+    input_resolutions=[{"units": "mpp", "resolution": 0.972}],
 )
 predictor = PatchPredictor(model=model, batch_size=batch, num_workers=workers, device=device, verbose=False)
 output = predictor.run(
@@ -84,9 +103,10 @@ import wsinfer_zoo.client as client
 client.load_registry = lambda *_, **__: client.ModelRegistry(models={})
 from wsinfer.cli.cli import cli
 
-slides, out, model, config, workers, batch = json.loads(sys.argv[1])
+slides, out, model, config, workers, batch, overlap = json.loads(sys.argv[1])
 words = ["--backend", "openslide", "run", "-i", slides, "-o", out, "-p", model, "-c", config]
-cli(words + ["-n", str(workers), "-b", str(batch)], standalone_mode=False)
+words += ["-n", str(workers), "-b", str(batch), "--patch-overlap-ratio", str(overlap)]
+cli(words, standalone_mode=False)
 (table,) = Path(out, "model-outputs-csv").glob("*.csv")
 Path(out, "tiles.json").write_text(json.dumps(sum(1 for _ in csv.DictReader(table.open()))))
 """
@@ -94,10 +114,34 @@ Path(out, "tiles.json").write_text(json.dumps(sum(1 for _ in csv.DictReader(tabl
 
 @dataclass(frozen=True)
 class Result:
-    """One run of one program on one slide."""
+    """One run of one program on one slide.
+
+    Attributes:
+        run: what it took.
+        windows: how many windows of tissue the program found and computed.
+        engine: what computed them.
+    """
 
     run: Run
-    tiles: int
+    windows: int
+    engine: str = "PyTorch float32"
+
+
+@dataclass
+class Program:
+    """All runs of one program: the first start, then in each round one on the slide of a few windows and one on the
+    slide."""
+
+    first: Result
+    few: list[Result] = field(default_factory=list)
+    slide: list[Result] = field(default_factory=list)
+
+    def more(self, clock: str) -> float:
+        """Seconds by one of the clocks of a :class:`Run` for each window that the slide has more."""
+        return statistics.median(
+            (getattr(slide.run, clock) - getattr(few.run, clock)) / (slide.windows - few.windows)
+            for few, slide in zip(self.few, self.slide, strict=True)
+        )
 
 
 def main() -> None:
@@ -105,35 +149,37 @@ def main() -> None:
     work: Path = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     export(load(arguments.weights), work)
-    slide = (arguments.slide or build("small", arguments.data, work)).resolve()
+    slide = (arguments.slide or build(arguments.mosaic, arguments.data, work)).resolve()
     few = build("few", arguments.data, work)
-    programs = arguments.programs
-    for name in PACKAGES.keys() & set(programs):
+    for name in PACKAGES.keys() & set(arguments.programs):
         create_environment(work / name)
-    results: dict[str, list[tuple[Result, Result]]] = {name: [] for name in programs}
+    shutil.rmtree(work / "cache", ignore_errors=True)
+    print(f"{describe(choose_device(arguments.device))}\n", flush=True)
+    programs = {name: Program(run(name, few, work, arguments)) for name in arguments.programs}
     for turn in range(arguments.rounds):
-        for name in programs:
-            pair = tuple(run(name, path, work, arguments) for path in (few, slide))
-            results[name].append(pair)  # type: ignore[arg-type]
-            print(f"round {turn + 1}: {name}: {pair[1].run.seconds:.0f} s, {pair[1].tiles} tiles", file=sys.stderr)
-        print(table(results), flush=True)
+        for name, program in programs.items():
+            program.few.append(run(name, few, work, arguments))
+            program.slide.append(run(name, slide, work, arguments))
+            last = program.slide[-1]
+            print(f"round {turn + 1}: {name}: {last.run.seconds:.0f} s, {last.windows} windows", file=sys.stderr)
+        print(table(programs, arguments.stride, work), flush=True)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds pcam/ and slides/")
     parser.add_argument("--weights", type=Path, required=True, help="a bundle with a ResNet-50")
+    parser.add_argument("--stride", type=int, default=96, help="pixels from one window to the next")
+    parser.add_argument("--mosaic", choices=list(MOSAICS), default="small")
     parser.add_argument("--slide", type=Path, help="a slide in place of the mosaic")
     parser.add_argument("--work", type=Path, default=Path("runs/peers"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read, for the peers; >= 1")
     parser.add_argument("--threads", type=int, help="threads that compute, for all")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--programs", nargs="+", choices=[*PACKAGES, *OURS], default=[*PACKAGES, *OURS])
+    programs = [*PACKAGES, "Sentinode", "Sentinode, float32"]
+    parser.add_argument("--programs", nargs="+", choices=[*PACKAGES, *OURS], default=programs)
     return parser.parse_args()
-
-
-MOSAICS["few"] = ["--window", "1800", "4000", "96", "96"]
 
 
 def create_environment(folder: Path) -> None:
@@ -147,6 +193,13 @@ def create_environment(folder: Path) -> None:
 
 def _python(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def version(name: str, work: Path) -> str:
+    """Of a program, as its own environment states it."""
+    python, package = (_python(work / name), name.lower()) if name in PACKAGES else (sys.executable, "sentinode")
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def export(bundle: Bundle, work: Path) -> None:
@@ -175,26 +228,32 @@ def run(name: str, slide: Path, work: Path, arguments: argparse.Namespace) -> Re
     """Run one program on one slide, from a clean start."""
     out = work / f"out-{name}"
     shutil.rmtree(out, ignore_errors=True)
-    environment = {**os.environ, "WSINFER_FORCE_CPU": "1" if arguments.device == "cpu" else "0"}
+    environment = {
+        **os.environ,
+        "WSINFER_FORCE_CPU": "1" if arguments.device == "cpu" else "0",
+        "SENTINODE_CACHE": str(work / "cache"),
+    }
     if arguments.threads:
         environment["OMP_NUM_THREADS"] = str(arguments.threads)
-    python = _python(work / name)
+    python, stride = _python(work / name), arguments.stride
     match name:
         case "TIAToolbox":
-            options = [slide, out, work / "model.pt", arguments.device, arguments.workers, BATCH, MEAN, STD]
+            options = [slide, out, work / "model.pt", arguments.device, arguments.workers, BATCH, stride, MEAN, STD]
             done = measure([python, "-c", TIATOOLBOX, _json(options)], environment=environment)
         case "WSInfer":
             alone = work / f"only-{slide.stem}"  # it reads a folder that may hold nothing but slides
             alone.mkdir(exist_ok=True)
             if not (alone / slide.name).exists():
                 os.link(slide, alone / slide.name)
-            options = [alone, out, work / "model.pt", work / "config.json", arguments.workers, BATCH]
+            overlap = 1 - stride / WINDOW
+            options = [alone, out, work / "model.pt", work / "config.json", arguments.workers, BATCH, overlap]
             done = measure([python, "-c", WSINFER, _json(options)], environment=environment)
         case _:
             command = [sys.executable, "-m", "sentinode", "scan", arguments.weights, slide, "--out", out]
-            settings = ["--stride", STRIDE, "--device", arguments.device, "--precision", OURS[name]]
+            settings = ["--stride", stride, "--device", arguments.device, *OURS[name]]
             done = measure([*command, *settings], environment=environment)
-            return Result(done, int(open_map(out / slide.stem).tissue.sum()))
+            probability_map = open_map(out / slide.stem)
+            return Result(done, int(probability_map.tissue.sum()), probability_map.engine)
     return Result(done, json.loads((out / "tiles.json").read_text()))
 
 
@@ -202,32 +261,35 @@ def _json(options: list[object]) -> str:
     return json.dumps(options, default=str)
 
 
-def table(results: dict[str, list[tuple[Result, Result]]]) -> str:
-    """Medians over the rounds, and each program's time per tile as a multiple of Sentinode's."""
-    heads = ("", "tiles", "ms per tile", "tiles/s", "of Sentinode's", "processor ms per tile", "of Sentinode's")
-    heads = (*heads, "start-up, s", "peak MiB")
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    clocks = [
-        {name: _cost(pairs, clock) for name, pairs in results.items()} for clock in ("seconds", "processor_seconds")
-    ]
-    for name, pairs in results.items():
-        cells = [name, f"{pairs[0][1].tiles:,}"]
-        for clock in clocks:
-            cells.append(f"{1000 * clock[name]:.1f}")
-            if clock is clocks[0]:
-                cells.append(f"{1 / clock[name]:.0f}")
-            cells.append(f"{clock[name] / clock.get('Sentinode', np.nan):.2f}")
-        startup = statistics.median(few.run.seconds for few, _ in pairs)
-        peak = max(slide.run.peak_mib for _, slide in pairs)
-        lines.append("| " + " | ".join((*cells, f"{startup:.1f}", f"{peak:,.0f}")) + " |")
+COLUMNS = (
+    "", "computed by", "windows", "tissue, mm2", "s per mm2", "times faster than the better peer", "ms per window",
+    "processor s per mm2", "times less than the better peer", "first start, s", "start-up, s", "a few windows, s",
+    "whole slide, s", "peak MiB",
+)  # fmt: skip
+
+
+def table(programs: dict[str, Program], stride: int, work: Path) -> str:
+    """Medians over the rounds; a column beside each time holds it against the better of the peers."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    square = (stride * MPP / 1000) ** 2
+    cost = {clock: {name: each.more(clock) for name, each in programs.items()} for clock in CLOCKS}
+    better = {
+        clock: min((cost[clock][name] for name in PACKAGES if name in programs), default=math.nan) for clock in CLOCKS
+    }
+    for name, program in programs.items():
+        seconds, processor = (cost[clock][name] for clock in CLOCKS)
+        last = program.slide[-1]
+        cells = (
+            f"{name} {version(name, work)}", last.engine, f"{last.windows:,}", f"{last.windows * square:.2f}",
+            f"{seconds / square:.2f}", f"{better[CLOCKS[0]] / seconds:.2f}", f"{1000 * seconds:.2f}",
+            f"{processor / square:.2f}", f"{better[CLOCKS[1]] / processor:.2f}", f"{program.first.run.seconds:.1f}",
+            f"{statistics.median(each.run.seconds - each.windows * seconds for each in program.few):.1f}",
+            f"{statistics.median(each.run.seconds for each in program.few):.1f}",
+            f"{statistics.median(each.run.seconds for each in program.slide):.1f}",
+            f"{max(each.run.peak_mib for each in program.slide):,.0f}",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cost(pairs: list[tuple[Result, Result]], clock: str) -> float:
-    """Seconds per tile by one of the clocks of a :class:`Run`."""
-    return statistics.median(
-        (getattr(slide.run, clock) - getattr(few.run, clock)) / (slide.tiles - few.tiles) for few, slide in pairs
-    )
 
 
 if __name__ == "__main__":
