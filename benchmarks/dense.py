@@ -158,13 +158,12 @@ def compare_tiles(tiles: Sequence[Path], arguments: argparse.Namespace) -> None:
         shutil.rmtree(out, ignore_errors=True)
         scan(tiles, out, reading, arguments, "--stride", arguments.stride[0], "--mpp", TILES_MPP)
     print()
-    _heads("tile of Camelyon17", "windows", "correlation of logits", "share above 0.5, patch", "share above 0.5, dense")
+    _heads("tile of Camelyon17", "windows", "correlation of logits")
     pairs = _pairs(outs)
     for name, (patch, dense) in pairs.items():
-        shares = (f"{(each.probability[each.tissue] > 0.5).mean():.1%}" for each in (patch, dense))
-        _row(name, f"{int(patch.tissue.sum()):,}", f"{_correlation([(patch, dense)]):.3f}", *shares)
-    _row("all", f"{sum(int(patch.tissue.sum()) for patch, _ in pairs.values()):,}",
-         f"{_correlation(pairs.values()):.3f}", "", "")  # fmt: skip
+        _row(name, f"{int(patch.tissue.sum()):,}", f"{_correlation([(patch, dense)]):.3f}")
+    windows = sum(int(patch.tissue.sum()) for patch, _ in pairs.values())
+    _row("all", f"{windows:,}", f"{_correlation(pairs.values()):.3f}")
 
 
 def _pairs(outs: Mapping[str, Path]) -> dict[str, tuple[ProbabilityMap, ProbabilityMap]]:
