@@ -63,3 +63,28 @@ def run(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(run: Path) -> Bundle:
     """A small bundle, better than chance on the generated patches."""
     return sentinode.load(run / "bundle")
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(bundle: Bundle, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small bundle with an int8 network."""
+    pytest.importorskip("nncf", reason="NNCF (sentinode[quantise]) is not installed here")
+    from sentinode.model.quantising import quantise
+
+    data = sentinode.open_data(generated, show=False)
+    return quantise(bundle, data["train"], data["valid"], out=tmp_path_factory.mktemp("int8") / "bundle", show=False)
+
+
+@pytest.fixture(scope="session")
+def int8_graph_of_noise(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of another network of the same shape, whose weights are random, not quantised."""
+    from sentinode.model.bundle import save
+    from sentinode.model.classifier import build_classifier
+    from sentinode.model.quantising import _convert, _write
+
+    folder = tmp_path_factory.mktemp("noise")
+    architecture = bundle.card.architecture
+    options = architecture.model_dump(exclude={"kind", "parameters", "class_name", "source"})
+    network = build_classifier(**options, geometry=bundle.card.geometry)[0]
+    _write(_convert(save(folder / "bundle", network, bundle.card)), folder)
+    return folder

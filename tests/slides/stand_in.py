@@ -53,6 +53,7 @@ class StandInEngine:
     pause: float = 0.0
     geometry: PatchGeometry = PCAM
     sizes: list[int] = field(default_factory=list)
+    graph: str | None = None
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         time.sleep(self.pause)

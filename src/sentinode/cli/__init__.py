@@ -16,7 +16,7 @@ import typer
 
 from sentinode._version import __version__
 from sentinode.cli import data
-from sentinode.cli.bundle import bundle, check
+from sentinode.cli.bundle import bundle, check, quantise
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
@@ -42,6 +42,7 @@ for panel, command in (
     (PATCHES, explain),
     (PATCHES, bundle),
     (PATCHES, check),
+    (PATCHES, quantise),
     (EVALUATION, evaluate),
     (EVALUATION, stress),
     (EVALUATION, froc),

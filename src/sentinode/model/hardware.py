@@ -14,7 +14,7 @@ import torch
 from sentinode.errors import DeviceError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -57,13 +57,15 @@ def native_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision to compute in; ``auto`` chooses bfloat16 where it is faster on the device.
+    """The precision that PyTorch computes in; ``auto`` chooses bfloat16 where it is faster on the device.
 
     Raises:
-        DeviceError: no such precision.
+        DeviceError: no such precision, or one that PyTorch does not compute in.
     """
     if name not in PRECISIONS:
         raise DeviceError(f"there is no precision '{name}'.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
+    if name == "int8":
+        raise DeviceError("int8 runs only with OpenVINO on a processor.", hint="Use --device cpu, or float32.")
     if name == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32

@@ -32,6 +32,9 @@ from sentinode.model.hardware import choose_precision, processor
 TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
 """How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on."""
 
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+"""What OpenVINO is told of each precision. Layers that are not quantised stay in float32 beside int8."""
+
 TRIED = 16
 
 
@@ -54,18 +57,20 @@ class OpenVinoEngine:
         BundleError: ``dense``, and the network cannot read densely.
     """
 
+    graph: str | None = None
+
     def __init__(self, bundle: Bundle, *, precision: str = "auto", tta: bool = False, dense: bool = False) -> None:
         if not available():
             raise DeviceError("OpenVINO is not installed.", hint="Install it: pip install 'sentinode[fast]'.")
         reference = TorchEngine(bundle, device="cpu", precision="float32")
-        kind = str(choose_precision(precision, reference.device)).removeprefix("torch.")
+        kind = self._kind(precision, reference)
         self.name, self.batch, self.block = f"openvino cpu {kind}{' tta' if tta else ''}", reference.batch, BLOCK
         self.temperature, self.tta, self.geometry = bundle.card.temperature, False, bundle.card.geometry
         self._bundle, self._network = bundle, reference.network
         self._lock = threading.Lock()
         self._requests: dict[bool, Any] = {}
         self._settings = {
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
+            "INFERENCE_PRECISION_HINT": HINTS[kind],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
@@ -75,7 +80,7 @@ class OpenVinoEngine:
                 _ = self.lattice
             if not self._recall(dense):
                 gap = self._dense_gap(reference) if dense else self._gap(reference)
-                if not gap <= TOLERANCE[kind]:
+                if not gap <= self._tolerance(kind):
                     raise DeviceError(f"OpenVINO's answers lie {gap:.3f} from PyTorch's here.", where=bundle.path)
                 self._remember(dense)
         except SentinodeError:
@@ -84,6 +89,12 @@ class OpenVinoEngine:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DeviceError(f"OpenVINO cannot run this network ({first}).", where=bundle.path) from error
         self.tta = tta
+
+    def _kind(self, precision: str, reference: TorchEngine) -> str:
+        return str(choose_precision(precision, reference.device)).removeprefix("torch.")
+
+    def _tolerance(self, kind: str) -> float:
+        return TOLERANCE[kind]
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
@@ -178,9 +189,7 @@ class OpenVinoEngine:
 
     def _gap(self, reference: TorchEngine) -> float:
         """How far the answers lie from PyTorch's, on noise and on flat colours."""
-        rng = np.random.default_rng(0)
-        images = rng.integers(256, size=(TRIED, *self.geometry.shape), dtype=np.uint8)
-        images[TRIED // 2 :] = images[TRIED // 2 :, :1, :1]
+        images = self._probe()
         return float(np.abs(self.probabilities(images) - reference.probabilities(images)).max())
 
     def _dense_gap(self, reference: TorchEngine) -> float:
@@ -188,15 +197,26 @@ class OpenVinoEngine:
 
         It is larger than the picture that OpenVINO's converter was shown: what that fixed would be seen here.
         """
-        side, rng = 2 * self.geometry.size, np.random.default_rng(0)
-        region = rng.integers(256, size=(side, side, 3), dtype=np.uint8)
-        region[side // 2 :] = region[:1, :1]
-        starts = np.linspace(0, side - self.geometry.size, 4)
+        region = self._probe_region()
+        starts = np.linspace(0, len(region) - self.geometry.size, 4)
         ours, theirs = (
             torch.sigmoid(torch.from_numpy(engine.dense(region, starts, starts)) / self.temperature)
             for engine in (self, reference)
         )
         return float((ours - theirs).abs().max())
+
+    def _probe(self) -> NDArray[np.uint8]:
+        """Patches of noise and of flat colours."""
+        images = np.random.default_rng(0).integers(256, size=(TRIED, *self.geometry.shape), dtype=np.uint8)
+        images[TRIED // 2 :] = images[TRIED // 2 :, :1, :1]
+        return images
+
+    def _probe_region(self) -> NDArray[np.uint8]:
+        """A region that is half noise and half a flat colour, twice as large as a patch."""
+        side = 2 * self.geometry.size
+        region = np.random.default_rng(0).integers(256, size=(side, side, 3), dtype=np.uint8)
+        region[side // 2 :] = region[:1, :1]
+        return region
 
 
 class _Features(nn.Module):
