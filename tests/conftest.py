@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # The networks of the tests are so small that threads cost more than they give. Commands run by a test inherit this.
@@ -72,7 +73,8 @@ def int8_bundle(bundle: Bundle, generated: Path, tmp_path_factory: pytest.TempPa
     from sentinode.model.quantising import quantise
 
     data = sentinode.open_data(generated, show=False)
-    return quantise(bundle, data["train"], data["valid"], out=tmp_path_factory.mktemp("int8") / "bundle", show=False)
+    training = data["train"].subset(np.arange(64))
+    return quantise(bundle, training, data["valid"], out=tmp_path_factory.mktemp("int8") / "bundle", show=False)
 
 
 @pytest.fixture(scope="session")

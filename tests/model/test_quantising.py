@@ -34,9 +34,9 @@ def test_the_int8_network_lies_in_the_bundle_with_its_section_of_the_card(int8_b
     int8 = load(int8_bundle.path).card.int8
     assert int8 is not None and int8.made_from == bundle.fingerprint
     assert (int8.preset, int8.left_in_float) == ("performance", [])
-    assert int8.n_calibration == 256 and int8.versions["nncf"]
+    assert int8.n_calibration == 64 and int8.versions["nncf"]
     one = int8.readings[PATCH]
-    assert one.n == 128 and one.auc_float32 - one.auc < quantising.AUC_LOSS
+    assert one.n == 128 and one.holds
     assert one.auc_float32 == pytest.approx(bundle.card.metrics["valid"]["auc"]["value"], abs=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_later_attempts_leave_more_convolutions_at_both_ends_in_float() -> None:
 )
 def test_what_int8_loses_is_told(one: Int8Reading, lost: str) -> None:
     loss = quantising._loss({PATCH: one})
-    assert lost in loss and bool(loss) == bool(lost)
+    assert lost in loss and bool(loss) == bool(lost) and one.holds == (not lost)
 
 
 def test_where_no_attempt_holds_it_is_refused_and_nothing_is_written(

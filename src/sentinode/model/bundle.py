@@ -38,6 +38,9 @@ DENSE: Final = "dense"
 AS_GOOD = 0.003
 """By how much of its AUC dense reading may fall short and still be the default."""
 
+INT8_LOSS = {"AUC": 0.002, "NLL": 0.01}
+"""Int8 holds where it loses less than this on valid."""
+
 PACKAGED = Path(__file__).parents[1] / "packaged"
 """The bundle that comes with Sentinode."""
 
@@ -119,6 +122,16 @@ class Int8Reading(Part):
     largest_change: float
     times_faster: float
     n: int
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """What int8 loses of each metric that it must keep."""
+        return {"AUC": self.auc_float32 - self.auc, "NLL": self.nll - self.nll_float32}
+
+    @property
+    def holds(self) -> bool:
+        """Whether int8 loses less than ``INT8_LOSS``."""
+        return all(loss < INT8_LOSS[metric] for metric, loss in self.losses.items())
 
 
 class Int8(Part):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sentinode._version import __version__
 from sentinode.errors import BundleError, DataError, DeviceError, OutputError
-from sentinode.model.bundle import DENSE, PATCH, Bundle, Int8, Int8Reading, load, with_card
+from sentinode.model.bundle import DENSE, INT8_LOSS, PATCH, Bundle, Int8, Int8Reading, load, with_card
 from sentinode.model.classifier import Classifier
 from sentinode.model.dense import lattice_of
 from sentinode.model.engines import Engine, Int8Engine, OpenVinoEngine, TorchEngine, openvino_engine
@@ -36,14 +36,11 @@ from sentinode.patches import PatchSet
 from sentinode.progress import console
 from sentinode.scoring import auc, calibrated
 
-AUC_LOSS, NLL_LOSS = 0.002, 0.01
-"""Int8 holds where it loses less than this on valid, in each way of reading that the bundle has."""
-
 CALIBRATION = 300
 """Training patches from which the ranges are taken."""
 
-ROUNDS = 5
-"""Times that each engine is timed, in turn with the others."""
+ROUNDS, TIMED = 3, 32
+"""Times that each engine is timed, in turn with the others, and patches on which."""
 
 
 class Attempt(NamedTuple):
@@ -267,7 +264,7 @@ def _processor_seconds(
     engines: list[Engine], valid: PatchSet, rows: NDArray[np.int64], *, dense: bool, halo: int
 ) -> list[float]:
     """Medians over rounds in which the engines take turns; other programs on the machine hardly change them."""
-    some = rows[: engines[0].batch]
+    some = rows[:TIMED]
     images = valid.images[some]
     found: list[list[float]] = [[] for _ in engines]
     for _ in range(ROUNDS):
@@ -282,12 +279,10 @@ def _processor_seconds(
 
 
 def _loss(readings: dict[str, Int8Reading]) -> str:
-    """What int8 loses too much of, in words; empty where it holds."""
+    """What int8 loses too much of, in words; empty where it holds in each reading."""
     for name, one in readings.items():
-        for metric, loss, limit in (
-            ("AUC", one.auc_float32 - one.auc, AUC_LOSS),
-            ("NLL", one.nll - one.nll_float32, NLL_LOSS),
-        ):
+        for metric, loss in one.losses.items():
+            limit = INT8_LOSS[metric]
             if not loss < limit:
                 return f"it costs {loss:.4f} of the {metric} on valid (reading: {name}; less than {limit} is allowed)."
     return ""

@@ -46,11 +46,11 @@ def native_int8() -> bool:
 
 
 def chosen_by_auto(card: Card, *, dense: bool) -> bool:
-    """Whether ``--precision auto`` takes int8: the card says that it is faster, and this processor has VNNI or AMX."""
+    """Whether ``--precision auto`` takes int8: it holds and is faster by the card; the processor has VNNI or AMX."""
     if card.int8 is None or not native_int8():
         return False
     measured = card.int8.readings.get(DENSE if dense else PATCH)
-    return measured is not None and measured.times_faster >= WORTHWHILE
+    return measured is not None and measured.holds and measured.times_faster >= WORTHWHILE
 
 
 class Int8Engine(OpenVinoEngine):
@@ -146,13 +146,17 @@ def read_graph(folder: Path) -> Any:
     """
     import openvino
 
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a file that is replaced or cut while it is used must not matter
     try:
-        model = openvino.Core().read_model(folder / GRAPH, folder / VALUES)
+        model = core.read_model(folder / GRAPH, folder / VALUES)
     except Exception as error:  # OpenVINO raises RuntimeErrors and errors of its own
         raise _damaged(folder, "its int8 network cannot be read") from error
     ports = [*model.inputs, *model.outputs]
-    ends = [(str(port.get_element_type().get_type_name()), port.get_partial_shape().rank) for port in ports]
-    if len(model.inputs) != 1 or [(kind, rank.get_length()) for kind, rank in ends] != [("u8", 4), ("f32", 4)]:
+    kinds = [port.get_element_type().get_type_name() for port in ports]
+    ranks = [port.get_partial_shape().rank for port in ports]
+    four = all(rank.is_static and rank.get_length() == 4 for rank in ranks)
+    if len(model.inputs) != 1 or kinds != ["u8", "f32"] or not four:
         raise _damaged(folder, "its int8 network does not take images and give one feature map")
     return model
 
