@@ -36,7 +36,7 @@ def test_the_int8_network_lies_in_the_bundle_with_its_section_of_the_card(int8_b
     assert (int8.preset, int8.left_in_float) == ("performance", [])
     assert int8.n_calibration == 64 and int8.versions["nncf"]
     one = int8.readings[PATCH]
-    assert one.n == 128 and one.holds
+    assert one.n == 128 and one.auc == pytest.approx(one.auc_float32, abs=0.05)
     assert one.auc_float32 == pytest.approx(bundle.card.metrics["valid"]["auc"]["value"], abs=1e-6)
 
 

@@ -45,10 +45,9 @@ def stated(bundle: Bundle) -> Bundle:
 
 def faster(bundle: Bundle, times: float) -> Bundle:
     assert bundle.card.int8 is not None
+    holding = {"auc": 0.9, "auc_float32": 0.9, "nll": 0.3, "nll_float32": 0.3, "times_faster": times}
     readings = bundle.card.int8.readings
-    return with_int8(
-        bundle, readings={name: one.model_copy(update={"times_faster": times}) for name, one in readings.items()}
-    )
+    return with_int8(bundle, readings={name: one.model_copy(update=holding) for name, one in readings.items()})
 
 
 def test_its_answers_lie_near_pytorchs(int8_bundle: Bundle) -> None:
@@ -88,6 +87,8 @@ def test_auto_takes_int8_only_where_it_was_faster_and_the_processor_has_it(
     assert chosen_by_auto(quick.card, dense=False) and chosen_by_auto(quick.card, dense=True)
     assert not chosen_by_auto(slow.card, dense=False) and not chosen_by_auto(bundle.card, dense=False)
     assert quick.card.int8 is not None
+    worse = quick.card.int8.readings[PATCH].model_copy(update={"auc": 0.89})
+    assert not chosen_by_auto(with_int8(quick, readings={PATCH: worse}).card, dense=False)
     alone = with_int8(quick, readings={PATCH: quick.card.int8.readings[PATCH]})
     assert not chosen_by_auto(alone.card, dense=True)
     assert open_engine(quick, kind="fastest", device="cpu").name == "openvino cpu int8"
