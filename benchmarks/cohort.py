@@ -30,6 +30,7 @@ from shapely.ops import unary_union
 
 import sentinode
 from sentinode.model.bundle import Bundle
+from sentinode.model.readings import choose_reading
 from sentinode.scoring import auc, cluster_interval
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.findings import write_findings
@@ -152,7 +153,8 @@ def scan(cohort: Path, bundle: Bundle, device: str = "auto") -> Path:
     """
     # What a map depends on, and the slide operating point does not.
     card = bundle.card
-    settings = f"{card.temperature} {card.threshold} {card.prior} {card.mpp}"
+    reading = choose_reading(card, "auto", card.geometry.stride)
+    settings = f"{reading} {card.reading(reading)} {card.mpp}"
     out = cohort / "scans" / f"{bundle.fingerprint[:12]}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     states = read_states(out)
     if len(states) < len(list((cohort / "slides").iterdir())) or any(state.state != DONE for state in states):

@@ -1,9 +1,10 @@
 """Make a run the bundle that comes with Sentinode, and write its model card.
 
-    python benchmarks/package_bundle.py --data DATA --run RUN [--initial-weights TEXT]
+    python benchmarks/package_bundle.py --data DATA --run RUN [--initial-weights TEXT] [--set KEY=VALUE]
 
 RUN was trained on patches that are CC0 alone, from nothing or from weights whose licence permits it:
-`sentinode train DATA --out RUN --recipe slides`. Where it began with a file, say what that was, and its licence. The
+`sentinode train DATA --out RUN --recipe slides`. Where it began with a file, say what that was, and its licence. Where
+it went on from a bundle, state with --set what it changed in the recipe. The
 bundle goes to src/sentinode/packaged, its card to docs/model-card.md and docs/images/stress.png. DATA has valid and
 test. Before that, `sentinode check` measures how RUN reads densely, and slide_point.py chooses its slide operating
 point and writes the copy that is packaged.
@@ -15,6 +16,7 @@ import argparse
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="the run, or its bundle")
     parser.add_argument("--initial-weights", help="what the run's weights file was, and its licence")
     parser.add_argument("--recipe", default="slides", help="the shipped recipe that the run followed")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="what the run changed in it")
     parser.add_argument("--name", default="sentinode-small")
     arguments = parser.parse_args()
     trained = bundles.load(arguments.run)
@@ -50,8 +53,8 @@ def main() -> None:
         raise SystemExit(
             f"{arguments.run} began with {initial}: no permissive licence is stated, so it is not shipped."
         )
-    if not follows(trained.card, arguments.recipe):
-        raise SystemExit(f"{arguments.run} did not follow the recipe {arguments.recipe}.")
+    if not follows(trained.card, arguments.recipe, arguments.set):
+        raise SystemExit(f"{arguments.run} did not follow the recipe {arguments.recipe} {' '.join(arguments.set)}.")
     if trained.card.toy:
         raise SystemExit(f"{arguments.run} was trained on generated patches: it is a toy.")
     recipe = {**trained.card.recipe, "model": dict(trained.card.recipe["model"])}
@@ -79,14 +82,14 @@ def main() -> None:
     print(DOCS / "model-card.md")
 
 
-def follows(card: bundles.Card, recipe: str) -> bool:
-    """Whether a run followed a shipped recipe, its initial weights and its seed aside.
+def follows(card: bundles.Card, recipe: str, changed: Sequence[str] = ()) -> bool:
+    """Whether a run followed a shipped recipe with what it changed, its initial weights and its seed aside.
 
     The run may be older than a key of the recipe. It then had the key's default.
     """
     trained = load_recipe(card.recipe)
     settings = [f"model.weights={trained.model.weights}", f"training.seed={card.seed}"]
-    return trained == load_recipe(recipe, settings)
+    return trained == load_recipe(recipe, [*settings, *changed])
 
 
 if __name__ == "__main__":

@@ -116,7 +116,9 @@ def _measure(asker: Asker, server: psutil.Process, count: int) -> None:
         width, height = shape.size(level)
         return f"{tiles}/{level}/{rng.randrange(-(-width // TILE))}/{rng.randrange(-(-height // TILE))}"
 
+    begun = _processor_s(server)
     one, _ = _ask(asker, [tile() for _ in range(ONE_VIEWER)], threads=1)
+    print(f"| processor time of the server for a tile | {1000 * (_processor_s(server) - begun) / len(one):.1f} ms |")
     print(f"| one tile at a time: median, 95th percentile | {_shares(one)} |")
     six, _ = _ask(asker, [tile() for _ in range(ONE_VIEWER)], threads=CONNECTIONS)
     print(f"| one viewer, {CONNECTIONS} tiles at a time: median, 95th percentile | {_shares(six)} |")
@@ -126,6 +128,11 @@ def _measure(asker: Asker, server: psutil.Process, count: int) -> None:
     more = (server.memory_info().rss - before) / 2**20
     print(f"| memory above the start, after {count:,} tiles | {more:.0f} MiB |")
     print(f"| {REQUESTS:,} requests, half of them hostile | {_hostile(asker, tile, rng)} |")
+
+
+def _processor_s(server: psutil.Process) -> float:
+    times = server.cpu_times()
+    return float(times.user + times.system)
 
 
 def _ask(asker: Asker, paths: list[str], *, threads: int) -> tuple[list[float], float]:

@@ -69,7 +69,7 @@ may change in any version.
 TOPICS = {
     "Data": ("open_data", "PatchGeometry", "download", "synthesise", "audit"),
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
-    "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
+    "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine", "export"),
     "Slides": ("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "extract", "ExtractOptions"),
     "Scores": ("measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
@@ -90,6 +90,7 @@ RESULTS = {
             "Explained",
             "Evidence",
             "Engine",
+            "Exported",
         ),
     ),
     "Slides": (

@@ -70,16 +70,18 @@ def bundle(run: Path) -> Bundle:
 def int8_bundle(bundle: Bundle, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The small bundle with an int8 network. On so few patches chance moves the AUC by more than int8 may cost."""
     pytest.importorskip("nncf", reason="NNCF (sentinode[quantise]) is not installed here")
+    from sentinode.model import quantising
     from sentinode.model.bundle import INT8_LOSS
-    from sentinode.model.quantising import quantise
 
     data = sentinode.open_data(generated, show=False)
-    training = data["train"].subset(np.arange(64))
+    training = data["train"].subset(np.arange(32))
     out = tmp_path_factory.mktemp("int8") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         for metric in INT8_LOSS:
             patch.setitem(INT8_LOSS, metric, 0.05)
-        return quantise(bundle, training, data["valid"], out=out, show=False)
+        for name, few in (("ROUNDS", 1), ("TIMED", 4)):
+            patch.setattr(quantising, name, few)
+        return quantising.quantise(bundle, training, data["valid"], out=out, show=False)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sentinode import doctor
 from sentinode.cli import app
 from sentinode.doctor import Examination, Finding, examine
+from sentinode.model import hardware
 
 Find = Callable[..., Finding]
 
@@ -141,7 +142,7 @@ def test_a_driver_without_a_gpu_for_pytorch_is_a_lack(find: Find, monkeypatch: p
 
 def test_threads_held_back_by_the_environment_are_a_lack(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(doctor, "_cores", lambda: 8)
+    monkeypatch.setattr(hardware, "cores", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert "OMP_NUM_THREADS" in str(find("processor").remedy)
 

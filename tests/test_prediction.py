@@ -6,6 +6,7 @@ import os
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -56,7 +57,7 @@ def test_csv_has_a_row_for_each_image_with_the_engines_probability(
     assert list(table[0]) == ["id", "probability", "tumour", "error"]
     assert [row["id"] for row in table] == [f"{images.as_posix()}/patch{number}.png" for number in range(10)]
     pixels = np.stack([np.asarray(Image.open(row["id"])) for row in table])
-    expected = open_engine(bundle, device="cpu", precision="float32").probabilities(pixels)
+    expected = open_engine(bundle, kind="fastest", device="cpu", precision="float32").probabilities(pixels)
     probabilities = np.array([float(row["probability"]) for row in table])
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
     assert [row["tumour"] for row in table] == [
@@ -171,15 +172,15 @@ def test_an_unknown_format_names_those_there_are(
 def test_a_full_disk_leaves_nothing_half_written(
     bundle: Bundle, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    class FullPath(type(Path())):  # type: ignore[misc]
-        def open(self, *args: object, **named: object) -> io.StringIO:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    opened = Path.open
 
-    def full(path: Path, schema: object) -> None:
+    def full(path: Path, mode: object = "r", **named: object) -> IO[Any]:
+        if mode in ("r", "rb"):
+            return opened(path, mode, **named)  # type: ignore[arg-type, return-value]
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(prediction.pq, "ParquetWriter", full)
-    monkeypatch.setattr(Path, "open", FullPath.open)
+    monkeypatch.setattr(pq, "ParquetWriter", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OutputError, match="disk is full"):
         predict(bundle, [images / "patch0.png"], out=tmp_path / name, show=False)
     assert list(tmp_path.iterdir()) == []

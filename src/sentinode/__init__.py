@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sentinode.model.bundle import Bundle, Card, Reading, load
     from sentinode.model.classifier import Classifier, build_classifier
     from sentinode.model.engines import Engine, open_engine
+    from sentinode.model.exporting import Exported, export
     from sentinode.model.slide_operating_point import SlideOperatingPoint, SlideOperatingPoints, Target
     from sentinode.patches import PatchData, PatchSet, open_data
     from sentinode.patches.audit import Audit, audit
@@ -51,6 +52,7 @@ _HOME = {
     "Evidence": "sentinode.explanation",
     "Explained": "sentinode.explanation",
     "Explainer": "sentinode.explanation",
+    "Exported": "sentinode.model.exporting",
     "ExtractOptions": "sentinode.slides.extract",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
@@ -77,6 +79,7 @@ _HOME = {
     "download": "sentinode.patches.download",
     "evaluate": "sentinode.evaluation",
     "explain": "sentinode.explanation",
+    "export": "sentinode.model.exporting",
     "extract": "sentinode.slides.extract",
     "find_lesions": "sentinode.slides.results.lesions",
     "load": "sentinode.model.bundle",
@@ -109,6 +112,7 @@ __all__ = [
     "Evidence",
     "Explained",
     "Explainer",
+    "Exported",
     "ExtractOptions",
     "Lesion",
     "Lesions",
@@ -136,6 +140,7 @@ __all__ = [
     "download",
     "evaluate",
     "explain",
+    "export",
     "extract",
     "find_lesions",
     "load",

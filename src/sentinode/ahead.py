@@ -1,15 +1,17 @@
-"""Make the next items in a thread while the last one is used, so that reading and computing overlap."""
+"""Make the next items in threads while the last one is used, so that reading and computing overlap."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 AHEAD = 4
 """How many items wait at most."""
@@ -34,6 +36,31 @@ def read_ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
     finally:
         stop.set()
         thread.join()
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Yield each item with what ``function`` makes of it, in order, while ``workers`` threads compute the next ones.
+
+    An error of ``function`` is raised here, in its place among the items.
+    """
+    if workers == 1:
+        for item in items:
+            yield item, function(item)
+        return
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="compute") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > workers:
+                    done, result = waiting.popleft()
+                    yield done, result.result()
+            while waiting:
+                done, result = waiting.popleft()
+                yield done, result.result()
+        finally:
+            for _, result in waiting:
+                result.cancel()
 
 
 def _make(items: Iterable[T], ready: queue.Queue[Future[T] | None], stop: threading.Event) -> None:

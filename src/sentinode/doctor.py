@@ -204,15 +204,15 @@ def _extras() -> Iterator[Finding]:
 def _compute() -> Iterator[Finding]:
     import torch
 
-    from sentinode.model.hardware import choose_device, choose_precision, describe, native_bfloat16, processor
+    from sentinode.model.hardware import choose_device, choose_precision, cores, describe, native_bfloat16, processor
 
     topic = "Compute"
-    cores, threads = _cores(), torch.get_num_threads()
-    held = threads < cores and "OMP_NUM_THREADS" in os.environ
+    available, threads = cores(), torch.get_num_threads()
+    held = threads < available and "OMP_NUM_THREADS" in os.environ
     yield Finding(
         topic,
         "processor",
-        f"{processor()}, {cores} cores, {threads} threads, {torch.backends.cpu.get_cpu_capability()}",
+        f"{processor()}, {available} cores, {threads} threads, {torch.backends.cpu.get_cpu_capability()}",
         "lack" if held else "good",
         "OMP_NUM_THREADS limits PyTorch: unset it." if held else None,
     )
@@ -223,12 +223,6 @@ def _compute() -> Iterator[Finding]:
     dtype = str(choose_precision("auto", device)).removeprefix("torch.")
     why = "supports bfloat16 natively" if native else "would only emulate bfloat16, which is slow"
     yield Finding(topic, "precision auto", f"chooses {dtype}: this device {why}")
-
-
-def _cores() -> int:
-    """Physical cores that this process may use: PyTorch starts one thread for each."""
-    allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else sys.maxsize
-    return min(allowed, psutil.cpu_count(logical=False) or allowed, os.cpu_count() or 1)
 
 
 def _cuda() -> Finding:

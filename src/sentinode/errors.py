@@ -65,6 +65,10 @@ class BundleError(SentinodeError):
     """A bundle that is incomplete, changed since it was written, or newer than this version."""
 
 
+class ExportError(SentinodeError):
+    """A bundle that another format cannot hold, or an exported network that answers otherwise than the bundle."""
+
+
 class SlideError(SentinodeError):
     """A slide that cannot be read, or whose resolution does not suit the bundle."""
 

@@ -22,7 +22,7 @@ from sentinode.errors import BundleError, DataError, RecipeError, SentinodeError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import Bundle, Card, images_as
 from sentinode.model.classifier import Classifier, Head
-from sentinode.model.engines.torch_engine import check_size
+from sentinode.model.engines.contract import check_size
 from sentinode.model.hardware import choose_device
 from sentinode.names import drawable, families, folder_name, printable, shortened
 from sentinode.patches.unlabelled import Patch, read_patches, short_name

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sentinode.ahead import read_ahead
 from sentinode.atomic import whole_file
@@ -79,6 +77,8 @@ def predict(
 ) -> Predicted:
     """Predict patches, one batch at a time. A million patches need no more memory than a thousand.
 
+    On a processor, OpenVINO computes where it is installed, as in a scan.
+
     Args:
         bundle: the model.
         paths: images, folders, HDF5 or Parquet files; see :func:`sentinode.patches.unlabelled.read_patches`.
@@ -100,7 +100,7 @@ def predict(
     """
     chosen = _format(out, format)
     geometry, name = images_as(bundle, mpp), column_of(bundle.card.positive_class)
-    engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    engine = open_engine(bundle, kind="fastest", device=device, precision=precision, tta=tta)
     patches = read_patches(paths, geometry=geometry, mpp=mpp)
     with bar("Predicting", show=show) as shown:
         tally = _Tally(_predictions(engine, patches, bundle.card.threshold), shown, show, geometry.size)
@@ -232,6 +232,9 @@ def _write_jsonl(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
 
 
 def _write_parquet(rows: Iterable[Prediction], path: Path, name: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     fields = {"id": pa.string(), "probability": pa.float32(), name: pa.bool_(), "error": pa.string()}
     schema, waiting = pa.schema(list(fields.items())), iter(rows)
     with pq.ParquetWriter(path, schema) as file:

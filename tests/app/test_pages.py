@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 from made_maps import blob
-from scanned_batch import COLUMNS, ROWS, SECOND, SQUARE, STRIDE, write_slide
+from scanned_batch import COLUMNS, ROWS, SECOND, SQUARE, STRIDE, half_scanned, write_slide
 from scipy import ndimage
 from scipy.special import expit, logit
 
 import sentinode
 from sentinode.app import serving
 from sentinode.errors import SlideError
+from sentinode.model.slide_operating_point import ChosenOn
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.outline import outline
 from sentinode.slides.results.outputs import TOTALS
 from sentinode.slides.review import LOG
-from sentinode.slides.scanning.probability_map import write_map
+from sentinode.slides.scanning.locks import lock
+from sentinode.slides.scanning.manifest import MANIFEST
+from sentinode.slides.scanning.probability_map import RECORD, write_map
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
@@ -60,7 +63,8 @@ class Window:
     """A window on the viewer; what its console says, and what it asked the server for, is kept."""
 
     def __init__(self, browser: Any, url: str, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+        # Without motion a glide ends at once, and nothing has to be waited for.
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce", **options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
         self.url, self.faults, self.requests = url, [], []
@@ -70,10 +74,6 @@ class Window:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(url)
-
-    def _heard(self, line: Any) -> None:
-        if line.type in ("error", "warning"):
-            self.faults.append(line.text)
 
     def set(self, control: str, value: float | str) -> None:
         """Set a control of the map as a hand would."""
@@ -105,7 +105,7 @@ class Window:
         """Wait until the slide no longer moves."""
         self.js(
             """async () => { const v = sentinode.viewer.viewport; let last = '';
-            for (;;) { await new Promise(r => setTimeout(r, 120)); const now = JSON.stringify(v.getBounds(true));
+            for (;;) { await new Promise(r => setTimeout(r, 50)); const now = JSON.stringify(v.getBounds(true));
                        if (now === last) return; last = now; } }"""
         )
 
@@ -207,6 +207,12 @@ def test_verdicts_comments_and_undo(window: Window) -> None:
     window.wait("() => sentinode.review.state.revision === 4 && !Object.values(sentinode.review.state.judged).length")
     window.press("y")
     window.wait("() => Object.values(sentinode.review.state.judged)[0]?.verdict === 'accepted'")
+    window.press("x", "r", "w")
+    window.wait("() => Object.values(sentinode.review.state.judged)[0]?.verdict === 'rejected'")
+    window.wait("() => sentinode.review.state.whole")
+    window.press("q")
+    assert "Lesion 2" in window.page.inner_text("#lesions button[aria-current=true]")
+    window.press("p")
     window.press("c")
     window.page.keyboard.type("near a follicle")
     window.press("Escape")
@@ -300,10 +306,13 @@ def test_a_slide_that_is_gone_is_named_and_its_map_shown(window: Window, maps: P
 
 
 def add_uncertain(maps: Path) -> None:
-    """An uncertain region and windows that cannot be judged, as scans write them that look for both."""
+    """An uncertain region, windows that cannot be judged, and a point that was chosen on other maps."""
     path = maps / "painted" / TOTALS
     region = {"number": 3, "score": 0.4, "diameter_um": 200.0, "centroid_x": 1200.0, "centroid_y": 900.0}
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"uncertain": [region]}), encoding="utf-8")
+    chosen_on = ChosenOn(description="built slides", slides=9, positive=4, negative=5, lesions=7, window_um=90.0)
+    point = {"name": "balanced", "chosen_on": chosen_on.model_dump()}
+    more = {"uncertain": [region], "operating_point": point, "window_um": 31.1, "engine": "torch cpu float32"}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | more), encoding="utf-8")
     codes = np.zeros((ROWS, COLUMNS), np.uint8)
     codes[SQUARE[0] : SQUARE[2], SQUARE[1] : SQUARE[3]] = 2
     write_map(maps / "painted", replace(sentinode.open_map(maps / "painted"), quality=codes))
@@ -313,14 +322,124 @@ def test_what_is_uncertain_or_cannot_be_judged_is_shown_as_such(window: Window, 
     add_uncertain(maps)
     window.open()
     assert window.page.inner_text("#regions") == "1 region above the threshold"
+    assert "this map has one every 31.1 µm: its figures do not hold here" in window.page.inner_text("#caution")
     window.press("n")
     window.at_rest()
     assert window.page.inner_text("#pointer").endswith("not judged: ink")
     window.press("n", "n")
     window.at_rest()
     assert window.js("() => sentinode.tool.middle()") == pytest.approx([1200, 900], abs=2)
+    window.press("u")
+    assert "only lesions can be unsure" in window.page.inner_text("#saved")
     window.press("a")
-    assert "Draw it if it is tumour" in window.page.inner_text("#saved")
+    window.wait("() => sentinode.review.state.drawings[0]?.meaning === 'tumour'")
+    xs, ys = zip(*window.js("() => sentinode.review.state.drawings[0].rings[0]"), strict=True)
+    assert (min(xs) + max(xs)) / 2 == pytest.approx(1200, abs=1) and (min(ys) + max(ys)) / 2 == pytest.approx(
+        900, abs=1
+    )
+
+
+def test_a_scan_on_its_way_fills_in_and_ends_in_its_lesions(window: Window, maps: Path) -> None:
+    folder = maps / "painted"
+    record, manifest = (folder / RECORD).read_bytes(), (folder / MANIFEST).read_bytes()
+    half_scanned(folder, share=0.3)
+    with lock(maps, "painted"):
+        window.page.wait_for_selector("#slides .bar.running")
+        window.open()
+        assert "Being scanned" in window.page.inner_text("#scanning-title")
+        assert not window.page.locator("#lesions").is_visible()
+        early = window.js("() => sentinode.map.raw.filter((p) => p === p).length")
+        (folder / RECORD).write_bytes(record)
+        half_scanned(folder, share=0.8)
+        window.wait("(early) => sentinode.map.raw.filter((p) => p === p).length > 2 * early", early)
+        window.js("() => sentinode.viewer.viewport.zoomTo(3, null, true)")
+    window.page.wait_for_selector("#scanning-title:has-text('Stopped at')")
+    assert window.page.inner_text("#resume").startswith("sentinode scan ")
+    (folder / RECORD).write_bytes(record)
+    (folder / MANIFEST).write_bytes(manifest)
+    window.page.wait_for_selector("#lesions li")
+    window.wait_until_ready()
+    assert window.js("() => sentinode.viewer.viewport.getZoom()") == pytest.approx(3), "the page stays at its place"
+
+
+def draw_square(window: Window) -> str:
+    """A square of 400 pixels is drawn and chosen; gives its identifier."""
+    points = [[400, 400], [800, 400], [800, 800], [400, 800]]
+    identifier = window.js(
+        "(points) => sentinode.review.add({ kind: 'draw', meaning: 'tumour', label: null, points, radius: null })",
+        points,
+    )
+    window.wait("() => sentinode.review.state.drawings.length === 1")
+    window.press("n", "n", "n")
+    window.at_rest()
+    return str(identifier)
+
+
+def corners(window: Window) -> list[tuple[float, float]]:
+    """The corners of the only drawing."""
+    (ring,) = window.js("() => sentinode.review.state.drawings[0].rings")
+    return sorted({(float(x), float(y)) for x, y in ring})
+
+
+def test_a_drawing_is_edited_and_relabelled_with_keys_alone(window: Window) -> None:
+    window.open()
+    draw_square(window)
+    before = corners(window)
+    window.press("e", "n")
+    window.at_rest()
+    here = window.js("() => sentinode.editor.corner()")
+    assert window.js("() => sentinode.tool.middle()") == pytest.approx(here, abs=1)
+    window.press("ArrowLeft")
+    window.at_rest()
+    there = window.js("() => sentinode.tool.middle()")
+    window.press(" ")  # the corner moves
+    window.press("ArrowDown")
+    window.at_rest()
+    window.press("i", "z", "i", "Backspace")  # a corner is added, taken back, added and removed
+    window.press("Enter")
+    window.wait("() => sentinode.review.state.revision === 2")
+    after = corners(window)
+    assert len(after) == 4 and len(set(before) & set(after)) == 3
+    assert min(abs(x - there[0]) + abs(y - there[1]) for x, y in after) < 1
+    window.press("e", "Delete", "Escape")
+    assert corners(window) == after and "Nothing was changed" in window.page.inner_text("#saved")
+    window.press("3")
+    window.wait("() => sentinode.review.state.drawings[0].label === 'blood vessel'")
+    window.press("m")
+    window.wait("() => sentinode.review.state.drawings[0].meaning === 'tumour'")
+    window.press("z", "z", "z")
+    window.wait("() => sentinode.review.state.revision === 7")
+    assert corners(window) == before
+    window.press("Delete")
+    window.wait("() => sentinode.review.state.drawings.length === 0")
+
+
+def test_corners_are_dragged_added_and_removed_with_the_mouse(window: Window) -> None:
+    window.open()
+    draw_square(window)
+    window.press("e")
+    box = window.page.locator("#tool").bounding_box()
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        left, top = window.js("(corner) => sentinode.editor.screen(corner)", [x, y])
+        return box["x"] + left, box["y"] + top
+
+    def drag(start: tuple[float, float], end: tuple[float, float]) -> None:
+        window.page.mouse.move(*place(*start))
+        window.page.mouse.down()
+        window.page.mouse.move(*place(*end), steps=3)
+        window.page.mouse.up()
+
+    drag((800, 800), (900, 900))
+    drag((600, 400), (600, 300))  # an edge: a corner is added
+    window.page.mouse.dblclick(*place(400, 800))
+    window.press("Enter")
+    window.wait("() => sentinode.review.state.revision === 2")
+    wanted = [(400, 400), (600, 300), (800, 400), (900, 900)]
+    np.testing.assert_allclose(corners(window), wanted, atol=4)
+    window.press("z")
+    window.wait("() => sentinode.review.state.revision === 3")
+    assert len(corners(window)) == 4
 
 
 def test_help_shows_every_key_and_escape_closes_it(window: Window) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -17,20 +18,25 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image
-from scanned_batch import COLUMNS, ROWS, SECOND, write_lesions
+from scanned_batch import COLUMNS, ROWS, SECOND, half_scanned, write_lesions
 from slide_files import tissue_picture, write_tiff
 
+from sentinode.model.slide_operating_point import GENERAL, ChosenOn
 from sentinode.slides import review
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
+from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.results.outputs import GEOJSON, TOTALS
-from sentinode.slides.scanning.manifest import MANIFEST
-from sentinode.slides.scanning.probability_map import ARRAY, RECORD, open_map, write_map
+from sentinode.slides.scanning.locks import lock
+from sentinode.slides.scanning.manifest import MANIFEST, EngineRecord, Settings, write_batch
+from sentinode.slides.scanning.probability_map import ARRAY, open_map, write_map
+from sentinode.slides.scanning.scores import LOG, PLAN
 
 pytest.importorskip("starlette", reason="the viewer is not installed: pip install 'sentinode[app]'")
 
+from sentinode.app import library
 from sentinode.app.library import Library
-from sentinode.app.server import PAGES, Viewer, make_app
+from sentinode.app.server import PAGES, PENDING, Viewer, make_app
 from sentinode.app.serving import require_viewer
 from sentinode.app.tiles import TILE, Tiles
 from sentinode.errors import SlideError
@@ -152,7 +158,11 @@ def test_verdict_uncertain_regions_and_what_cannot_be_judged_are_shown_where_the
     codes[5, 5] = 2
     write_map(maps / "painted", replace(open_map(maps / "painted"), quality=codes))
     about = client.details()
-    assert about["verdict"] == "Two lesions." and about["uncertain"] == [region] and about["reasons"][2] == "ink"
+    assert (
+        about["verdict"] == "Two lesions."
+        and about["uncertain"] == [region | {"rings": []}]
+        and about["reasons"][2] == "ink"
+    )
     rule = {"on": "log-odds", "limit": 6.0, "sigma_um": 24.0, "reach": 3.0, "cut": pytest.approx(0.022059, abs=1e-6)}
     assert about["map"]["rule"] == rule
     answer = client.get(f"api/slides/{client.slide()}/quality")
@@ -319,17 +329,105 @@ def test_a_path_that_is_no_text_is_no_fault(client: Client, maps: Path) -> None:
     assert "not there" in client.details()["problem"]
 
 
-def test_a_slide_that_is_being_scanned_shows_its_progress_and_fills_in(client: Client, maps: Path) -> None:
-    folder = maps / "painted"
-    record, state = (folder / RECORD).read_bytes(), json.loads((folder / MANIFEST).read_text("utf-8"))
-    (folder / RECORD).unlink()
-    (folder / MANIFEST).write_text(json.dumps(state | {"state": "running"}), encoding="utf-8")
-    (folder / "scores.part").write_bytes(bytes(32 + 4 * 64))
+def test_a_slide_that_is_being_scanned_shows_its_progress_and_its_map_so_far(client: Client, maps: Path) -> None:
+    slide = client.slide()
+    whole = half_scanned(maps / "painted")
+    with lock(maps, "painted"):
+        scan = client.details()["scan"]
+        assert scan["state"] == "running" and 0 < scan["windows"] < scan["planned"] == whole.tissue.sum()
+        assert client.get(f"api/slides/{slide}/progress").json() == scan
+        about = client.details()
+        row = next(row for row in client.get("api/slides").json()["slides"] if row["name"] == "painted")
+    assert row["state"] == scan
+    assert about["map"]["rows"] == ROWS and about["tiles"] is not None and about["lesions"] == []
+    assert "has not ended" in about["read_only"]
+    so_far = np.frombuffer(client.get(f"api/slides/{slide}/map").body, "<f4").reshape(ROWS, COLUMNS)
+    codes = np.frombuffer(client.get(f"api/slides/{slide}/quality").body, np.uint8).reshape(ROWS, COLUMNS)
+    there = ~np.isnan(so_far)
+    assert there.sum() == scan["windows"]
+    np.testing.assert_allclose(so_far[there], whole.probability[there], atol=1e-6)
+    np.testing.assert_array_equal(codes == PENDING, whole.tissue & ~there)
+    assert client.get(f"api/slides/{slide}/tiles/{about['tiles']}/0/0/0").status == 200
+    answer = client.post(f"api/slides/{slide}/review", judge("x", "accepted"))
+    assert answer.status == 422
+
+
+def test_a_scan_that_died_is_stopped_and_says_how_to_resume_it(client: Client, maps: Path) -> None:
+    half_scanned(maps / "painted")
     about = client.details()
-    assert about["scan"] == {"state": "running", "reason": None, "windows": 64} and about["map"] is None
-    (folder / RECORD).write_bytes(record)
-    (folder / MANIFEST).write_text(json.dumps(state), encoding="utf-8")
-    assert client.details()["map"]["rows"] == 38
+    assert about["scan"]["state"] == "stopped" and about["map"] is not None
+    assert f"--out {maps}" in about["scan"]["resume"] and "painted.tif" in about["scan"]["resume"]
+
+
+def test_the_command_to_resume_has_the_batchs_settings(client: Client, maps: Path) -> None:
+    half_scanned(maps / "painted")
+    settings = Settings("of my own", 1.0, 0.5, stride=48, prior=0.02, mpp=0.5, icc=True)
+    engine = EngineRecord("torch", "cpu", "float32", tta=True)
+    write_batch(maps / MANIFEST, settings, engine, begun="", class_names=("benign", "malignant"))
+    about = client.details()
+    assert about["scan"]["resume"].startswith("sentinode scan BUNDLE ")
+    assert about["scan"]["resume"].endswith("--stride 48 --prior 0.02 --mpp 0.5 --icc --tta")
+    assert about["classes"] == ["benign", "malignant"]
+
+
+def test_without_a_lock_to_try_a_scan_counts_as_stopped_once_it_is_quiet(
+    client: Client, maps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_scanned(maps / "painted")
+    monkeypatch.setattr(library, "is_locked", lambda *_: None)
+    assert client.details()["scan"]["state"] == "running"
+    for name in (LOG, PLAN, MANIFEST):
+        os.utime(maps / "painted" / name, (1e9, 1e9))
+    assert client.details()["scan"]["state"] == "stopped"
+
+
+def test_a_scan_before_its_first_window_has_no_map_yet(client: Client, maps: Path) -> None:
+    half_scanned(maps / "painted")
+    (maps / "painted" / PLAN).unlink()
+    about = client.details()
+    assert about["scan"]["windows"] == 0 and about["map"] is None
+
+
+def test_a_batch_without_a_slide_yet_opens_and_fills_in(tmp_path: Path, maps: Path) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / MANIFEST).write_text("{}", encoding="utf-8")
+    client = Client(begun)
+    assert client.get("api/slides").json()["slides"] == []
+    shutil.copytree(maps / "painted", begun / "painted")
+    assert client.details()["map"] is not None
+
+
+def test_maps_that_the_operating_point_was_not_chosen_on_are_cautioned(client: Client, maps: Path) -> None:
+    path = maps / "painted" / TOTALS
+    chosen_on = ChosenOn(description="built slides", slides=9, positive=4, negative=5, lesions=7, window_um=31.104)
+    point = GENERAL.point.model_copy(update={"chosen_on": chosen_on}).model_dump(mode="json")
+    record = json.loads(path.read_text("utf-8"))
+    record |= {"operating_point": {"name": "balanced", **point}, "window_um": 93.3, "engine": "torch cpu float32 dense"}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    described = client.details()["point"]
+    assert described["name"] == "balanced" and described["caution"] == chosen_on.caution(93.3, "dense")
+    assert "this map has one every 93.3" in described["caution"] and "this map was read densely" in described["caution"]
+    cautions = [row["caution"] for row in client.get("api/slides").json()["slides"]]
+    assert sorted(cautions) == ["", described["caution"]]
+
+
+def test_uncertain_regions_come_with_their_outlines(client: Client, maps: Path) -> None:
+    folder = maps / "painted"
+    score = find_lesions(open_map(folder)).found[0].score
+    odds = 1.2 * score / (1 - score)
+    point = GENERAL.point.model_copy(update={"reach": odds / (1 + odds)})
+    region = find_lesions(open_map(folder), point=point).uncertain[0]
+    x, y = (round(value, 1) for value in region.centroid)
+    record = {"number": region.number, "score": region.score, "diameter_um": 1.0, "centroid_x": x, "centroid_y": y}
+    totals = json.loads((folder / TOTALS).read_text("utf-8"))
+    totals |= {"uncertain": [record], "operating_point": {"name": "balanced", **point.model_dump(mode="json")}}
+    (folder / TOTALS).write_text(json.dumps(totals), encoding="utf-8")
+    (found,) = client.details()["uncertain"]
+    outline = next(
+        area for one, area in find_lesions(open_map(folder), point=point).uncertain_outlines() if one == region
+    )
+    assert found["rings"] == [[list(corner) for corner in outline.geoms[0].exterior.coords]]
 
 
 def test_a_slide_that_appears_while_the_viewer_runs_is_shown(client: Client, maps: Path) -> None:

@@ -25,7 +25,7 @@ def pixels(tile: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "levels"), [(1, 1, 1), (512, 512, 1), (513, 10, 2), (1600, 1216, 3), (57_344, 24_576, 8)]
+    ("width", "height", "levels"), [(1, 1, 1), (TILE, TILE, 1), (TILE + 1, 10, 2), (1600, 1216, 3), (57_344, 24_576, 8)]
 )
 def test_the_levels_halve_down_to_one_tile(width: int, height: int, levels: int) -> None:
     shape = Shape(width, height)
@@ -34,6 +34,16 @@ def test_the_levels_halve_down_to_one_tile(width: int, height: int, levels: int)
     assert all(0 <= whole - side < 2**levels for whole, side in zip(shape.padded, (width, height), strict=True))
     assert all(whole == side * shape.step(0) for whole, side in zip(shape.padded, shape.size(0), strict=True))
     assert not any(shape.has(*place) for place in ((-1, 0, 0), (levels, 0, 0), (0, -1, 0)))
+
+
+def test_a_tile_needs_four_stored_tiles_at_most(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "slide.tif", tissue_picture(2100, 1700), levels=1, tile=512)
+    shape = Shape(2100, 1700)
+    for column, row in ((0, 0), (1, 1), (2, 1), (3, 2)):
+        tiles = Tiles()
+        with tiles._slide(source(path)) as slide:
+            tiles.jpeg(source(path), shape.levels - 1, column, row)
+            assert len(slide._store._tiles) <= 4
 
 
 def test_every_level_shows_the_slide_in_its_place(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from sentinode.augmentation.transforms import SYMMETRIES, Augment, inverse_symmetry, jpeg, mixup, symmetry
+from sentinode.augmentation.symmetries import SYMMETRIES, inverse_symmetry, turned
+from sentinode.augmentation.transforms import Augment, jpeg, mixup, symmetry
 from sentinode.errors import RecipeError
 from sentinode.geometry import PatchGeometry
 
@@ -158,6 +159,15 @@ class TestSymmetry:
     def test_each_is_undone_by_its_inverse(self, k: int) -> None:
         images = tissue(2)
         assert torch.equal(symmetry(symmetry(images, k), inverse_symmetry(k)), images)
+
+    @given(SQUARES)
+    def test_arrays_are_turned_as_tensors_are(self, k: int) -> None:
+        images = tissue(2)
+        np.testing.assert_array_equal(turned(images.numpy(), k), symmetry(images, k).numpy())
+
+    def test_a_ninth_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="0 to 7"):
+            turned(np.zeros((2, 2, 3), np.uint8), 8)
 
     @given(SQUARES, SQUARES)
     def test_two_in_a_row_are_one_of_the_eight(self, first: int, second: int) -> None:

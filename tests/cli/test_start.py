@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
+from slide_files import tissue_picture, write_tiff
 
 from sentinode.model.bundle import Bundle
+from sentinode.model.engines import open_engine, openvino_engine
 from sentinode.patches import open_data
 
 PROGRAM = """
@@ -48,14 +51,33 @@ def test_help_imports_nothing_heavy() -> None:
     assert not imported("--help") & (HEAVY | NEVER)
 
 
-def test_predict_imports_the_network_and_nothing_of_slides_or_charts(
-    bundle: Bundle, generated: Path, tmp_path: Path
+@pytest.fixture
+def warm(bundle: Bundle) -> Bundle:
+    """A bundle whose network lies compiled in the cache."""
+    if not openvino_engine.available():
+        pytest.skip("OpenVINO (sentinode[fast]) is not installed here")
+    open_engine(bundle, kind="openvino", device="cpu")
+    return bundle
+
+
+def test_the_second_predict_imports_the_compiled_network_and_nothing_that_made_it(
+    warm: Bundle, generated: Path, tmp_path: Path
 ) -> None:
     image = tmp_path / "patch.png"
     Image.fromarray(open_data(generated, show=False)["test"].images[0]).save(image)
-    seen = imported("predict", bundle.path, image)
-    assert not seen & (NEVER | {"scipy", "matplotlib", "lightning", "openvino", "highdicom", "shapely", "tifffile"})
+    seen = imported("predict", warm.path, image, "--device", "cpu")
+    assert "openvino" in seen
+    assert not seen & ((HEAVY | NEVER | {"tifffile", "h5py", "jinja2"}) - {"openvino"})
+
+
+def test_the_second_scan_imports_no_pytorch(warm: Bundle, tmp_path: Path) -> None:
+    slide = write_tiff(tmp_path / "slide.tif", tissue_picture(256, 256, seed=1))
+    seen = imported(
+        "scan", warm.path, slide, "--out", tmp_path / "maps", "--reading", "patch", "--stride", "96", "--device", "cpu"
+    )
+    assert {"openvino", "matplotlib"} <= seen
+    assert not seen & (NEVER | {"torch", "timm", "torchvision", "lightning", "pyarrow", "h5py"})
 
 
 def test_what_only_reads_the_card_imports_no_charts(bundle: Bundle) -> None:
-    assert not imported("bundle", bundle.path) & (NEVER | {"scipy", "matplotlib", "lightning", "openvino"})
+    assert not imported("bundle", bundle.path) & (HEAVY | NEVER)

@@ -38,7 +38,7 @@ from sentinode.evaluation.froc import (
     tumours_on,
     write_froc,
 )
-from sentinode.model.slide_operating_point import SlideOperatingPoints
+from sentinode.model.slide_operating_point import GENERAL, ChosenOn, SlideOperatingPoints
 from sentinode.slides.reading.annotations import rasterise, read_annotations
 from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.scanning.manifest import MANIFEST, POINTS
@@ -481,3 +481,18 @@ def test_the_files_name_the_parameters_and_repeat_byte_for_byte(tmp_path):
     parameters = json.loads(files["froc.json"])["parameters"]
     assert (parameters["nms_threshold"], parameters["nms_box_windows"]) == (0.5, [24])
     assert list(FALSE_POSITIVES) == parameters["false_positives_per_slide"]
+
+
+def test_maps_that_the_operating_point_was_not_chosen_on_are_cautioned_once(tmp_path):
+    maps, truth = a_batch(tmp_path, "a", "b")
+    for name in ("a", "b"):
+        asap(truth / f"{name}.xml")
+    chosen_on = ChosenOn(description="built slides", slides=9, positive=4, negative=5, lesions=7, window_um=93.3)
+    points = GENERAL.model_copy(
+        update={"points": {"balanced": GENERAL.point.model_copy(update={"chosen_on": chosen_on})}}
+    )
+    (maps / "manifest.json").write_text(json.dumps({"slide_operating_points": points.model_dump(mode="json")}))
+    (caution,) = (warning for warning in evaluate_froc(maps, truth, show=False).warnings if "chosen on" in warning)
+    assert caution.startswith(
+        "slide operating point 'balanced', 2 of 2 slides: It was chosen on maps with a window every"
+    )

@@ -10,7 +10,8 @@ from torch import nn
 from sentinode.errors import BundleError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.classifier import POOLINGS, Head, Pool, build_classifier
-from sentinode.model.dense import Lattice, check_region, feature_views, lattice_of, window_margins, with_surroundings
+from sentinode.model.dense import feature_views, lattice_of, window_margins, with_surroundings
+from sentinode.model.lattice import Lattice, check_region
 
 MAP = torch.from_numpy(np.random.default_rng(0).random((2, 5, 20, 17), dtype=np.float32))
 
@@ -107,10 +108,8 @@ def test_the_symmetries_averaged_turn_with_the_region() -> None:
 
     def averaged(picture: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
-            views = feature_views(network, picture, tta=True)
-            return (
-                torch.stack([window_margins(network, lattice, view, starts, starts) for view in views]).mean(0).numpy()
-            )
+            views = feature_views(network.features, picture, tta=True)
+            return window_margins(network, lattice, views, starts, starts).numpy()
 
     mirrored = averaged(region.flip(2))
     # The windows' places mirrored: 192 - 96 - 0, - 16, - 96.

@@ -8,7 +8,8 @@ import pytest
 import timm
 import torch
 
-from sentinode.augmentation.transforms import SYMMETRIES, symmetry
+from sentinode.augmentation.symmetries import SYMMETRIES
+from sentinode.augmentation.transforms import symmetry
 from sentinode.errors import WeightsError
 from sentinode.model import equivariant
 from sentinode.model.classifier import POOLINGS, build_classifier

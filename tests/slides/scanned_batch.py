@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 from made_maps import blob, made_map
 from PIL import Image
+from scipy.special import logit
 from shapely.affinity import translate
 from shapely.geometry import box, mapping
 from slide_files import tissue_picture, write_tiff
@@ -18,7 +19,8 @@ from slide_files import tissue_picture, write_tiff
 from sentinode.slides.results.lesion_files import frame_of
 from sentinode.slides.results.outputs import GEOJSON, SMALL, TOTALS
 from sentinode.slides.scanning.manifest import DONE, MANIFEST, SlideState
-from sentinode.slides.scanning.probability_map import ProbabilityMap, write_map
+from sentinode.slides.scanning.probability_map import RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.scores import LOG, MapPlan, open_log
 
 ROWS, COLUMNS, STRIDE = 38, 50, 32
 SQUARE = (10, 20, 16, 26)
@@ -89,3 +91,22 @@ def write_slide(
     Image.fromarray(picture[::16, ::16]).save(folder / SMALL)
     state = SlideState(folder.name, str(slide.resolve()), DONE, windows=int(found.tissue.sum()))
     (folder / MANIFEST).write_text(json.dumps(asdict(state)), encoding="utf-8")
+
+
+def half_scanned(folder: Path, *, share: float = 0.5) -> ProbabilityMap:
+    """Make a folder of maps look as if its scan were on its way; gives the map that it would end with."""
+    whole = open_map(folder)
+    sequence = np.argwhere(whole.tissue)
+    counts = [50] * (len(sequence) // 50) + [len(sequence) % 50]
+    empty = replace(whole, probability=np.full(whole.probability.shape, np.nan, np.float32), quality=None)
+    plan = MapPlan(bytes(range(32)), sequence, counts, 0.0, 1.0, 0.0, empty)
+    places = tuple(sequence.T)
+    scores = logit(np.clip(whole.probability[places], 1e-6, 1 - 1e-6)).astype(np.float32)
+    with open_log(folder / LOG, plan) as log:
+        for batch in range(int(len(counts) * share)):
+            part = slice(50 * batch, 50 * batch + 50)
+            log.append(scores[part], np.zeros(len(scores[part]), np.uint8))
+    state = json.loads((folder / MANIFEST).read_text("utf-8"))
+    (folder / MANIFEST).write_text(json.dumps(state | {"state": "running"}), encoding="utf-8")
+    (folder / RECORD).unlink()
+    return whole

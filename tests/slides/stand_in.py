@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import DENSE, PATCH, Architecture, Card, Reading, Threshold
-from sentinode.model.dense import Lattice, check_region
+from sentinode.model.lattice import Features, Lattice, check_region
 
 
 @dataclass
@@ -49,11 +49,14 @@ class StandInEngine:
 
     name: str = "stand-in cpu float32"
     batch: int = 16
+    streams: int = 1
+    tile: int = 200
     block: int = 400
     pause: float = 0.0
     geometry: PatchGeometry = PCAM
     sizes: list[int] = field(default_factory=list)
     graph: str | None = None
+    regions: list[tuple[int, int]] = field(default_factory=list)
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         time.sleep(self.pause)
@@ -64,15 +67,24 @@ class StandInEngine:
 
     @property
     def lattice(self) -> Lattice:
-        return Lattice(self.geometry.size, self.geometry.size // 12)
+        """Each pixel is a cell, so that windows are cut from the feature map as from the slide."""
+        return Lattice(self.geometry.size, self.geometry.size)
+
+    def features(self, region: NDArray[np.uint8]) -> Features:
+        check_region(region, self.lattice)
+        self.regions.append(region.shape[:2])
+        return region.transpose(2, 0, 1)[None]
+
+    def pooled(self, features: Features, tops: NDArray[np.float64], lefts: NDArray[np.float64]) -> NDArray[np.float32]:
+        pixels, side = features[0].transpose(1, 2, 0), self.geometry.size
+        corners = [(round(top), round(left)) for top in tops for left in lefts]
+        windows = np.stack([pixels[top : top + side, left : left + side] for top, left in corners])
+        return self.margins(windows).reshape(len(tops), len(lefts))
 
     def dense(
-        self, region: NDArray[np.uint8], tops: NDArray[np.int64], lefts: NDArray[np.int64]
+        self, region: NDArray[np.uint8], tops: NDArray[np.float64], lefts: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        check_region(region, self.lattice)
-        side = self.geometry.size
-        windows = np.stack([region[top : top + side, left : left + side] for top in tops for left in lefts])
-        return self.margins(windows).reshape(len(tops), len(lefts))
+        return self.pooled(self.features(region), tops, lefts)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return 1 / (1 + np.exp(-self.margins(images) / 1.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_maps import blob, made_map
 from scanned_batch import write_lesions
-from shapely.geometry import box
+from shapely.geometry import box, shape
 
 from sentinode.errors import AnnotationError, OutputError, SlideError
 from sentinode.slides import review
@@ -35,7 +36,14 @@ def made(folder: Path, *, bounds: tuple[int, int, int, int] | None = None) -> Pr
 
 def add(folder: Path, found: ProbabilityMap, who: str = "ada", **operation: Any) -> Review:
     content = {"id": str(uuid4()), **operation}
-    return add_operation(folder, parse_operation(content), who=who, slide=found.slide, bundle=found.bundle)
+    answered = add_operation(folder, parse_operation(content), who=who, slide=found.slide, bundle=found.bundle)
+    assert as_json(read_review(folder)) == as_json(answered), "what the log holds is what was answered"
+    return answered
+
+
+def as_json(one: Review) -> Any:
+    """A review as JSON has it, without a difference between tuples and lists."""
+    return json.loads(json.dumps(asdict(one)))
 
 
 def lesion(folder: Path, number: int) -> str:
@@ -67,6 +75,32 @@ def test_the_last_verdict_counts_and_none_takes_it_back(tmp_path: Path) -> None:
     assert add(tmp_path, found, kind="judge", lesion=one, verdict="accepted").judged[one].verdict == "accepted"
     assert add(tmp_path, found, kind="judge", lesion=one, verdict=None).judged[one].verdict is None
     assert not (tmp_path / REVIEW).exists(), "an empty file would read as a slide that is free of tumour"
+
+
+def test_a_log_of_an_earlier_version_that_took_a_verdict_back_is_read(tmp_path: Path) -> None:
+    found = made(tmp_path)
+    one = lesion(tmp_path, 1)
+    add(tmp_path, found, kind="judge", lesion=one, verdict="rejected")
+    add(tmp_path, found, kind="judge", lesion=one, verdict=None)
+    assert '"verdict"' not in (tmp_path / LOG).read_text("utf-8").splitlines()[1]
+    assert add(tmp_path, found, kind="look", whole=True).judged[one].verdict is None
+
+
+def test_a_drawing_gets_another_outline_and_another_meaning_and_undoing_takes_them_back(tmp_path: Path) -> None:
+    found = made(tmp_path)
+    first, second = str(uuid4()), str(uuid4())
+    add(tmp_path, found, id=first, kind="draw", meaning="tumour", points=square(10, 10, 50))
+    rings = [square(100, 100, 100), square(120, 120, 20)]
+    (drawing,) = add(tmp_path, found, "ben", id=second, kind="redraw", drawing=first, rings=rings).drawings.values()
+    assert shape(drawing.geometry).area == pytest.approx(100**2 - 20**2) and drawing.meaning == "tumour"
+    assert drawing.who == "ben" and drawing.id == first
+    relabelled = {"kind": "redraw", "drawing": first, "meaning": "normal", "label": "necrosis"}
+    (drawing,) = add(tmp_path, found, **relabelled).drawings.values()
+    assert (drawing.meaning, drawing.label) == ("normal", "necrosis")
+    assert features(tmp_path)["Drawn: normal"]["properties"]["classification"]["name"] == "Normal: Necrosis"
+    (drawing,) = add(tmp_path, found, kind="undo", operation=second).drawings.values()
+    assert shape(drawing.geometry).area == pytest.approx(50**2) and drawing.meaning == "normal"
+    assert len(add(tmp_path, found, kind="undo", operation=first).drawings) == 0
 
 
 def test_undoing_takes_back_and_undoing_that_brings_back(tmp_path: Path) -> None:
@@ -175,6 +209,10 @@ def test_a_polygon_that_crosses_itself_or_leaves_the_slide_becomes_a_valid_area_
         ({"kind": "judge", "lesion": "x" * 5000, "verdict": None}, "no operation"),
         ({"kind": "comment", "target": "nobody", "text": "hm"}, "no such lesion"),
         ({"kind": "erase", "drawing": "nothing"}, "no such drawing"),
+        ({"kind": "redraw", "drawing": "nothing", "meaning": "tumour"}, "no such drawing"),
+        ({"kind": "redraw", "drawing": "nothing"}, "changes nothing"),
+        ({"kind": "redraw", "drawing": "nothing", "rings": [[(0, 0), (1, 1)]]}, "no operation"),
+        ({"kind": "redraw", "drawing": "nothing", "rings": [[(0, 0)] * 15_000] * 2}, "corners"),
         ({"kind": "undo", "operation": str(uuid4())}, "no such operation"),
         ({"kind": "shout"}, "no operation"),
     ],

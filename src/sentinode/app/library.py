@@ -16,19 +16,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scipy.special import expit, logit
+from pydantic import ValidationError
+from shapely.geometry import mapping
 
+from sentinode.app.descriptions import (
+    described_point,
+    not_judged_of,
+    resume_command,
+    rings_of,
+    uncertain_of,
+    verdict_of,
+)
 from sentinode.errors import SentinodeError, SlideError
-from sentinode.model.slide_operating_point import LOG_ODDS_LIMIT
+from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.names import printable
+from sentinode.scoring.counts import CLASS_NAMES
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import find_slides
-from sentinode.slides.results.lesions import TRUNCATE
+from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.results.outputs import GEOJSON, SMALL, TOTALS
 from sentinode.slides.review import LOG as REVIEW_LOG
 from sentinode.slides.review import Review, read_lesions, read_review
-from sentinode.slides.scanning.manifest import DONE, MANIFEST, RUNNING, SlideState, read_state
+from sentinode.slides.scanning.locks import is_locked
+from sentinode.slides.scanning.manifest import (
+    DONE,
+    MANIFEST,
+    RUNNING,
+    TISSUE,
+    SlideState,
+    read_class_names,
+    read_points,
+    read_state,
+)
 from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, SlideRecord, open_map
+from sentinode.slides.scanning.scores import LOG, PLAN, PartialMap, open_partial_map
 
 T = TypeVar("T")
 
@@ -38,11 +59,8 @@ FRESH_S = 1.0
 MAPS_HELD = 4
 """Maps that are kept in memory."""
 
-SCORES = "scores.part"
-"""The scores of a slide that is being scanned, as ``slides.batch`` names them; importing that would import PyTorch."""
-
-SIGMA_UM = 32.0
-"""Smoothing of a map whose lesions are of an earlier version and state none."""
+QUIET_S = 300.0
+"""Where a lock cannot be tried, a scan counts as stopped if it has written nothing for so long."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ class Library:
 
     def __init__(self, maps: Path, slides: Iterable[Path] = ()) -> None:
         self.maps = maps.absolute()
-        self.single = (self.maps / RECORD).is_file()
+        self.single = (self.maps / RECORD).is_file() or read_state(self.maps / MANIFEST) is not None
         self._elsewhere: dict[str, list[Path]] = {}
         slides = list(slides)
         for path in find_slides(slides) if slides else []:
@@ -77,8 +95,10 @@ class Library:
         self._listed = -math.inf
         self._parsed: dict[tuple[Path, str], tuple[object, Any]] = {}
         self._maps: dict[Path, tuple[object, ProbabilityMap]] = {}
+        self._partial: dict[Path, tuple[object, PartialMap | None]] = {}
+        self._outlines: dict[Path, tuple[object, dict[tuple[object, ...], list[Any]]]] = {}
         self._located: dict[str, tuple[object, Path]] = {}
-        if not self.items():
+        if not self.items() and not (self.maps / MANIFEST).is_file():  # a scan that has just begun has no slide yet
             raise SlideError("there are no scanned slides here.", where=maps, hint="Name the --out folder of a scan.")
 
     def items(self) -> list[Item]:
@@ -119,9 +139,11 @@ class Library:
             "score": totals.get("score"),
             "category": totals.get("category"),
             "verdict": verdict_of(totals),
+            "not_judged": not_judged_of(totals),
             "lesions": sum(count for count in (totals.get("lesions") or {}).values() if isinstance(count, int)),
             "largest_um": totals.get("largest_um"),
-            "small": (item.folder / SMALL).is_file(),
+            "caution": described_point(totals).get("caution", ""),
+            "small": any((item.folder / name).is_file() for name in (SMALL, TISSUE)),
         }
         try:
             review = self.review(item)
@@ -133,18 +155,24 @@ class Library:
         return row | {"judged": judged, "drawn": len(review.drawings), "whole": review.whole}
 
     def progress(self, item: Item, state: SlideState | None) -> dict[str, Any]:
-        """How far the scan of a slide is: ``done``, ``running``, ``failed``, with the reason or the windows so far."""
+        """How far the scan of a slide is.
+
+        Returns:
+            ``state``: ``done``, ``running``, ``stopped`` (it was begun, and nobody is at it), ``failed`` or ``absent``;
+            with ``running`` and ``stopped`` the ``windows`` so far and how many are ``planned``, 0 as long as that is
+            not known; ``reason`` of a failure; and ``resume``, the command with which a stopped scan goes on.
+        """
         whole = (item.folder / RECORD).is_file()
         if state is None or (state.state == DONE and whole):
             return {"state": DONE if whole else "absent"}
-        progress: dict[str, Any] = {"state": state.state, "reason": state.reason}
-        if state.state == RUNNING:
-            try:
-                # 32 bytes of identity, then 4 for each score and 4 for each batch's sum.
-                progress["windows"] = max(0, ((item.folder / SCORES).stat().st_size - 32) // 4)
-            except OSError:
-                progress["windows"] = 0
-        return progress
+        if state.state != RUNNING:
+            return {"state": state.state, "reason": state.reason}
+        partial = self.partial_map(item)
+        windows, planned = (0, 0) if partial is None else (partial.windows, partial.planned)
+        progress: dict[str, Any] = {"windows": windows, "planned": planned}
+        if _is_at_work(item.folder):
+            return {"state": RUNNING, **progress}
+        return {"state": "stopped", **progress, "resume": resume_command(item.folder.parent, state)}
 
     def state(self, item: Item) -> SlideState | None:
         """The state that the scan noted."""
@@ -171,22 +199,80 @@ class Library:
         return self._read(item.folder / GEOJSON, "lesions", lambda path: read_lesions(path.parent), [])
 
     def probability_map(self, item: Item) -> ProbabilityMap:
-        """The map of a slide; the newest few are kept.
+        """The map of a slide, of a scan on its way as far as it has come; the newest few are kept.
 
         Raises:
             SlideError: there is none, or it is damaged.
         """
+        if not (item.folder / RECORD).is_file() and (partial := self.partial_map(item)) is not None:
+            return partial.probability_map
         stamp = _stamp(item.folder / RECORD), _stamp(item.folder / ARRAY)
+        return self._kept(self._maps, item.folder, stamp, open_map)
+
+    def partial_map(self, item: Item) -> PartialMap | None:
+        """The map of a scan on its way as far as it has come, or None where there is none."""
+        stamp = _stamp(item.folder / PLAN), _stamp(item.folder / LOG)
+        if None in stamp:
+            return None
+        return self._kept(self._partial, item.folder, stamp, open_partial_map)
+
+    def _kept(self, kept: dict[Path, tuple[object, T]], folder: Path, stamp: object, load: Callable[[Path], T]) -> T:
+        """What ``load`` makes of a folder, made once for each stamp; the newest few are kept."""
         with self._lock:
-            held = self._maps.get(item.folder)
+            held = kept.get(folder)
         if held is None or held[0] != stamp:
-            held = stamp, open_map(item.folder)
+            held = stamp, load(folder)
         with self._lock:
-            self._maps.pop(item.folder, None)
-            self._maps[item.folder] = held
-            while len(self._maps) > MAPS_HELD:
-                del self._maps[next(iter(self._maps))]
+            kept.pop(folder, None)
+            kept[folder] = held
+            while len(kept) > MAPS_HELD:
+                del kept[next(iter(kept))]
         return held[1]
+
+    def class_names(self, item: Item) -> tuple[str, str]:
+        """What the bundle calls label 0 and label 1."""
+        return self._read(
+            item.folder.parent / MANIFEST, "classes", lambda path: read_class_names(path.parent), CLASS_NAMES
+        )
+
+    def point(self, item: Item) -> Mapping[str, Any]:
+        """The operating point of a slide's lesions, or the one by which a scan on its way will find them; or empty."""
+        totals = self.totals(item)
+        if totals:
+            point = totals.get("operating_point")
+            return point if isinstance(point, Mapping) else {}
+        try:
+            points = self._read(item.folder.parent / MANIFEST, "points", lambda path: read_points(path.parent), None)
+        except SentinodeError:
+            return {}
+        return {} if points is None else {"name": points.default, **points.point.model_dump(mode="json")}
+
+    def uncertain(self, item: Item) -> list[dict[str, Any]]:
+        """The regions that the scan calls uncertain, as the page lists them, with their outlines.
+
+        The scan writes only where they are. So they are found again; where that gives others, as on files of another
+        version, ``rings`` is empty.
+        """
+        regions = uncertain_of(self.totals(item))
+        if not regions:
+            return []
+        stamp = _stamp(item.folder / RECORD), _stamp(item.folder / TOTALS)
+        rings = self._kept(self._outlines, item.folder, stamp, lambda _: self._uncertain_rings(item))
+        return [region | {"rings": rings.get(_place(region), [])} for region in regions]
+
+    def _uncertain_rings(self, item: Item) -> dict[tuple[object, ...], list[Any]]:
+        """The rings of each uncertain region, by its number and its place."""
+        record = {name: value for name, value in self.point(item).items() if name != "name"}
+        try:
+            point = SlideOperatingPoint.model_validate(record)
+            lesions = find_lesions(self.probability_map(item), point=point)
+        except (SentinodeError, ValidationError):
+            return {}
+        found: dict[tuple[object, ...], list[Any]] = {}
+        for region, outline in lesions.uncertain_outlines():
+            x, y = (round(value, 1) for value in region.centroid)
+            found[region.number, x, y] = rings_of(mapping(outline))
+        return found
 
     def locate(self, item: Item, record: SlideRecord) -> Path:
         """The file that a map was made of, found by its content.
@@ -237,71 +323,17 @@ class Library:
         return value
 
 
-def describe_lesions(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The lesions as the page lists them, the highest score first: P(lesion), or else the highest P(tumour) in it."""
-    lesions = []
-    for number, feature in enumerate(features, start=1):
-        properties = feature["properties"]
-        measured = properties.get("measurements") or {}
-        own = measured.get("P(lesion)")
-        lesions.append(
-            {
-                "id": feature["id"],
-                "name": printable(str(properties.get("name") or f"Lesion {number}")),
-                "category": str((properties.get("classification") or {}).get("name", "")),
-                "score": measured.get("Maximum P(tumour)") if own is None else own,
-                "diameter_um": measured.get("Longest diameter (um)"),
-                "area_mm2": measured.get("Area (mm2)"),
-                "mean": measured.get("Mean P(tumour)"),
-                "rings": rings_of(feature["geometry"]),
-            }
-        )
-    return sorted(lesions, key=lambda lesion: -(lesion["score"] or 0.0))
+def _is_at_work(folder: Path) -> bool:
+    """Whether a process is scanning a slide that is noted as running."""
+    locked = is_locked(folder.parent, folder.name)
+    if locked is not None:
+        return locked
+    newest = max((stamp[0] for name in (LOG, PLAN, MANIFEST) if (stamp := _stamp(folder / name))), default=0)
+    return time.time() - newest / 1e9 < QUIET_S
 
 
-def rings_of(geometry: Mapping[str, Any]) -> list[Any]:
-    """Every ring of a polygon or of several; filled by the even-odd rule they are the area."""
-    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-    return [ring for polygon in polygons for ring in polygon]
-
-
-def outline_rule(totals: Mapping[str, Any], found: ProbabilityMap) -> dict[str, Any]:
-    """How the scan outlined regions, so that the page can do the same.
-
-    Returns:
-        ``on``: the scale that is smoothed: ``probability``, moved until the threshold is one half, or ``log-odds`` at a
-        prior of one half, held within ``limit``; ``sigma_um`` and ``reach`` of the Gaussian, the latter in standard
-        deviations; and ``cut``, the probability on the map's own scale from which a window is inside.
-    """
-    point = totals.get("operating_point")
-    try:
-        if isinstance(point, Mapping):
-            cut = expit(logit(float(point["grow"])) + logit(found.prior))
-            sigma = float(point["scales_um"][0])
-            return {"on": "log-odds", "limit": LOG_ODDS_LIMIT, "sigma_um": sigma, "reach": TRUNCATE, "cut": float(cut)}
-        sigma = float(totals.get("sigma_um", SIGMA_UM))
-    except (KeyError, IndexError, TypeError, ValueError):
-        sigma = SIGMA_UM
-    return {"on": "probability", "limit": None, "sigma_um": sigma, "reach": 4.0, "cut": found.threshold}
-
-
-def verdict_of(totals: Mapping[str, Any]) -> str | None:
-    """The sentence that sums a slide up, where the scan wrote one."""
-    verdict = totals.get("verdict")
-    if isinstance(verdict, Mapping):
-        verdict = verdict.get("sentence") or verdict.get("text")
-    return verdict if isinstance(verdict, str) and verdict.strip() else None
-
-
-def uncertain_of(totals: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The regions that the scan calls uncertain, where it names any: where they are, how large, and their scores."""
-    regions = totals.get("uncertain")
-    wanted = ("number", "score", "diameter_um", "centroid_x", "centroid_y")
-    return [
-        {name: region[name] for name in wanted}
-        for region in (regions if isinstance(regions, list) else [])
-        if isinstance(region, Mapping) and all(isinstance(region.get(name), int | float) for name in wanted)
-    ]
+def _place(region: Mapping[str, Any]) -> tuple[object, ...]:
+    return region["number"], region["centroid_x"], region["centroid_y"]
 
 
 def _identifier(name: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,15 +25,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentinode.app.library import (
-    Item,
-    Library,
+from sentinode.app.descriptions import (
     describe_lesions,
+    described_point,
+    not_judged_of,
     outline_rule,
     rings_of,
-    uncertain_of,
     verdict_of,
 )
+from sentinode.app.library import Item, Library
 from sentinode.app.tiles import OVERLAP, TILE, Shape, Source, Tiles
 from sentinode.errors import OutputError, SentinodeError
 from sentinode.names import printable
@@ -45,6 +46,7 @@ from sentinode.slides.review import (
     parse_operation,
     reason_not_writable,
 )
+from sentinode.slides.scanning.manifest import DONE, TISSUE
 from sentinode.slides.scanning.probability_map import ProbabilityMap
 from sentinode.slides.scanning.quality import Quality
 
@@ -58,6 +60,7 @@ PAGES = {
     "overlay.js": "text/javascript",
     "panel.js": "text/javascript",
     "drawing.js": "text/javascript",
+    "editing.js": "text/javascript",
     "review.js": "text/javascript",
     "keys.js": "text/javascript",
     "theme.js": "text/javascript",
@@ -68,6 +71,9 @@ VENDOR = {"openseadragon.min.js": "text/javascript"}
 """Files of other projects, which the build lays into ``vendor``."""
 
 LONGEST_PATH, LARGEST_BODY = 300, 2 << 20
+
+PENDING = 255
+"""The code of a window that a scan on its way has not come to."""
 
 NO_ANSWER = 404
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -175,6 +181,7 @@ class Viewer:
             Route("/api/export", self._export_all),
             Route(slide, of_slide(self._slide_page)),
             Route(f"/api{slide}", of_slide(self._details)),
+            Route(f"/api{slide}/progress", of_slide(self._progress)),
             Route(f"/api{slide}/map", of_slide(self._map)),
             Route(f"/api{slide}/quality", of_slide(self._quality)),
             Route(f"/api{slide}/small", of_slide(self._small)),
@@ -213,9 +220,12 @@ class Viewer:
             "id": item.id,
             "name": printable(item.name),
             "scan": library.progress(item, library.state(item)),
+            "classes": [printable(name) for name in library.class_names(item)],
             "verdict": verdict_of(totals),
+            "not_judged": not_judged_of(totals),
             "category": totals.get("category"),
             "score": totals.get("score"),
+            "point": described_point(totals),
             "labels": list(LABELS),
             "reviewer": self._reviewer,
             "problem": None,
@@ -223,22 +233,31 @@ class Viewer:
             "map": None,
             "tiles": None,
             "lesions": [],
-            "uncertain": uncertain_of(totals),
+            "uncertain": [],
             "reasons": None,
+            "review": described_review(Review()),
+            "read_only": "the scan of this slide has not ended.",
         }
-        if about["scan"]["state"] != "done":
+        is_done = about["scan"]["state"] == DONE
+        if not is_done and library.partial_map(item) is None:
             return Json(about)
         try:
             found = library.probability_map(item)
-            about["map"] = _described(found, outline_rule(totals, found))
+            about["map"] = _described(found, outline_rule(library.point(item), totals, found))
             about["reasons"] = None if found.quality is None else [quality.label for quality in Quality]
-            about["lesions"] = describe_lesions(library.lesions(item))
+            if is_done:
+                about["lesions"] = describe_lesions(library.lesions(item))
+                about["uncertain"] = library.uncertain(item)
         except SentinodeError as error:
             about["problem"] = str(error)
             if about["map"] is None:
                 return Json(about)
-        about |= self._reviewed(item) | self._shown(item, found, about["problem"])
+        about |= self._shown(item, found, about["problem"]) | (self._reviewed(item) if is_done else {})
         return Json(about)
+
+    def _progress(self, request: Request, item: Item) -> Response:
+        """How far the scan is: small, to be asked for again and again."""
+        return Json(self._library.progress(item, self._library.state(item)))
 
     def _reviewed(self, item: Item) -> dict[str, Any]:
         """The review, and why none can be saved where that is so."""
@@ -272,21 +291,25 @@ class Viewer:
         return Response(found.probability.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     def _quality(self, request: Request, item: Item) -> Response:
-        """Why each window cannot be judged: a code, uint8 row by row, 0 where it can."""
+        """Why each window cannot be judged: a code, uint8 row by row, 0 where it can, 255 where it was not read yet."""
         try:
-            codes = self._library.probability_map(item).quality
+            found = self._library.probability_map(item)
         except SentinodeError as error:
             return _refused(error)
+        codes, partial = found.quality, self._library.partial_map(item)
         if codes is None:
             return Response(status_code=NO_ANSWER)
+        if partial is not None and partial.probability_map is found:
+            codes = np.where(partial.pending, np.uint8(PENDING), codes)
         return Response(codes.tobytes(), media_type="application/octet-stream")
 
     def _small(self, request: Request, item: Item) -> Response:
-        try:
-            picture = (item.folder / SMALL).read_bytes()
-        except OSError:
-            return Response(status_code=NO_ANSWER)
-        return Response(picture, media_type="image/png", headers={"cache-control": "private, max-age=60"})
+        """A picture for the list: the heatmap, or the tissue as long as there is none."""
+        for name in (SMALL, TISSUE):
+            with contextlib.suppress(OSError):
+                picture = (item.folder / name).read_bytes()
+                return Response(picture, media_type="image/png", headers={"cache-control": "private, max-age=10"})
+        return Response(status_code=NO_ANSWER)
 
     def _tile(self, request: Request, item: Item) -> Response:
         place = request.path_params

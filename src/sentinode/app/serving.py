@@ -58,12 +58,19 @@ class View:
     def _repr_html_(self) -> str:
         if self.url is not None:
             address = html.escape(self.url, quote=True)
-            return f'<iframe src="{address}" width="100%" height="{self._height}" style="border:0"></iframe>'
+            return (
+                f'<iframe src="{address}" width="100%" height="{self._height}" style="border:0"></iframe>'
+                "<p>The frame shows slides as long as this kernel runs. For research, not for diagnosis. "
+                f'<a href="{address}" target="_blank">Open it in a window of its own</a></p>'
+            )
         if self._still is None:
             return "<p>There is no picture of these maps. For research, not for diagnosis.</p>"
         picture = base64.b64encode(self._still.read_bytes()).decode()
         name = html.escape(self._still.parent.name, quote=True)
-        return f'<img style="max-width:100%" alt="Heatmap of {name}" src="data:image/png;base64,{picture}">'
+        return (
+            f'<figure><img style="max-width:100%" alt="Heatmap of {name}" src="data:image/png;base64,{picture}">'
+            f"<figcaption>{name}. For research, not for diagnosis.</figcaption></figure>"
+        )
 
 
 def view(

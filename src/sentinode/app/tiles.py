@@ -17,8 +17,9 @@ from PIL import Image
 
 from sentinode.slides.reading.slide import Slide, open_slide
 
-TILE = 512
-"""Side of a tile in pixels."""
+TILE = 510
+"""Side of a tile in pixels. With its overlap it is as wide as the stored tiles of most slides, so that it lies in four
+of these or fewer; with 512 it would touch nine, for a border of one pixel."""
 
 OVERLAP = 1
 """Pixels by which a tile reaches into its neighbours. Without any, OpenSeadragon stretches it by a screen pixel."""

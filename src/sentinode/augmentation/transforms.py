@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sentinode.augmentation.symmetries import SYMMETRIES, check_symmetry
 from sentinode.errors import RecipeError, nearest
 from sentinode.geometry import PCAM, PatchGeometry
-
-SYMMETRIES = 8
-"""The quarter turns of the square, and the same after a mirror."""
 
 STAIN_SPACES = ("hed", "macenko")
 
@@ -45,15 +43,9 @@ def symmetry(images: Tensor, k: int) -> Tensor:
     Raises:
         ValueError: ``k`` is not one of the eight.
     """
-    if not 0 <= k < SYMMETRIES:
-        raise ValueError(f"a square has the symmetries 0 to {SYMMETRIES - 1}, not {k}")
+    check_symmetry(k)
     mirrored = images.flip(-2) if k >= 4 else images
     return mirrored.rot90(k % 4, (-3, -2)) if k % 4 else mirrored
-
-
-def inverse_symmetry(k: int) -> int:
-    """The symmetry that undoes ``k``: a mirror undoes itself, a turn needs the turn that completes it."""
-    return k if k >= 4 else -k % 4
 
 
 def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

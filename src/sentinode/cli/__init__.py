@@ -16,7 +16,7 @@ import typer
 
 from sentinode._version import __version__
 from sentinode.cli import data
-from sentinode.cli.bundle import bundle, check, quantise
+from sentinode.cli.bundle import bundle, check, export, quantise
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
@@ -43,6 +43,7 @@ for panel, command in (
     (PATCHES, bundle),
     (PATCHES, check),
     (PATCHES, quantise),
+    (PATCHES, export),
     (EVALUATION, evaluate),
     (EVALUATION, stress),
     (EVALUATION, froc),
@@ -105,7 +106,7 @@ def main() -> None:
 
 def _hush_libraries() -> None:
     """Silence the libraries' messages; Sentinode itself prints what the user must know."""
-    warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|highdicom|pydicom)\b.*")
+    warnings.filterwarnings("ignore", module=r"(lightning|torch|timm|pydicom)\b.*")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported; its logger's level is reset then
     for name in ("lightning.fabric", "lightning.pytorch", "timm", "pydicom", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)

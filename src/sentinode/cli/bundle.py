@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.choices import ExportFormat
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.names import aligned
 from sentinode.progress import console
@@ -140,7 +141,9 @@ def quantise(
     if as_json:
         typer.echo(int8.model_dump_json(indent=2))
         return
-    rows = [("reading", "AUC float32", "AUC int8", "NLL float32", "NLL int8", "largest change", "times faster")]
+    rows: list[tuple[str, ...]] = [
+        ("reading", "AUC float32", "AUC int8", "NLL float32", "NLL int8", "largest change", "times faster")
+    ]
     for name, one in int8.readings.items():
         figures = (one.auc_float32, one.auc, one.nll_float32, one.nll, one.largest_change)
         rows.append((name, *(f"{figure:.4f}" for figure in figures), f"{one.times_faster:.2f}"))
@@ -150,3 +153,47 @@ def quantise(
         f"takes int8 with these readings: {', '.join(gains)}" if gains else "does not take int8: it gains too little"
     )
     console.print(f"With --precision auto, a scan {taken}. --precision int8 always takes it.", markup=False)
+
+
+def export(
+    to: Annotated[ExportFormat, typer.Option("--to", help="Format of the network.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder for the network.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="A bundle, or the run that made it. Default: the bundled model."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Patches to compare on: images, a folder, an HDF5 or a Parquet file. Default: generated tissue.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Write the network of a bundle for other programs, and compare it with PyTorch before the folder is kept.
+
+    `wsinfer` writes the folder that WSInfer and QuPath's extension for it open. The comparison is on 256 patches.
+
+    Example: sentinode export runs/first/bundle --to onnx --out first-onnx
+    """
+    from dataclasses import asdict
+
+    import sentinode
+
+    opened = sentinode.load(path)
+    if path is None:
+        console.print(f"No bundle is named. Using the bundled model, {opened.card.name}.", markup=False)
+    if opened.card.toy:
+        console.print("This bundle is a toy: it was trained on generated patches.")
+    done = sentinode.export(opened, out, to=to, data=data)
+    if as_json:
+        typer.echo(json.dumps({**asdict(done), "path": str(done.path)}, indent=2))
+        return
+    typer.echo("\n".join(str(done.path / name) for name in done.files))
+    patches = f"{done.patches} patches, {done.real} of them from your data" if data else f"{done.patches} patches"
+    console.print(
+        f"Compared with PyTorch on {patches}: probabilities differ by at most {done.largest_difference:.1e} "
+        f"(allowed: {done.tolerance:.0e}).",
+        markup=False,
+    )

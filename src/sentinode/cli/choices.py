@@ -10,6 +10,7 @@ NamedSplit = Literal["train", "valid", "test"]
 Split = Literal["train", "valid", "test", "all"]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 TableFormat = Literal["csv", "kaggle", "parquet", "jsonl"]
+ExportFormat = Literal["onnx", "openvino", "torchscript", "wsinfer"]
 Reading = Literal["auto", "dense", "patch"]
 PointName = Literal["sensitive", "balanced", "specific"]
 SlidePoint = Annotated[

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -273,6 +274,7 @@ def evaluate_froc(
     points = points_of_batch(maps)
     results, boxes = [], set()
     warnings = [matches.message] if matches.message else []
+    cautions: Counter[str] = Counter()
     for folder in track(counted, "Comparing", len(counted), unit="slides", show=show):
         probability_map, file = open_map(folder), matches.files[folder.name]
         slide = probability_map.slide
@@ -281,8 +283,10 @@ def evaluate_froc(
             annotations = read_annotations(file, whole_slide_coordinates=whole_slide_coordinates, **reading)
         annotations = annotations.on(slide.width, slide.height, slide.bounds)
         warnings += [f"{folder.name}: {warning}" for warning in annotations.warnings]
-        box = max(1, round(box_um / (probability_map.stride * probability_map.slide_mpp)))
+        window_um = probability_map.stride * probability_map.slide_mpp
+        box = max(1, round(box_um / window_um))
         boxes.add(box)
+        cautions[points.point.chosen_on.caution(window_um, probability_map.reading)] += 1
         result = score_slide(
             folder.name,
             probability_map,
@@ -293,6 +297,11 @@ def evaluate_froc(
             point=points.point,
         )
         results.append(replace(result, annotated=file is not None))
+    warnings += [
+        f"slide operating point '{points.default}', {number} of {len(counted)} slides: {caution}"
+        for caution, number in cautions.items()
+        if caution
+    ]
     parameters = {
         "false_positives_per_slide": list(FALSE_POSITIVES),
         "prior_of_probabilities": EVEN_PRIOR,

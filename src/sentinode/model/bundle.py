@@ -11,21 +11,22 @@ import platform
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from sentinode._version import __version__
 from sentinode.atomic import whole_folder
 from sentinode.errors import BundleError, DataError, OutputError
 from sentinode.geometry import PCAM, PatchGeometry, check_mpp
-from sentinode.model.classifier import build_classifier
 from sentinode.model.slide_operating_point import DEFAULT, PointName, SlideOperatingPoint, SlideOperatingPoints
-from sentinode.patches import CLASS_NAMES, Expected
+from sentinode.patches.description import Expected
+from sentinode.patches.patch_set import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMAT = 2
 """The newest format of the card. 1 is for PatchCamelyon's geometry alone, and older versions read it, too."""
@@ -44,7 +45,7 @@ INT8_LOSS = {"AUC": 0.002, "NLL": 0.01}
 PACKAGED = Path(__file__).parents[1] / "packaged"
 """The bundle that comes with Sentinode."""
 
-ModuleSource = nn.Module | Callable[[], nn.Module]
+ModuleSource: TypeAlias = "nn.Module | Callable[[], nn.Module]"
 
 
 class Part(BaseModel):
@@ -304,6 +305,8 @@ class Bundle:
             BundleError: the weights do not fit the network, or the network is the user's own class, and the class was
                 not given.
         """
+        from safetensors.torch import load_file
+
         try:
             module = self._network()
             module.load_state_dict(load_file(self.path / WEIGHTS))
@@ -316,6 +319,10 @@ class Bundle:
         return module.eval().to(device)
 
     def _network(self) -> nn.Module:
+        from torch import nn
+
+        from sentinode.model.classifier import build_classifier
+
         arch = self.card.architecture
         if self._module is not None:
             return self._module if isinstance(self._module, nn.Module) else self._module()
@@ -374,6 +381,8 @@ def save(path: Path, network: nn.Module, card: Card, *, assignment: Mapping[str,
     Raises:
         OutputError: the place cannot be written or the disk is full.
     """
+    from safetensors.torch import save_file
+
     with whole_folder(path) as staged:
         tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_file(tensors, staged / WEIGHTS)

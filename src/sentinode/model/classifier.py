@@ -23,6 +23,7 @@ from torch.nn import functional
 import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
 from sentinode.geometry import PCAM, PatchGeometry
+from sentinode.model.lattice import shares
 from sentinode.progress import console
 
 Floats = NDArray[np.float64]
@@ -111,7 +112,7 @@ def as_map(features: Tensor, backbone: nn.Module) -> Tensor:
     """A backbone's output as (B, C, h, w), whether it comes as a map, channels last, or as tokens."""
     if features.dim() == 3:
         tokens = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
-        side = round(tokens.shape[1] ** 0.5)
+        side = round(int(tokens.shape[1]) ** 0.5)  # a number in tracing, too
         return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, -1)
     if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
         return features.permute(0, 3, 1, 2)
@@ -235,17 +236,12 @@ def _share_of_centre(cells: int, geometry: PatchGeometry, like: Tensor) -> Tenso
 
 def _averages(x: Tensor, tops: Floats, lefts: Floats, side: float) -> Tensor:
     """The average of a map (B, C, h, w) over windows of ``side`` x ``side`` cells: (B, R, K, C)."""
-    rows, columns = (_shares(starts, side, cells, x) for starts, cells in zip((tops, lefts), x.shape[2:], strict=True))
+    rows, columns = (
+        torch.from_numpy(shares(starts, side, cells)).to(x)
+        for starts, cells in zip((tops, lefts), x.shape[2:], strict=True)
+    )
     # Two products of matrices; the same as one einsum takes seven times as long.
     return torch.matmul(rows, torch.matmul(x, columns.T)).permute(0, 2, 3, 1)
-
-
-def _shares(starts: Floats, length: float, cells: int, like: Tensor) -> Tensor:
-    """(n, cells): the share that each cell has of ``length`` cells from each start on; each row adds up to 1."""
-    edges = np.arange(cells + 1)
-    ends = np.minimum(edges[1:], starts[:, None] + length)
-    covered = np.clip(ends - np.maximum(edges[:-1], starts[:, None]), 0, None) / length
-    return torch.from_numpy(covered).to(like)
 
 
 def _maxima(x: Tensor, tops: Floats, lefts: Floats, cells: int) -> Tensor:

@@ -8,43 +8,18 @@ zeros there, and the region has tissue. So the probabilities need a calibration 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sentinode.augmentation.transforms import inverse_symmetry, symmetry
+from sentinode.augmentation.symmetries import SYMMETRIES, inverse_symmetry
+from sentinode.augmentation.transforms import symmetry
 from sentinode.errors import BundleError
 from sentinode.model.classifier import Classifier, Head
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """How the cells of a feature map lie over the pixels of a region.
-
-    Attributes:
-        size: pixels a side of a patch, before it is enlarged.
-        cells: cells a side of a patch's feature map.
-    """
-
-    size: int
-    cells: int
-
-    @property
-    def unit(self) -> int:
-        """The fewest pixels that are a whole number of cells. Regions begin and end at multiples of it."""
-        return self.size // math.gcd(self.size, self.cells)
-
-    def up(self, pixels: float) -> int:
-        """The least multiple of the unit that is not below ``pixels``."""
-        return self.unit * math.ceil(pixels / self.unit)
-
-    def down(self, pixels: float) -> int:
-        """The greatest multiple of the unit that is not above ``pixels``."""
-        return self.unit * math.floor(pixels / self.unit)
+from sentinode.model.lattice import Lattice
 
 
 def lattice_of(network: nn.Module) -> Lattice:
@@ -81,17 +56,17 @@ def _refused(why: str) -> BundleError:
     return BundleError(f"this network cannot read densely: {why}.", hint="Use --reading patch.")
 
 
-def feature_views(network: Classifier, regions: Tensor, *, tta: bool = False) -> list[Tensor]:
-    """The feature map of regions, (B, C, h, w); with ``tta`` one for each symmetry of the square, each turned back.
+def feature_views(features_of: Callable[[Tensor], Tensor], region: Tensor, *, tta: bool = False) -> Tensor:
+    """The feature map of a region, (1, C, h, w); with ``tta`` (8, C, h, w), one for each symmetry, each turned back.
 
     Args:
-        network: the classifier.
-        regions: uint8 (B, H, W, 3); H and W are multiples of the lattice's unit.
+        features_of: the backbone: uint8 (1, H, W, 3) to (1, C, h, w).
+        region: uint8 (1, H, W, 3); H and W are multiples of the lattice's unit.
         tta: whether to look at all eight symmetries.
     """
     if not tta:
-        return [network.features(regions)]
-    return [turned_back(network.features(symmetry(regions, k).contiguous()), k) for k in range(8)]
+        return features_of(region)
+    return torch.cat([turned_back(features_of(symmetry(region, k).contiguous()), k) for k in range(SYMMETRIES)])
 
 
 def turned_back(features: Tensor, k: int) -> Tensor:
@@ -103,19 +78,19 @@ def turned_back(features: Tensor, k: int) -> Tensor:
 def window_margins(
     network: Classifier, lattice: Lattice, features: Tensor, tops: ArrayLike, lefts: ArrayLike
 ) -> Tensor:
-    """The margin of each window of a region: its logit of label 1 minus that of label 0, float32 (R, K).
+    """The margin of each window of a feature map: its logit of label 1 minus that of label 0, float32 (R, K).
 
     Args:
         network: the classifier.
         lattice: its lattice.
-        features: of one region, (1, C, h, w).
-        tops: pixels from the region's upper edge to that of each row of windows, (R,).
-        lefts: pixels from the region's left edge to that of each column of windows, (K,).
+        features: (V, C, h, w), of whose views the logits are averaged.
+        tops: pixels from the map's upper edge to that of each row of windows, (R,).
+        lefts: pixels from the map's left edge to that of each column of windows, (K,).
     """
     head = network.head
     assert isinstance(head, Head)
     down, right = (np.asarray(each, np.float64) * lattice.cells / lattice.size for each in (tops, lefts))
-    logits = head.windows(features.float(), down, right, lattice.cells)[0]
+    logits = head.windows(features.float(), down, right, lattice.cells).mean(0)
     return logits[..., 1] - logits[..., 0]
 
 
@@ -125,12 +100,3 @@ def with_surroundings(images: Tensor, pixels: int) -> Tensor:
     inside = torch.arange(size, device=images.device)
     places = torch.cat([inside[:pixels].flip(0), inside, inside[size - pixels :].flip(0)])
     return images[:, places][:, :, places]
-
-
-def check_region(region: NDArray[np.uint8], lattice: Lattice) -> None:
-    """
-    Raises:
-        ValueError: the region's sides are no multiples of the lattice's unit.
-    """
-    if region.shape[0] % lattice.unit or region.shape[1] % lattice.unit:
-        raise ValueError(f"a region of {region.shape[:2]} pixels is not made of whole units of {lattice.unit}")

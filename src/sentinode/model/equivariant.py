@@ -20,7 +20,8 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sentinode.augmentation.transforms import SYMMETRIES, symmetry
+from sentinode.augmentation.symmetries import SYMMETRIES
+from sentinode.augmentation.transforms import symmetry
 
 __all__ = ["FieldConv", "FieldNorm", "P4MResNet"]
 

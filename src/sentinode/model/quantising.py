@@ -8,7 +8,6 @@ holds on valid is kept. The calibration of the probabilities stays that of float
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 import io
 import logging
@@ -20,17 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sentinode._version import __version__
+from sentinode.ahead import in_order
 from sentinode.errors import BundleError, DataError, DeviceError, OutputError
 from sentinode.model.bundle import DENSE, INT8_LOSS, PATCH, Bundle, Int8, Int8Reading, load, with_card
-from sentinode.model.classifier import Classifier
 from sentinode.model.dense import lattice_of
 from sentinode.model.engines import Engine, Int8Engine, OpenVinoEngine, TorchEngine, openvino_engine
 from sentinode.model.engines.int8_engine import GRAPH, VALUES, digest_of
-from sentinode.model.hardware import native_bfloat16, processor
+from sentinode.model.hardware import processor, processor_gains_from_bfloat16
 from sentinode.model.readings import MEASURED, mirrored_margins
 from sentinode.patches import PatchSet
 from sentinode.progress import console
@@ -141,31 +139,21 @@ def _spread(length: int, most: int) -> NDArray[np.int64]:
 
 
 def _convert(bundle: Bundle) -> Any:
-    """The backbone as OpenVINO's graph, in float32, for batches of any size; of any sides where it reads densely.
+    """The backbone as OpenVINO's graph, in float32, for any number of patches or regions of any sides.
 
     Raises:
+        BundleError: the network cannot read densely.
         DeviceError: OpenVINO cannot follow the network.
     """
-    import openvino
-
-    from sentinode.model.engines.openvino_engine import _Features, _quiet
+    from sentinode.model.engines.openvino_conversion import converted
 
     network = TorchEngine(bundle, device="cpu", precision="float32").network
-    assert isinstance(network, Classifier)
-    size = bundle.card.patch_size
     try:
         lattice_of(network)
-        side = -1
-    except BundleError:
-        side = size
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    except BundleError as error:
+        raise BundleError(f"int8 needs what dense reading needs: {error.what}", where=bundle.path) from None
     try:
-        with _quiet():
-            return openvino.convert_model(
-                copy.deepcopy(_Features(network)),
-                example_input=example,
-                input=openvino.PartialShape([-1, side, side, 3]),
-            )
+        return converted(network, bundle.card.geometry, dense=True, regions=-1)
     except Exception as error:  # OpenVINO raises RuntimeErrors and errors of its own
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DeviceError(f"OpenVINO cannot run this network ({first}).", where=bundle.path) from error
@@ -234,7 +222,7 @@ def _measure_reading(trial: Bundle, valid: PatchSet, rows: NDArray[np.int64], na
     int8 = Int8Engine(trial, dense=dense, measured=False)
     float32 = OpenVinoEngine(trial, precision="float32", dense=dense)
     others: list[Engine] = [float32]
-    if native_bfloat16(torch.device("cpu")):
+    if processor_gains_from_bfloat16():
         others.append(OpenVinoEngine(trial, precision="bfloat16", dense=dense))
     labels = valid.labels[rows]
     found = []
@@ -242,8 +230,8 @@ def _measure_reading(trial: Bundle, valid: PatchSet, rows: NDArray[np.int64], na
         if dense:
             margins = mirrored_margins(engine, valid, rows, reading.halo, show=show)
         else:
-            parts = np.array_split(rows, -(-len(rows) // engine.batch))
-            margins = np.concatenate([engine.margins(valid.images[part]) for part in parts])
+            batches = (valid.images[part] for part in np.array_split(rows, -(-len(rows) // engine.batch)))
+            margins = np.concatenate([found for _, found in in_order(engine.margins, batches, engine.streams)])
         probabilities = calibrated(margins + np.float32(reading.offset), reading.temperature)
         right = np.where(labels == 1, probabilities, 1 - probabilities).astype(np.float64)
         found.append((probabilities, float(auc(labels, probabilities)), -np.log(np.clip(right, 1e-7, 1)).mean()))

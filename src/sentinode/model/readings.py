@@ -8,17 +8,20 @@ out goes into the bundle's card, with a calibration for dense reading: its margi
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinode.ahead import in_order
 from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, with_card
 from sentinode.model.engines import Engine, open_engine
 from sentinode.model.slide_operating_point import ReadingName
-from sentinode.patches import PatchSet
 from sentinode.progress import bar, console
-from sentinode.scoring import auc, calibrated, choose_threshold, fit_platt, reliability
+
+if TYPE_CHECKING:
+    from sentinode.patches import PatchSet
 
 MEASURED = 3000
 """Patches that are measured at most, spread evenly."""
@@ -84,15 +87,16 @@ def check_readings(
         DataError: the patches hold one class only, or no threshold keeps what the bundle's rule asks for.
         OutputError: the bundle cannot be written.
     """
+    from sentinode.scoring import calibrated, choose_threshold, fit_platt
+
     if len(np.unique(patches.labels)) < 2:
         raise DataError("the patches hold one class only; there is nothing to measure.", where=patches.source)
     engine = open_engine(bundle, kind=kind, device=device, precision="float32", dense=True)
     rows = np.unique(np.linspace(0, len(patches) - 1, min(len(patches), MEASURED)).astype(np.int64))
     labels = patches.labels[rows]
     halo = find_halo(engine, patches.images[rows[:: max(1, len(rows) // PROBED)][:PROBED]])
-    by_patch = np.concatenate(
-        [engine.margins(patches.images[part]) for part in np.array_split(rows, math.ceil(len(rows) / engine.batch))]
-    )
+    batches = (patches.images[part] for part in np.array_split(rows, math.ceil(len(rows) / engine.batch)))
+    by_patch = np.concatenate([margins for _, margins in in_order(engine.margins, batches, engine.streams)])
     densely = mirrored_margins(engine, patches, rows, halo, show=show)
     card = bundle.card
     temperature, offset = fit_platt(densely, labels)
@@ -111,6 +115,8 @@ def check_readings(
 
 def _reading(labels: NDArray[np.uint8], probabilities: NDArray[np.float32], calibration: Reading) -> Reading:
     """The calibration with what it reaches on the patches that it was measured on."""
+    from sentinode.scoring import auc, reliability
+
     right = np.where(labels == 1, probabilities, 1 - probabilities).astype(np.float64)
     figures = {
         "auc": float(auc(labels, probabilities)),
@@ -133,14 +139,18 @@ def mirrored_margins(
     pitch = size + 2 * margin + lattice.unit
     side = max(1, engine.block // pitch)
     found: list[NDArray[np.float32]] = []
+
+    def read(first: int) -> NDArray[np.float32]:
+        images = patches.images[rows[first : first + side * side]]
+        phases = [(number + first // side**2) % lattice.unit for number in range(2 * side)]
+        region = _mosaic(images, side, pitch, margin, phases)
+        tops, lefts = (np.arange(side) * pitch + margin + each for each in (phases[:side], phases[side:]))
+        return engine.dense(region, tops, lefts).ravel()[: len(images)]
+
     with bar("Dense reading", len(rows), show=show) as shown:
-        for part in (rows[i : i + side * side] for i in range(0, len(rows), side * side)):
-            images = patches.images[part]
-            phases = [(number + len(found)) % lattice.unit for number in range(2 * side)]
-            region = _mosaic(images, side, pitch, margin, phases)
-            tops, lefts = (np.arange(side) * pitch + margin + each for each in (phases[:side], phases[side:]))
-            found.append(engine.dense(region, tops, lefts).ravel()[: len(part)])
-            shown.advance(len(part))
+        for _, margins in in_order(read, range(0, len(rows), side * side), engine.streams):
+            found.append(margins)
+            shown.advance(len(margins))
     return np.concatenate(found)
 
 

@@ -126,6 +126,26 @@ class ChosenOn(Record):
         """Whether figures on these slides hold for maps of a reading; a point of no slides has no figures."""
         return not self.slides or reading == self.reading
 
+    def caution(self, window_um: float, reading: ReadingName) -> str:
+        """Why figures on these slides do not hold for a map; empty where they do.
+
+        Args:
+            window_um: distance of the map's windows in microns.
+            reading: how they were read.
+        """
+        differences = []
+        if self.window_um is not None and not math.isclose(self.window_um, window_um, rel_tol=0.02):
+            differences.append(
+                f"It was chosen on maps with a window every {self.window_um:.1f} µm, and this map has one every "
+                f"{window_um:.1f} µm: its figures do not hold here."
+            )
+        if not self.fits(reading):
+            differences.append(
+                f"It was chosen on maps that were read {READ[self.reading]}, and this map was read {READ[reading]}: "
+                "its figures do not hold here."
+            )
+        return " ".join(differences)
+
     def __str__(self) -> str:
         counts = f"{self.slides} slides, {self.negative} without tumour, and {self.lesions} lesions"
         return f"{self.description} ({counts})" if self.slides else self.description

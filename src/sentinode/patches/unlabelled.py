@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import DataError
 from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
-from sentinode.patches.official import open_hdf5, refuse_unknown_filters
-from sentinode.patches.parquet import open_parquet
 from sentinode.patches.pixels import BATCH, Decoded, decode_any_size, in_threads
+
+if TYPE_CHECKING:
+    import h5py
+    import pyarrow.parquet as pq
 
 HDF5_ENDINGS = {".h5", ".hdf5"}
 Fit = Callable[[Decoded], Decoded]
@@ -163,6 +163,8 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
 
 
 def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
+    from sentinode.patches.official import open_hdf5
+
     with open_hdf5(path) as file:
         data = _dataset(file, path)
         for start in range(0, len(data), BATCH):
@@ -172,6 +174,10 @@ def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
 
 
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
+    import h5py
+
+    from sentinode.patches.official import refuse_unknown_filters
+
     for data in [file[key] for key in ("x", *file) if key in file]:
         if isinstance(data, h5py.Dataset) and data.dtype == np.uint8 and data.shape[3:] == (3,):
             refuse_unknown_filters(data, path)
@@ -199,6 +205,10 @@ def _row(data: h5py.Dataset, row: int) -> Decoded:
 
 def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
     """The patches of a Parquet file. The names that it gives them are added to those ``taken``."""
+    import pyarrow as pa
+
+    from sentinode.patches.parquet import open_parquet
+
     with open_parquet(path) as file:
         columns = {column.path for column in file.schema}
         if "image.bytes" not in columns:
@@ -220,6 +230,8 @@ def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
 
 def _image_names(file: pq.ParquetFile) -> list[str]:
     """What ``image.path`` calls each patch; empty where not each has a name of its own."""
+    import pyarrow as pa
+
     try:
         paths = file.read(columns=["image.path"])["image"].combine_chunks().field("path").to_pylist()
     except (OSError, pa.ArrowException):  # reading the pixels will say from which row on it is damaged

@@ -11,8 +11,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import t as student
+from scipy.special import expit, logit, stdtrit
 
 FEW = 40
 """With fewer slides than this, the intervals come with a warning."""
@@ -64,7 +63,7 @@ def cluster_interval(
         reach = (highest - lowest) * (1 - ((1 - level) / 2) ** (1 / effective))
         return (value, lowest + reach) if share < 0.5 else (highest - reach, value)
     error = math.sqrt((clusters - 1) / clusters * float(((left_out - left_out.mean()) ** 2).sum()))
-    reach = float(student.ppf((1 + level) / 2, max(effective - 1, 1))) * error
+    reach = float(stdtrit(max(effective - 1, 1), (1 + level) / 2)) * error
     if scale == "linear":
         return max(value - reach, lowest), min(value + reach, highest)
     middle, reach = float(logit(share)), reach / ((highest - lowest) * share * (1 - share))

@@ -11,18 +11,17 @@ that is done, the old results are removed and the new file is scanned.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
@@ -38,6 +37,7 @@ from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
 from sentinode.slides.results.summary import PAGE, write_summary
+from sentinode.slides.scanning.locks import BATCH, lock
 from sentinode.slides.scanning.manifest import (
     DONE,
     FAILED,
@@ -56,12 +56,8 @@ from sentinode.slides.scanning.manifest import (
 )
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, ProbabilityMap, open_map, write_map
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
+from sentinode.slides.scanning.scores import LOG, remove_scores
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
-
-LOG, LOCKS = "scores.part", ".locks"
-
-BATCH = ".batch"
-"""The lock of the batch itself; no slide's folder begins with a dot."""
 
 RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
 """What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
@@ -138,7 +134,7 @@ def scan(
     how = card.reading(reading)
     asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
     engine = _join_batch(out, asked, bundle, device, precision, tta)
-    with _lock(out, BATCH):
+    with lock(out, BATCH):
         coordinates = settle_coordinates(out, whole_slide_coordinates)
         points = settle_points(out, card.slide_points or GENERAL, operating_point)
     if card.slide_points is None:
@@ -201,12 +197,18 @@ def _settle_reading(out: Path, bundle: Bundle, wanted: str, stride: int) -> Read
 def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precision: str, tta: bool) -> Engine:
     """Begin a batch in ``out``, or join the one that is there: the engine that its maps come from."""
     manifest = out / MANIFEST
-    with _lock(out, BATCH):
+    with lock(out, BATCH):
         if not manifest.exists():
             engine = open_engine(
                 bundle, kind="fastest", device=device, precision=precision, tta=tta, dense=asked.reading == DENSE
             )
-            write_batch(manifest, asked, EngineRecord.of(engine.name, engine.graph), begun=_now())
+            write_batch(
+                manifest,
+                asked,
+                EngineRecord.of(engine.name, engine.graph),
+                begun=_now(),
+                class_names=bundle.card.class_names,
+            )
             return engine
         settings, begun = read_batch(manifest)
     for name, value in asdict(asked).items():
@@ -276,7 +278,7 @@ class _Work:
     def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
         """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``."""
         try:
-            with _lock(self._out, name, wait=wait):
+            with lock(self._out, name, wait=wait):
                 try:
                     settled = self._is_settled(name, slide)
                 except SentinodeError as error:
@@ -285,7 +287,7 @@ class _Work:
                     return True
                 if not settled:
                     self._scan(name, slide)
-                (self._out / name / LOG).unlink(missing_ok=True)
+                remove_scores(self._out / name)
         except Timeout:
             return False
         return True
@@ -393,33 +395,6 @@ class _Work:
 
     def _write_state(self, state: SlideState) -> None:
         write_text(self._out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that the operating system drops when the process ends, however it ends.
-
-    Raises:
-        Timeout: another process holds it and we do not ``wait``.
-    """
-    folder = out / LOCKS
-    with output_errors(folder):
-        folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, Timeout):
-            raise
-        raise OutputError(
-            f"files cannot be locked on this disk ({error}).",
-            where=folder,
-            hint="Choose an --out on a disk that locks files, such as a local one.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _clear(folder: Path, *names: str) -> None:

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import shapely
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from shapely.affinity import translate
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Polygon, box, mapping, shape
 
@@ -39,10 +39,11 @@ LOG, REVIEW, LOCK = "review.jsonl", "review.geojson", ".review.lock"
 TUMOUR, NORMAL, UNSURE, UNREVIEWED = "Tumor", "Normal", "Unsure", "Unreviewed"
 COLOURS = {TUMOUR: [213, 94, 0], NORMAL: [0, 158, 115], UNSURE: [204, 121, 167], UNREVIEWED: [120, 120, 130]}
 
-LONGEST_COMMENT, MOST_POINTS = 2000, 20_000
+LONGEST_COMMENT, MOST_POINTS, MOST_RINGS = 2000, 20_000, 1000
 WIDEST_BRUSH_UM = 1000.0
 
 Point = tuple[float, float]
+Ring = Annotated[list[Point], Field(min_length=3)]
 Label = Literal[
     "germinal centre",
     "sinus histiocytes",
@@ -69,7 +70,7 @@ class Judge(_Operation):
 
     kind: Literal["judge"]
     lesion: str = Field(max_length=100)
-    verdict: Literal["accepted", "rejected", "unsure"] | None
+    verdict: Literal["accepted", "rejected", "unsure"] | None = None  # the log leaves out what is None
     label: Label | None = None
 
 
@@ -89,6 +90,27 @@ class Draw(_Operation):
     label: Label | None = None
     points: list[Point] = Field(min_length=1, max_length=MOST_POINTS)
     radius: float | None = Field(default=None, gt=0)
+
+
+class Redraw(_Operation):
+    """A drawing gets another outline, another meaning with its label, or both; what is None stays.
+
+    ``rings`` holds every ring of the outline; by the even-odd rule they are the area.
+    """
+
+    kind: Literal["redraw"]
+    drawing: str = Field(max_length=100)
+    rings: list[Ring] | None = Field(default=None, min_length=1, max_length=MOST_RINGS)
+    meaning: Literal["tumour", "normal"] | None = None
+    label: Label | None = None
+
+    @model_validator(mode="after")
+    def _check_change(self) -> Redraw:
+        if self.rings is None and self.meaning is None:
+            raise ValueError("it changes nothing")
+        if sum(len(ring) for ring in self.rings or ()) > MOST_POINTS:
+            raise ValueError(f"it has more than {MOST_POINTS} corners")
+        return self
 
 
 class Erase(_Operation):
@@ -112,9 +134,9 @@ class Undo(_Operation):
     operation: UUID
 
 
-Operation = Annotated[Judge | Comment | Draw | Erase | Look | Undo, Field(discriminator="kind")]
+Operation = Annotated[Judge | Comment | Draw | Redraw | Erase | Look | Undo, Field(discriminator="kind")]
 
-_OPERATION: TypeAdapter[Judge | Comment | Draw | Erase | Look | Undo] = TypeAdapter(Operation)
+_OPERATION: TypeAdapter[Judge | Comment | Draw | Redraw | Erase | Look | Undo] = TypeAdapter(Operation)
 
 
 class Entry(BaseModel):
@@ -179,7 +201,7 @@ class Review:
     whole: bool = False
 
 
-def parse_operation(content: object) -> Judge | Comment | Draw | Erase | Look | Undo:
+def parse_operation(content: object) -> Judge | Comment | Draw | Redraw | Erase | Look | Undo:
     """An operation from JSON.
 
     Raises:
@@ -213,7 +235,7 @@ def reason_not_writable(folder: Path) -> str | None:
 
 def add_operation(
     folder: Path,
-    operation: Judge | Comment | Draw | Erase | Look | Undo,
+    operation: Judge | Comment | Draw | Redraw | Erase | Look | Undo,
     *,
     who: str,
     slide: SlideRecord,
@@ -252,7 +274,7 @@ def add_operation(
 
 def _entry(
     folder: Path,
-    operation: Judge | Comment | Draw | Erase | Look | Undo,
+    operation: Judge | Comment | Draw | Redraw | Erase | Look | Undo,
     entries: Sequence[Entry],
     *,
     who: str,
@@ -266,9 +288,11 @@ def _entry(
     elif isinstance(operation, Comment) and operation.target not in review.drawings:
         lesion = _lesion(folder, operation.target, review)
     elif isinstance(operation, Draw):
-        geometry = mapping(_area_of(operation, slide))
-    elif isinstance(operation, Erase) and operation.drawing not in review.drawings:
+        geometry = mapping(_on_slide(_area_of(operation, slide), slide))
+    elif isinstance(operation, Redraw | Erase) and operation.drawing not in review.drawings:
         raise SlideError("there is no such drawing: another window may have removed it.")
+    elif isinstance(operation, Redraw) and operation.rings is not None:
+        geometry = mapping(_on_slide(_even_odd(operation.rings), slide))
     elif isinstance(operation, Undo) and all(entry.operation.id != operation.operation for entry in entries):
         raise SlideError("there is no such operation to undo.")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -285,17 +309,26 @@ def _lesion(folder: Path, identifier: str, review: Review) -> dict[str, Any]:
     raise SlideError("there is no such lesion: the slide may have been scanned again.")
 
 
-def _area_of(operation: Draw, slide: SlideRecord) -> MultiPolygon:
-    """What was drawn as valid polygons, cut at the slide's border."""
+def _area_of(operation: Draw, slide: SlideRecord) -> shapely.Geometry:
+    """What was drawn, as a valid area."""
     if operation.radius is not None:
         if operation.radius * slide.mpp > WIDEST_BRUSH_UM:
             raise SlideError(f"a brush is at most {WIDEST_BRUSH_UM:g} um wide to each side.")
         line = LineString(operation.points * 2 if len(operation.points) == 1 else operation.points)
-        area: shapely.Geometry = line.simplify(operation.radius / 20).buffer(operation.radius, quad_segs=6)
-    elif len(operation.points) < 3:
+        return line.simplify(operation.radius / 20).buffer(operation.radius, quad_segs=6)
+    if len(operation.points) < 3:
         raise SlideError("a polygon has three corners or more.")
-    else:
-        area = shapely.make_valid(Polygon(operation.points), method="structure", keep_collapsed=False)
+    return _even_odd([operation.points])
+
+
+def _even_odd(rings: Sequence[Sequence[Point]]) -> shapely.Geometry:
+    """The area inside an odd number of rings, each made valid."""
+    areas = [shapely.make_valid(Polygon(ring), method="structure", keep_collapsed=False) for ring in rings]
+    return shapely.symmetric_difference_all(areas)
+
+
+def _on_slide(area: shapely.Geometry, slide: SlideRecord) -> MultiPolygon:
+    """An area as valid polygons, cut at the slide's border."""
     parts = _polygons(shapely.intersection(area, box(0, 0, slide.width, slide.height)))
     if not parts:
         raise SlideError("what was drawn has no area on the slide.")
@@ -400,6 +433,12 @@ def _apply(review: Review, entry: Entry) -> None:
         review.drawings[name] = Drawing(
             name, operation.meaning, operation.label, entry.geometry, who=entry.who, time=entry.time
         )
+    elif isinstance(operation, Redraw) and operation.drawing in review.drawings:
+        drawing = review.drawings[operation.drawing]
+        drawing.geometry = entry.geometry or drawing.geometry
+        if operation.meaning is not None:
+            drawing.meaning, drawing.label = operation.meaning, operation.label
+        drawing.who, drawing.time = entry.who, entry.time
     elif isinstance(operation, Erase):
         review.drawings.pop(operation.drawing, None)
     elif isinstance(operation, Look):

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sentinode.errors import BundleError, DeviceError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Int8, load, with_card
 from sentinode.model.engines import Int8Engine, OpenVinoEngine, TorchEngine, int8_engine, open_engine, openvino_engine
+from sentinode.model.engines.contract import probabilities_of
 from sentinode.model.engines.int8_engine import GRAPH, VALUES, chosen_by_auto, digest_of, relative_distance
+from sentinode.patches import open_data
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
-REGION = np.random.default_rng(1).integers(0, 256, (192, 224, 3), dtype=np.uint8)
-STARTS = ([0, 10, 96], [3, 64, 128])
+STARTS = ([0, 10, 96], [3, 64, 96])
+
+Images = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def images(generated: Path) -> Images:
+    """Tissue, for which the ranges of whole numbers were chosen."""
+    return np.asarray(open_data(generated, show=False)["valid"].images[:6])
+
+
+@pytest.fixture(scope="module")
+def region(images: Images) -> Images:
+    return np.vstack([np.hstack(list(images[:2])), np.hstack(list(images[2:4]))])
 
 
 @pytest.fixture
@@ -50,23 +65,55 @@ def faster(bundle: Bundle, times: float) -> Bundle:
     return with_int8(bundle, readings={name: one.model_copy(update=holding) for name, one in readings.items()})
 
 
-def test_its_answers_lie_near_pytorchs(int8_bundle: Bundle) -> None:
+def test_its_answers_lie_near_pytorchs(int8_bundle: Bundle, images: Images) -> None:
     engine = Int8Engine(int8_bundle)
     reference = TorchEngine(int8_bundle, device="cpu", precision="float32")
     assert engine.name == "openvino cpu int8" and engine.batch == reference.batch
-    np.testing.assert_allclose(engine.probabilities(IMAGES), reference.probabilities(IMAGES), atol=0.1)
-    assert (engine.margins(IMAGES) != reference.margins(IMAGES)).any()
-    np.testing.assert_allclose(engine.margins(IMAGES[2:3]), engine.margins(IMAGES)[2:3], atol=1e-4)
-    assert engine.margins(IMAGES[:0]).shape == (0,)
+    np.testing.assert_allclose(engine.probabilities(images), reference.probabilities(images), atol=0.1)
+    assert (engine.margins(images) != reference.margins(images)).any()
+    np.testing.assert_allclose(engine.margins(images[2:3]), engine.margins(images)[2:3], atol=1e-4)
+    assert engine.margins(images[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_its_dense_answers_lie_near_pytorchs(int8_bundle: Bundle, tta: bool) -> None:
+def test_its_dense_answers_lie_near_pytorchs(int8_bundle: Bundle, region: Images, tta: bool) -> None:
     engine = Int8Engine(int8_bundle, dense=True, tta=tta)
     reference = TorchEngine(int8_bundle, device="cpu", precision="float32", tta=tta)
-    spread = np.abs(reference.dense(REGION, *STARTS)).max()
-    np.testing.assert_allclose(engine.dense(REGION, *STARTS), reference.dense(REGION, *STARTS), atol=0.3 * spread)
-    np.testing.assert_allclose(engine.dense(IMAGES[0], [0], [0]).ravel(), engine.margins(IMAGES[:1]), atol=0.3 * spread)
+    ours, theirs = (probabilities_of(each.dense(region, *STARTS), each.temperature) for each in (engine, reference))
+    np.testing.assert_allclose(ours, theirs, atol=0.1)
+    assert (ours != theirs).any()
+
+
+def test_a_patch_is_a_region_with_one_window(int8_bundle: Bundle, images: Images) -> None:
+    engine = Int8Engine(int8_bundle, dense=True)
+    np.testing.assert_allclose(engine.dense(images[0], [0], [0]).ravel(), engine.margins(images[:1]), atol=0.02)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_second_start_gives_the_same_bytes_and_needs_no_pytorch(
+    int8_bundle: Bundle, region: Images, dense: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer() -> bytes:
+        engine = Int8Engine(int8_bundle, dense=dense)
+        return (engine.dense(region, *STARTS) if dense else engine.margins(region[None, :96, :96])).tobytes()
+
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
+    first = answer()
+    monkeypatch.setattr(TorchEngine, "__init__", lambda *_, **__: pytest.fail("PyTorch was asked"))
+    assert answer() == first
+
+
+def test_threads_get_the_answers_to_their_own_questions(int8_bundle: Bundle, images: Images) -> None:
+    engine = Int8Engine(int8_bundle)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda i: engine.margins(images[i % 6 : i % 6 + 1]), range(24)))
+    np.testing.assert_allclose(np.ravel(answers), np.tile(engine.margins(images), 4), atol=1e-4)
+
+
+@pytest.mark.usefixtures("int8_bundle")
+def test_the_network_in_float_never_calls_itself_int8(bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match="int8"):
+        OpenVinoEngine(bundle, precision="int8")
 
 
 def test_int8_can_be_asked_for_by_name(int8_bundle: Bundle, bundle: Bundle) -> None:
@@ -83,7 +130,7 @@ def test_auto_takes_int8_only_where_it_was_faster_and_the_processor_has_it(
     int8_bundle: Bundle, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick, slow = faster(int8_bundle, 1.5), faster(int8_bundle, 1.0)
-    monkeypatch.setattr(int8_engine, "native_int8", lambda: True)
+    monkeypatch.setattr(int8_engine, "processor_gains_from_int8", lambda: True)
     assert chosen_by_auto(quick.card, dense=False) and chosen_by_auto(quick.card, dense=True)
     assert not chosen_by_auto(slow.card, dense=False) and not chosen_by_auto(bundle.card, dense=False)
     assert quick.card.int8 is not None
@@ -94,7 +141,7 @@ def test_auto_takes_int8_only_where_it_was_faster_and_the_processor_has_it(
     assert open_engine(quick, kind="fastest", device="cpu").name == "openvino cpu int8"
     assert "int8" not in open_engine(quick, kind="torch", device="cpu").name
     assert "int8" not in open_engine(quick, kind="fastest", device="cpu", precision="float32").name
-    monkeypatch.setattr(int8_engine, "native_int8", lambda: False)
+    monkeypatch.setattr(int8_engine, "processor_gains_from_int8", lambda: False)
     assert not chosen_by_auto(quick.card, dense=False)
     assert "int8" not in open_engine(quick, kind="fastest", device="cpu").name
 
@@ -103,8 +150,8 @@ def test_auto_takes_int8_only_where_it_was_faster_and_the_processor_has_it(
 def test_auto_says_why_it_cannot_take_int8_and_goes_on(
     int8_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(int8_engine, "native_int8", lambda: True)
-    monkeypatch.setattr(int8_engine, "FEATURES_TOLERANCE", -1.0)
+    monkeypatch.setattr(int8_engine, "processor_gains_from_int8", lambda: True)
+    monkeypatch.setitem(openvino_engine.TOLERANCE, "int8", -1.0)
     engine = open_engine(faster(int8_bundle, 2), kind="fastest", device="cpu")
     assert isinstance(engine, OpenVinoEngine) and engine.name != "openvino cpu int8"
     assert "int8 is not used" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -156,3 +158,41 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
     (tmp_path / "openvino").write_text("a file where the folder should be")
     monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
     assert OpenVinoEngine(bundle, precision="float32").margins(IMAGES).shape == (6,)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_cold_start_a_second_one_and_one_without_a_cache_give_the_same_bytes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
+    cold, warm = (OpenVinoEngine(bundle, precision="bfloat16").margins(IMAGES).tobytes() for _ in range(2))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path / "file"))
+    assert cold == warm == OpenVinoEngine(bundle, precision="bfloat16").margins(IMAGES).tobytes()
+
+
+START = """
+import sys
+import numpy as np
+import sentinode
+engine = sentinode.open_engine(sentinode.load(sys.argv[1]), kind="openvino", device="cpu", precision="float32")
+images = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
+print(engine.margins(images).tobytes().hex(), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.usefixtures("engine")
+def test_two_processes_may_start_at_once_and_the_next_needs_no_pytorch(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SENTINODE_CACHE", str(tmp_path))
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", START, bundle.path], stdout=subprocess.PIPE, text=True)
+
+    both = [start(), start()]
+    first, second = (process.communicate()[0].split() for process in both)
+    third = start().communicate()[0].split()
+    assert first[0] == second[0] == third[0]
+    assert third[1] == "False"
+    assert [file.suffix for file in compile_cache.folder().iterdir()] == [".compiled"]

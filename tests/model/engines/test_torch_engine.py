@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 
 from sentinode.errors import DeviceError
+from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier, build_classifier
+from sentinode.model.dense import lattice_of
 from sentinode.model.engines import open_engine
-from sentinode.model.engines.torch_engine import fold_batch_norms
+from sentinode.model.engines.torch_engine import fold_batch_norms, with_fixed_padding
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
@@ -73,6 +77,30 @@ def test_folding_batch_norms_changes_the_speed_and_not_the_answer(backbone: str)
     if backbone == "resnet18":
         assert isinstance(folded, Classifier)
         assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_the_padding_of_tensorflows_convolutions_is_fixed_without_changing_any_answer(stride: int) -> None:
+    network = build_classifier("tf_efficientnet_lite0", side=128, stride=stride)[0].eval()
+    fixed = with_fixed_padding(copy.deepcopy(network))
+    assert any(isinstance(module, Conv2dSame) for module in network.modules())
+    assert not any(isinstance(module, Conv2dSame) for module in fixed.modules())
+    assert isinstance(fixed, Classifier)
+    unit = lattice_of(network).unit
+    with torch.inference_mode():
+        for height, width in ((96, 96), (96 + unit, 96 + 3 * unit), (192, 96)):
+            region = torch.from_numpy(RNG.integers(0, 256, (1, height, width, 3), dtype=np.uint8))
+            torch.testing.assert_close(fixed.features(region), network.features(region), atol=0, rtol=0)
+    folded = fold_batch_norms(fixed)
+    assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def test_padding_that_depends_on_the_size_is_left_to_the_network() -> None:
+    """At 90 pixels cells lie otherwise in patches and in regions."""
+    network = build_classifier("tf_efficientnet_lite0", geometry=PatchGeometry(90, 1.0, 90))[0].eval()
+    images = torch.from_numpy(np.ascontiguousarray(IMAGES[:, :90, :90]))
+    with torch.inference_mode():
+        torch.testing.assert_close(with_fixed_padding(copy.deepcopy(network))(images), network(images))
 
 
 def test_a_device_that_is_not_there_is_refused(bundle: Bundle) -> None:

@@ -1,9 +1,12 @@
 """The map as a DICOM parametric map, in the coordinates of its slide."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 
 import highdicom
+import highdicom.pm
 import numpy as np
 import pydicom
 import pytest
@@ -92,6 +95,96 @@ def test_a_dicom_slide_is_the_source_and_gives_study_frame_and_coordinates(tmp_p
     (corner,) = made.TotalPixelMatrixOriginSequence
     assert float(corner.XOffsetInSlideCoordinateSystem) == pytest.approx(20 - away)
     assert float(corner.YOffsetInSlideCoordinateSystem) == pytest.approx(40 - away)
+
+
+def made_by_highdicom(written, probability_map):
+    """The object that highdicom makes of the same map for the same slide."""
+    source = pydicom.Dataset()
+    for keyword in (
+        "StudyInstanceUID", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+        "StudyDate", "StudyTime", "FrameOfReferenceUID", "PositionReferenceIndicator", "ContainerIdentifier",
+        "ContainerTypeCodeSequence", "IssuerOfTheContainerIdentifierSequence", "SpecimenDescriptionSequence",
+        "SpecificCharacterSet", "ImageOrientationSlide",
+    ):  # fmt: skip
+        setattr(source, keyword, written[keyword].value)
+    source.SOPClassUID = pydicom.uid.VLWholeSlideMicroscopyImageStorage
+    (reference,) = written.ReferencedSeriesSequence
+    source.SeriesInstanceUID = reference.SeriesInstanceUID
+    source.SOPInstanceUID = reference.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID
+    source.TotalPixelMatrixOriginSequence = written.TotalPixelMatrixOriginSequence
+    source.Rows, source.Columns = probability_map.slide.height, probability_map.slide.width
+    source.TotalPixelMatrixRows, source.TotalPixelMatrixColumns = source.Rows, source.Columns
+    source.NumberOfFrames, source.ImageType = 1, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    shared, step = pydicom.Dataset(), probability_map.stride * probability_map.slide_mpp / 1000
+    shared.PixelMeasuresSequence = highdicom.PixelMeasuresSequence((MPP / 1000, MPP / 1000), slice_thickness=0.001)
+    source.SharedFunctionalGroupsSequence = [shared]
+    codes = pydicom.sr.codedict.codes
+    mapping = highdicom.pm.RealWorldValueMapping(
+        lut_label="P(tumour)",
+        lut_explanation="Calibrated probability of tumour; -1 where there is no tissue",
+        unit=codes.UCUM.NoUnits,
+        value_range=(NO_TISSUE, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=codes.DCM.ProbabilityOfCancer,
+    )
+    (corner,) = written.TotalPixelMatrixOriginSequence
+    return highdicom.pm.ParametricMap(
+        [source],
+        np.nan_to_num(probability_map.probability, nan=NO_TISSUE),
+        written.SeriesInstanceUID,
+        1,
+        written.SOPInstanceUID,
+        1,
+        "Sentinode",
+        written.ManufacturerModelName,
+        written.SoftwareVersions,
+        written.DeviceSerialNumber,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_description=written.ContentDescription,
+        pixel_measures=highdicom.PixelMeasuresSequence((step, step), slice_thickness=0.001),
+        plane_orientation=highdicom.PlaneOrientationSequence("SLIDE", written.ImageOrientationSlide),
+        plane_positions=[highdicom.PlanePositionSequence("SLIDE", list(corner_of(corner)), (1, 1))],
+        dimension_organization_type="TILED_FULL",
+        tile_pixel_array=True,
+        tile_size=(256, 256),
+    )
+
+
+def corner_of(item):
+    return (float(item[f"{axis}OffsetInSlideCoordinateSystem"].value) for axis in "XYZ")
+
+
+def test_it_is_what_highdicom_makes_of_the_map(tmp_path, probability_map):
+    write_parametric_map(tmp_path / "map.dcm", a_dicom_slide(tmp_path / "slide.dcm"), probability_map)
+    ours = pydicom.dcmread(tmp_path / "map.dcm")
+    theirs = made_by_highdicom(ours, probability_map)
+    assert theirs.FloatPixelData == ours.FloatPixelData
+    # The hour, its own name, and what it does not write: our padding value.
+    for made in (ours, theirs):
+        for keyword in (
+            "ContributingEquipmentSequence", "InstanceCreationDate", "InstanceCreationTime", "ContentDate",
+            "ContentTime", "FloatPixelPaddingValue", "DimensionOrganizationSequence",
+        ):  # fmt: skip
+            made.pop(keyword, None)
+    assert described(ours) == described(theirs)
+
+
+def described(made):
+    """Every element in words, and numbers as numbers."""
+    return [
+        (element.keyword, np.atleast_1d(element.value).tolist() if element.VR == "DS" else str(element.value or ""))
+        for element in made.iterall()
+        if element.VR != "SQ"
+    ]
+
+
+def test_it_is_written_without_the_standard_in_memory():
+    """highdicom reads 22 MB of JSON to write a file, and keeps 290 MiB until the process ends."""
+    command = "import sentinode.slides.results.parametric_map, sys; assert 'highdicom' not in sys.modules"
+    subprocess.run([sys.executable, "-c", command], check=True)
 
 
 def without_origin(header):

@@ -20,11 +20,12 @@ from sentinode.model.bundle import Bundle, Reading
 from sentinode.model.engines import TorchEngine, open_engine
 from sentinode.model.readings import find_halo
 from sentinode.slides.reading.slide import Slide, open_slide
+from sentinode.slides.scanning import dense, scores
 from sentinode.slides.scanning import scan as scanning
-from sentinode.slides.scanning.dense import layout_for, read_regions
-from sentinode.slides.scanning.probability_map import ProbabilityMap, write_map
+from sentinode.slides.scanning.probability_map import ProbabilityMap, record_of, write_map
 from sentinode.slides.scanning.quality import Quality
 from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
+from sentinode.slides.scanning.scores import LOG, PLAN, PartialMap, open_partial_map
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
 PICTURE = tissue_picture(1000, 760, seed=5)
@@ -209,21 +210,61 @@ class Stops(StandInEngine):
         return super().margins(images)
 
 
+def assert_is_a_part(partial: PartialMap | None, whole: ProbabilityMap, windows: int) -> None:
+    """What can be seen of a scan on its way is the map that it ends with, as far as it has come."""
+    assert partial is not None and (partial.windows, partial.planned) == (windows, whole.tissue.sum())
+    seen = partial.probability_map
+    assert seen.tissue.sum() == windows and not (seen.tissue & partial.pending).any()
+    np.testing.assert_array_equal(seen.tissue | partial.pending, whole.tissue)
+    np.testing.assert_array_equal(seen.probability[seen.tissue], whole.probability[seen.tissue])
+    assert seen.quality is not None and whole.quality is not None
+    np.testing.assert_array_equal(seen.quality[seen.tissue], whole.quality[seen.tissue])
+    assert record_of(seen) == record_of(whole)
+
+
 @pytest.mark.parametrize("torn", [0, 1, 35, 84])
 def test_a_stopped_scan_goes_on_with_the_same_batches_and_ends_the_same(
     tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
 ) -> None:
     whole, log = scan(slide, tissue), tmp_path / "scores.part"
+    assert open_partial_map(tmp_path) is None
     with pytest.raises(KeyboardInterrupt):
         scan(slide, tissue, Stops(), log=log)
     data = log.read_bytes()
     log.write_bytes(data[: len(data) - torn])  # a record of 16 scores and qualities is 84 bytes
+    done = 5 if torn == 0 else 4
+    partial = open_partial_map(tmp_path)
     engine = StandInEngine()
     resumed = scan(slide, tissue, engine, log=log)
     np.testing.assert_array_equal(resumed.probability, whole.probability)
-    done = 5 if torn == 0 else 4
+    assert_is_a_part(partial, whole, 16 * done)
     assert sum(engine.sizes) == whole.tissue.sum() - 16 * done
     assert set(engine.sizes[:-1]) == {16}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(PLAN, b"no plan"), (PLAN, b""), (PLAN, None), (LOG, None), (PLAN, b"PK\x03\x04 cut off")]
+)
+def test_a_damaged_or_missing_file_of_a_scan_on_its_way_shows_nothing_and_costs_nothing(
+    tmp_path: Path, slide: Slide, tissue: Tissue, name: str, content: bytes | None
+) -> None:
+    log = tmp_path / LOG
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert open_partial_map(tmp_path) is None
+    np.testing.assert_array_equal(scan(slide, tissue, log=log).probability, scan(slide, tissue).probability)
+
+
+def test_scores_of_another_plan_are_not_shown(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=tmp_path / LOG)
+    data = (tmp_path / LOG).read_bytes()
+    (tmp_path / LOG).write_bytes(bytes(32) + data[32:])
+    partial = open_partial_map(tmp_path)
+    assert partial is not None and partial.windows == 0 and not partial.probability_map.tissue.any()
 
 
 def test_the_log_of_another_scan_is_not_used(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:
@@ -254,12 +295,12 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
 ) -> None:
     log, written = tmp_path / "scores.part", []
 
-    class Full(scanning._Log):
-        def append(self, scores: np.ndarray, quality: np.ndarray) -> None:
+    class Full(scores._Log):
+        def append(self, margins: np.ndarray, quality: np.ndarray) -> None:
             if len(written) == 3:
                 monkeypatch.setattr(self, "_file", FullDisk())
-            written.append(len(scores))
-            super().append(scores, quality)
+            written.append(len(margins))
+            super().append(margins, quality)
 
     class FullDisk:
         def write(self, data: bytes) -> int:
@@ -270,7 +311,7 @@ def test_a_full_disk_half_way_is_told_and_the_scan_can_go_on(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(scanning, "_Log", Full)
+    monkeypatch.setattr(scores, "_Log", Full)
     with pytest.raises(OutputError, match="disk is full"):
         scan(slide, tissue, log=log)
     monkeypatch.undo()
@@ -309,15 +350,15 @@ def test_windows_out_of_focus_are_marked_and_keep_their_probability(tmp_path: Pa
 def test_a_stopped_scan_ends_with_the_same_quality(tmp_path: Path, torn: int, reading: str) -> None:
     log = tmp_path / "scores.part"
     with open_slide(half_blurred(tmp_path / "slide.tif")) as slide:
-        tissue = find_tissue(slide)
-        whole = scan(slide, tissue, reading=reading)
+        tissue, first = find_tissue(slide), StandInEngine()
+        whole = scan(slide, tissue, first, reading=reading)
         with pytest.raises(KeyboardInterrupt):
             scan(slide, tissue, Stops(), reading=reading, log=log)
         log.write_bytes(log.read_bytes()[: -torn or None])
         engine = StandInEngine()
         resumed = scan(slide, tissue, engine, reading=reading, log=log)
     assert whole.quality is not None and 0 < whole.unassessable["out of focus"] < 1
-    assert 0 < sum(engine.sizes) < whole.tissue.sum()  # of the stand-in, dense reading computes whole rectangles
+    assert 0 < sum(engine.sizes) < sum(first.sizes)
     for one, other in ((tmp_path / "one", whole), (tmp_path / "other", resumed)):
         write_map(one, other)
     for file in ("map.npy", "quality.npy", "map.json"):
@@ -365,11 +406,12 @@ def test_a_bundle_of_unknown_resolution_scans_nothing(slide: Slide, tissue: Tiss
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stride=st.integers(20, 150), block=st.integers(50, 1200))
-def test_a_dense_map_is_that_of_patch_by_patch_whatever_the_stride_and_the_size_of_regions(
-    slide: Slide, tissue: Tissue, stride: int, block: int
+@given(stride=st.integers(20, 150), tile=st.integers(50, 1200), streams=st.integers(1, 3))
+def test_a_dense_map_is_that_of_patch_by_patch_whatever_the_stride_the_tiles_and_the_threads(
+    slide: Slide, tissue: Tissue, stride: int, tile: int, streams: int
 ) -> None:
-    dense = scan(slide, tissue, StandInEngine(block=block), reading="dense", stride=stride)
+    engine = StandInEngine(tile=tile, block=1300, streams=streams)
+    dense = scan(slide, tissue, engine, reading="dense", stride=stride)
     np.testing.assert_array_equal(dense.probability, scan(slide, tissue, stride=stride).probability)
 
 
@@ -407,7 +449,7 @@ def test_a_dense_map_has_the_calibration_of_dense_reading(slide: Slide, tissue: 
 
 
 @pytest.mark.parametrize("torn", [0, 1, 7])
-def test_a_stopped_dense_scan_goes_on_region_by_region_and_ends_the_same(
+def test_a_stopped_dense_scan_goes_on_tile_by_tile_and_ends_the_same(
     tmp_path: Path, slide: Slide, tissue: Tissue, torn: int
 ) -> None:
     whole, log = scan(slide, tissue, reading="dense"), tmp_path / "scores.part"
@@ -432,33 +474,22 @@ def test_the_log_of_the_other_reading_is_not_used(tmp_path: Path, slide: Slide, 
     )
 
 
-def test_the_map_of_a_real_network_does_not_depend_on_the_regions(slide: Slide, tissue: Tissue, bundle: Bundle) -> None:
-    """Margins within 0.02, which is what the halo is chosen for; the same regions give the same bytes."""
+def test_the_map_of_a_real_network_does_not_depend_on_the_tiles(
+    slide: Slide, tissue: Tissue, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Margins within 0.02, which is what the halo is chosen for; the same tiles give the same bytes."""
     engine = TorchEngine(bundle, device="cpu", precision="float32")
     halo = find_halo(engine, slide.region(300, 300, 96, 96, 0.972)[None])
     readings = {"dense": Reading(temperature=1.0, threshold=0.5, halo=halo)}
     measured = Bundle(bundle.path, bundle.card.model_copy(update={"readings": readings}))
 
-    def margins(block: int) -> np.ndarray:
-        engine.block = block
+    def margins(tile: int) -> np.ndarray:
+        engine.tile, engine.block = tile, 2000
         found = scan_slide(slide, tissue, measured, engine, reading="dense", prior=0.5, show=False)
         return logit(found.probability[found.tissue].astype(float))
 
-    large = margins(2000)
-    np.testing.assert_array_equal(large, margins(2000))
-    for block in (300, 500):
-        np.testing.assert_allclose(margins(block), large, atol=0.03)
-
-
-def test_a_region_holds_the_pixels_of_its_windows_at_their_corners(slide: Slide, tissue: Tissue) -> None:
-    grid, layout = lay_grid(slide, 0.972, 32), layout_for(StandInEngine(block=300), 32, 24)
-    cells = tissue.cells(grid.rows, grid.columns, grid.stride)
-    blocks = [block.places for block in scanning._blocks(cells, layout.side)][:6]
-    canvas = np.pad(PICTURE, ((400, 400), (400, 400), (0, 0)), constant_values=255)
-    regions = read_regions(slide, layout, blocks, mpp=grid.mpp, scale=grid.scale, threads=1)
-    for places, region in zip(blocks, regions, strict=True):
-        assert not any(side % layout.lattice.unit for side in region.pixels.shape[:2])
-        for (row, column), (top, left) in zip(places, region.corners, strict=True):
-            y, x = (32 * number + 16 - 48 + 400 for number in (row, column))
-            window = region.pixels[top : top + 96, left : left + 96]
-            np.testing.assert_array_equal(window, canvas[y : y + 96, x : x + 96])
+    monkeypatch.setattr(dense, "HALOS", 0)
+    large = margins(1500)
+    np.testing.assert_array_equal(large, margins(1500))
+    for tile in (100, 300):
+        np.testing.assert_allclose(margins(tile), large, atol=0.03)

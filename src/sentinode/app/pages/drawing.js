@@ -8,17 +8,18 @@ export class DrawingTool {
     this.points = [];
     this.at = null;
     this.painting = false;
-    canvas.addEventListener("pointerdown", (event) => this.down(event));
-    canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", (event) => this.up(event));
-    canvas.addEventListener("pointercancel", () => { this.painting = false; this.draw(); });
-    canvas.addEventListener("dblclick", () => this.finish());
+    const whileDrawing = (event, act) => canvas.addEventListener(event, (happened) => { if (this.active) act(happened); });
+    whileDrawing("pointerdown", (event) => this.down(event));
+    whileDrawing("pointermove", (event) => this.move(event));
+    whileDrawing("pointerup", (event) => this.up(event));
+    whileDrawing("pointercancel", () => { this.painting = false; this.draw(); });
+    whileDrawing("dblclick", () => this.finish());
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       const place = this.viewer.viewport.pointFromPixel(new OpenSeadragon.Point(event.offsetX, event.offsetY), true);
       this.viewer.viewport.zoomBy(event.deltaY < 0 ? 1.25 : 0.8, place);
     }, { passive: false });
-    for (const event of ["update-viewport", "animation", "resize"]) viewer.addHandler(event, () => this.draw());
+    for (const event of ["update-viewport", "animation", "resize"]) viewer.addHandler(event, () => { if (this.active) this.draw(); });
   }
 
   // Begin with a kind, "polygon" or "brush"; null, or the same again, ends it.
@@ -92,13 +93,19 @@ export class DrawingTool {
     this.draw();
   }
 
-  draw() {
+  // The canvas at the screen's size, with nothing on it.
+  cleared() {
     const ratio = devicePixelRatio || 1;
     const [width, height] = [this.canvas.clientWidth * ratio, this.canvas.clientHeight * ratio].map(Math.round);
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
+    return { context, width, height, ratio };
+  }
+
+  draw() {
+    const { context, width, height, ratio } = this.cleared();
     if (!this.active) return;
     const slide = this.overlay.transform().map((value) => value * ratio);
     const scale = Math.hypot(slide[0], slide[1]);

@@ -21,7 +21,7 @@ export const KEYS = [
     ["s", "reset", "threshold and smoothing as scanned"],
   ]],
   ["Lesions", [
-    ["n", "next", "next and previous lesion", "n p"], ["p", "previous"],
+    ["n", "next", "next and previous lesion, uncertain region or drawing", "n p"], ["p", "previous"],
     ["q", "nextOpen", "next lesion that is not reviewed"],
     ["a", "accept", "accept"],
     ["r", "reject", "reject"],
@@ -33,13 +33,23 @@ export const KEYS = [
   ["Draw", [
     ["d", "drawPolygon", "draw a region; again: stop"],
     ["b", "drawBrush", "brush; again: stop"],
-    ["m", "meaning", "as tumour or as no tumour"],
+    ["m", "meaning", "as {positive} or as no {positive}; also the chosen drawing"],
     [" ", "corner", "set a corner at the cross", "Space"],
     ["Enter", "finish", "close the region"],
     ["Backspace", "removeCorner", "remove the last corner"],
     ["Delete", "erase", "remove the chosen drawing"],
     ["Escape", "cancel", "stop drawing, close this page", "Esc"],
     ["z", "undo", "undo, redo", "z y"], ["y", "redo"],
+  ]],
+  ["Edit a drawing", [
+    ["e", "edit", "edit the corners of the chosen drawing; again, or Enter: save"],
+    [null, null, "next and previous corner", "n p"],
+    [null, null, "the corner goes to the cross", "Space"],
+    ["i", "insertCorner", "a new corner at the cross"],
+    [null, null, "remove the corner", "Backspace"],
+    [null, null, "take the last step back", "z"],
+    [null, null, "stop without saving", "Esc"],
+    [null, null, "make it {positive}, or no {positive}", "a r"],
   ]],
   ["Help", [["?", "help", "this page"]]],
 ];
@@ -86,7 +96,7 @@ export function listenToKeys(actions, labels) {
   });
 }
 
-export function describeKeys(place, labels) {
+export function describeKeys(place, labels, positive) {
   const groups = [...KEYS.map(([title, keys]) => [title, keys.filter(([, , text]) => text).map(([key, , text, shown]) => [shown ?? key, text])])];
   groups.splice(3, 0, ["Reject as", labels.map((label, i) => [String(i + 1), label])]);
   place.replaceChildren(...groups.map(([title, keys]) => {
@@ -97,7 +107,7 @@ export function describeKeys(place, labels) {
     for (const [key, text] of keys) {
       const term = document.createElement("dt");
       term.append(...key.split(" ").map((one) => Object.assign(document.createElement("kbd"), { textContent: one })));
-      list.append(term, Object.assign(document.createElement("dd"), { textContent: text }));
+      list.append(term, Object.assign(document.createElement("dd"), { textContent: text.replaceAll("{positive}", positive) }));
     }
     block.append(head, list);
     return block;

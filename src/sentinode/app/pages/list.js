@@ -4,7 +4,7 @@ import { toggleTheme } from "./theme.js";
 const POLL_MS = 4000;
 const SHOWN = 400;
 const $ = (id) => document.getElementById(id);
-let rows = [];
+let rows = null;
 
 const ORDERS = {
   score: (a, b) => (b.score ?? -1) - (a.score ?? -1) || a.name.localeCompare(b.name),
@@ -44,7 +44,8 @@ function reviewText(row) {
 
 function finding(row) {
   const state = row.state;
-  if (state.state === "running") return `being scanned: ${(state.windows ?? 0).toLocaleString("en")} windows so far`;
+  if (state.state === "running") return state.planned ? `being scanned: ${percent(state)}` : "being scanned: its tissue is looked for";
+  if (state.state === "stopped") return `stopped at ${percent(state)}; resume its scan with:`;
   if (state.state === "failed") return `failed: ${state.reason ?? ""}`;
   if (!isDone(row)) return "not scanned yet";
   if (row.verdict) return row.verdict;
@@ -52,20 +53,31 @@ function finding(row) {
   return `${row.category ?? "scanned"}: ${row.lesions} lesion${row.lesions === 1 ? "" : "s"}${size}`;
 }
 
+const share = ({ windows, planned }) => (planned ? windows / planned : 0);
+const percent = (state) => `${Math.floor(100 * share(state))} %`;
+
+function bar(part, kind = "") {
+  const filled = element("i");
+  filled.style.width = `${Math.round(100 * part)}%`;
+  return element("div", { class: `bar ${kind}`, ariaHidden: "true" }, filled);
+}
+
 function line(row) {
   const address = `slides/${row.id}`;
   const picture = row.small
     ? element("img", { class: "thumb", src: `api/slides/${row.id}/small`, alt: "", loading: "lazy" })
     : element("span", { class: "thumb empty" });
-  const share = row.lesions ? row.judged / row.lesions : row.whole ? 1 : 0;
-  const bar = element("i");
-  bar.style.width = `${Math.round(100 * share)}%`;
-  const score = row.score === null || row.score === undefined ? "" : `score ${row.score.toFixed(3)}`;
+  const reviewed = row.lesions ? row.judged / row.lesions : row.whole ? 1 : 0;
+  const isOnItsWay = row.state.state === "running" || row.state.state === "stopped";
+  const score = row.score === null || row.score === undefined ? "" : `${row.verdict ? "P(positive)" : "score"} ${row.score.toFixed(3)}`;
   return element("li", {},
     element("div", { class: "pic" }, picture),
     element("div", {}, element("a", { class: "name", href: address }, row.name), element("div", { class: "soft small" }, score)),
-    element("div", {}, finding(row)),
-    element("div", { class: "small" }, reviewText(row), element("div", { class: "bar", ariaHidden: "true" }, bar)));
+    element("div", {}, finding(row),
+      row.not_judged && isDone(row) ? element("div", { class: "soft small" }, row.not_judged) : null,
+      isOnItsWay ? bar(share(row.state), row.state.state) : null,
+      row.state.resume ? element("code", {}, row.state.resume) : null),
+    isDone(row) ? element("div", { class: "small" }, reviewText(row), bar(reviewed)) : element("div"));
 }
 
 function show() {
@@ -79,6 +91,12 @@ function show() {
   const filtered = shown.length < rows.length ? ` ${shown.length} match.` : "";
   const more = shown.length > SHOWN ? ` The first ${SHOWN} are shown.` : "";
   $("export").classList.toggle("hidden", !rows.some((row) => row.judged || row.drawn || row.whole));
+  const cautions = [...new Set(rows.map((row) => row.caution).filter(Boolean))];
+  $("cautions").replaceChildren(...cautions.map((text) => element("p", { class: "caution small" }, `Slide operating point: ${text}`)));
+  if (!rows.length) {
+    $("summary").textContent = "The scan has not begun with its first slide yet. The page fills in.";
+    return;
+  }
   $("summary").textContent = `${rows.length} slide${rows.length === 1 ? "" : "s"}, ${reviewed} reviewed.${scanning}${filtered}${more}`;
 }
 
@@ -95,7 +113,7 @@ async function load() {
   }
 }
 
-for (const id of ["text", "which", "order"]) $(id).addEventListener("input", show);
+for (const id of ["text", "which", "order"]) $(id).addEventListener("input", () => rows && show());
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("theme").addEventListener("click", toggleTheme);
 document.addEventListener("keydown", (event) => {

@@ -4,6 +4,7 @@
 // the scan's own settings the outlines are the scan's. A "level" is a probability moved until the scan's cut is one half.
 
 const CERTAIN = 1e-6;
+const PENDING = 255; // the code of a window that a scan on its way has not come to
 
 const logit = (p) => { const q = Math.min(Math.max(p, CERTAIN), 1 - CERTAIN); return Math.log(q / (1 - q)); };
 const expit = (x) => 1 / (1 + Math.exp(-x));
@@ -62,6 +63,7 @@ export class ProbabilityMap {
 
   at(x, y) {
     const cell = this.cell(x, y);
+    if (cell !== null && this.codes?.[cell] === PENDING) return { reason: "not scanned yet" };
     if (cell === null || Number.isNaN(this.raw[cell])) return { reason: "no tissue found" };
     if (!this.isJudged(cell)) return { reason: this.reasons[this.codes[cell]] ?? "unsuited" };
     return { raw: this.raw[cell], smoothed: this.probability(this.levels[cell]) };
@@ -95,10 +97,23 @@ export class ProbabilityMap {
     const context = canvas.getContext("2d");
     const image = context.createImageData(this.columns, this.rows);
     for (let i = 0; i < this.raw.length; i++) {
-      if (this.isJudged(i)) continue;
+      if (this.isJudged(i) || this.codes?.[i] === PENDING) continue;
       const unsuited = this.raw[i] === this.raw[i];
       image.data.set(unsuited ? [230, 159, 0, 150] : [90, 90, 105, 110], 4 * i);
     }
+    context.putImageData(image, 0, 0);
+    return canvas;
+  }
+
+  // What a scan on its way has not come to: a canvas with a veil over each such window, or null where there is none.
+  pending() {
+    if (!this.codes?.includes(PENDING)) return null;
+    const canvas = document.createElement("canvas");
+    canvas.width = this.columns;
+    canvas.height = this.rows;
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(this.columns, this.rows);
+    for (let i = 0; i < this.codes.length; i++) if (this.codes[i] === PENDING) image.data.set([70, 75, 105, 105], 4 * i);
     context.putImageData(image, 0, 0);
     return canvas;
   }

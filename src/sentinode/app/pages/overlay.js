@@ -10,6 +10,8 @@ export class Overlay {
     this.size = size;
     this.heat = null; // canvas of one pixel a window
     this.absent = null;
+    this.pending = null;
+    this.edited = null; // the drawing that is being edited, which the tool shows
     this.lines = [];
     this.lesions = [];
     this.drawings = [];
@@ -17,7 +19,7 @@ export class Overlay {
     this.judged = {};
     this.chosen = null;
     this.show = { heat: true, outlines: true, absent: false };
-    this.opacity = 0.7;
+    this.opacity = 0.6;
     this.curtain = null; // share of the width, or null
     this.waiting = false;
     for (const event of ["update-viewport", "animation", "resize", "rotate", "open"]) viewer.addHandler(event, () => this.draw());
@@ -71,9 +73,9 @@ export class Overlay {
     context.beginPath(); // the last windows may reach beyond the slide
     context.rect(-corner[0] / stride, -corner[1] / stride, this.size.width / stride, this.size.height / stride);
     context.clip();
-    if (this.show.absent && this.absent) {
+    for (const picture of [this.pending, this.show.absent && this.absent]) {
       context.imageSmoothingEnabled = false;
-      context.drawImage(this.absent, 0, 0, columns, rows);
+      if (picture) context.drawImage(picture, 0, 0, columns, rows);
     }
     if (this.show.heat && this.heat) {
       context.imageSmoothingEnabled = this.map.sigma > 0; // without smoothing each window shows as it is
@@ -103,6 +105,7 @@ export class Overlay {
       this.stroke(context, slide, ringsPath(region), INK.uncertain, 2 * ratio, [6, 4]);
     }
     for (const drawing of this.drawings) {
+      if (drawing.id === this.edited) continue;
       const path = ringsPath(drawing);
       context.setTransform(...slide);
       context.fillStyle = INK[drawing.meaning];
@@ -111,7 +114,7 @@ export class Overlay {
       context.globalAlpha = 1;
       this.stroke(context, slide, path, INK[drawing.meaning], 2.5 * ratio, [8, 3]);
     }
-    const chosen = [...this.lesions, ...this.uncertain, ...this.drawings].find((one) => one.id === this.chosen);
+    const chosen = [...this.lesions, ...this.uncertain, ...this.drawings].find((one) => one.id === this.chosen && one.id !== this.edited);
     if (chosen) this.stroke(context, slide, ringsPath(chosen), INK.chosen, 3 * ratio);
   }
 

@@ -18,8 +18,8 @@ function span(text, kind = "") {
 }
 
 export class Panel {
-  constructor({ onChoose, onErase }) {
-    Object.assign(this, { onChoose, onErase });
+  constructor({ positive, onChoose, onErase }) {
+    Object.assign(this, { positive, onChoose, onErase });
     this.all = false;
     this.buttons = new Map();
     $("more").addEventListener("click", () => { this.all = true; this.fill(this.lesions, this.review, this.uncertain); });
@@ -77,7 +77,8 @@ export class Panel {
       const go = document.createElement("button");
       go.type = "button";
       go.className = drawing.id === chosen ? "go chosen" : "go";
-      const name = drawing.meaning === "tumour" ? "tumour" : drawing.label ?? "no tumour";
+      const name = drawing.meaning === "tumour" ? this.positive : drawing.label ?? `no ${this.positive}`;
+      go.setAttribute("aria-current", drawing.id === chosen ? "true" : "false");
       go.append(dot(drawing.meaning === "tumour" ? "#d55e00" : "#007a5a"), span(`${i + 1}: ${name}`), span(""), span(drawing.who, "soft small"));
       go.addEventListener("click", () => this.onChoose(drawing.id));
       const erase = Object.assign(document.createElement("button"), { type: "button", textContent: "×", title: "Remove" });
@@ -88,5 +89,8 @@ export class Panel {
     }));
   }
 
-  reveal(id) { this.buttons.get(id)?.button.scrollIntoView({ block: "nearest" }); }
+  reveal(id) {
+    if (!this.buttons.has(id)) document.querySelector("#drawings .chosen")?.scrollIntoView({ block: "nearest" });
+    this.buttons.get(id)?.button.scrollIntoView({ block: "nearest" });
+  }
 }

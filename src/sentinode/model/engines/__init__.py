@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,13 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from sentinode.errors import BundleError, DeviceError
 from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
-from sentinode.model.dense import Lattice
 from sentinode.model.engines import int8_engine, openvino_engine
 from sentinode.model.engines.int8_engine import Int8Engine
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
-from sentinode.model.engines.torch_engine import TorchEngine
-from sentinode.model.hardware import choose_device
+from sentinode.model.hardware import is_processor
+from sentinode.model.lattice import Features, Lattice
 from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.model.engines.torch_engine import TorchEngine
 
 KINDS = ("torch", "openvino", "fastest")
 
@@ -27,13 +29,17 @@ class Engine(Protocol):
     Attributes:
         name: what it computes with, such as ``torch cpu float32``.
         batch: the number of patches in a batch that suits it.
-        block: pixels a side of the regions that suit it in dense reading.
+        streams: how many batches or regions it computes at once, if it is called from as many threads.
+        tile: pixels a side of the tiles that suit it in dense reading.
+        block: pixels a side of the largest region that it should be given.
         geometry: of the patches that it scores.
         graph: digest of the bundle's int8 network where it computes with that, else None.
     """
 
     name: str
     batch: int
+    streams: int
+    tile: int
     block: int
     geometry: PatchGeometry
     graph: str | None
@@ -47,12 +53,19 @@ class Engine(Protocol):
         """How the cells of the network lie over a region; a BundleError where it cannot read densely."""
         ...
 
-    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
-        """The margins of a region's windows, float32 (R, K); see :mod:`sentinode.model.dense`.
+    def features(self, region: NDArray[np.uint8]) -> Features:
+        """The feature map of a region, uint8 (H, W, 3), its sides multiples of the lattice's unit."""
+        ...
 
-        ``region`` is uint8 (H, W, 3), its sides multiples of the lattice's unit. ``tops`` (R,) and ``lefts`` (K,) are
-        pixels from its edges to those of the windows.
+    def pooled(self, features: Features, tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a feature map, float32 (R, K); see :mod:`sentinode.model.dense`.
+
+        ``tops`` (R,) and ``lefts`` (K,) are pixels from the map's edges to those of the windows.
         """
+        ...
+
+    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a region: ``pooled`` from its ``features``."""
         ...
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -90,13 +103,12 @@ def open_engine(
         kind = "openvino" if precision == "int8" else "torch"
     if kind not in KINDS:
         raise DeviceError(f"'{kind}' is no engine.", hint=f"Choose one of {', '.join(KINDS)}.")
-    on_processor = choose_device(device).type == "cpu"
-    if kind == "openvino" and not on_processor:
+    if kind == "openvino" and not is_processor(device):
         raise DeviceError(f"OpenVINO runs on the processor, not on '{device}'.", hint="Use --device cpu.")
-    if precision == "int8" and kind != "torch" and on_processor:
+    if precision == "int8" and kind != "torch" and is_processor(device):
         return Int8Engine(bundle, tta=tta, dense=dense)
-    if kind == "openvino" or (kind == "fastest" and on_processor and openvino_engine.available()):
-        if precision == "auto" and openvino_engine.available() and int8_engine.chosen_by_auto(bundle.card, dense=dense):
+    if kind == "openvino" or (kind == "fastest" and openvino_engine.available() and is_processor(device)):
+        if precision == "auto" and int8_engine.chosen_by_auto(bundle.card, dense=dense):
             try:
                 return Int8Engine(bundle, tta=tta, dense=dense)
             except (DeviceError, BundleError) as error:
@@ -106,10 +118,21 @@ def open_engine(
         except DeviceError:
             if kind == "openvino":
                 raise
+    from sentinode.model.engines.torch_engine import TorchEngine
+
     engine = TorchEngine(bundle, device=device, precision=precision, tta=tta)
     if dense:
         _ = engine.lattice  # refuses a network that cannot
     return engine
+
+
+def __getattr__(name: str) -> Any:
+    """``TorchEngine``, which imports PyTorch, when it is asked for."""
+    if name == "TorchEngine":
+        from sentinode.model.engines.torch_engine import TorchEngine
+
+        return TorchEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = ["Engine", "Int8Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]

@@ -4,6 +4,9 @@ The bundle holds the quantised backbone as an OpenVINO graph (``int8.xml``, ``in
 :mod:`sentinode.model.quantising` makes. A graph is data, not code. It is not trusted: its checksum must be
 the card's, its input and output must be those of the backbone, and its feature maps must lie near PyTorch's. The head
 is the bundle's own and stays in float32.
+
+The feature maps are compared by the norm of the difference, as a share of the norm of PyTorch's. For the networks that
+we quantised it was 0.2 at most; for another network's features it is about 1 or more.
 """
 
 from __future__ import annotations
@@ -13,22 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sentinode.errors import BundleError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Int8
-from sentinode.model.classifier import Classifier
-from sentinode.model.engines import compile_cache
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
-from sentinode.model.engines.torch_engine import TorchEngine
+from sentinode.model.hardware import processor_gains_from_int8
 
 GRAPH, VALUES = "int8.xml", "int8.bin"
-
-FEATURES_TOLERANCE = 0.5
-"""How far the feature maps may lie from PyTorch's: the norm of the difference, as a share of the norm of PyTorch's.
-
-For the networks that we quantised it was 0.2 at most; for another network's features it is about 1 or more."""
 
 WORTHWHILE = 1.1
 """How many times faster int8 must have been for ``--precision auto`` to take it."""
@@ -36,18 +31,9 @@ WORTHWHILE = 1.1
 MAKE = "Make one: sentinode quantise BUNDLE DATA"
 
 
-def native_int8() -> bool:
-    """Whether this processor multiplies and adds 8-bit numbers in one instruction (VNNI or AMX).
-
-    Without it int8 gains little, and sums of products may saturate.
-    """
-    probes = ("_is_vnni_supported", "_is_avx512_vnni_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
-
-
 def chosen_by_auto(card: Card, *, dense: bool) -> bool:
     """Whether ``--precision auto`` takes int8: it holds and is faster by the card; the processor has VNNI or AMX."""
-    if card.int8 is None or not native_int8():
+    if card.int8 is None or not processor_gains_from_int8():
         return False
     measured = card.int8.readings.get(DENSE if dense else PATCH)
     return measured is not None and measured.holds and measured.times_faster >= WORTHWHILE
@@ -84,50 +70,38 @@ class Int8Engine(OpenVinoEngine):
         self.graph = bundle.card.int8.graph
         super().__init__(bundle, precision="int8", tta=tta, dense=dense)
 
-    def _kind(self, precision: str, reference: TorchEngine) -> str:
+    def _kind(self, precision: str) -> str:
         return precision
 
-    def _tolerance(self, kind: str) -> float:
-        return FEATURES_TOLERANCE
-
     def _margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        network = self._network
-        assert isinstance(network, Classifier)
-        with self._lock:
-            features = np.array(self._request(dense=False).infer({0: np.ascontiguousarray(images)})[0], np.float32)
-        with torch.inference_mode():
-            logits = network.head(torch.from_numpy(features)).float()
-            margins: NDArray[np.float32] = (logits[:, 1] - logits[:, 0]).numpy()
-        return margins
+        # A patch is a region with one window.
+        margins = [self._head.margins(features, [0], [0])[0, 0] for features in self._infer(images, dense=False)]
+        return np.asarray(margins, np.float32)
 
     def _compile(self, dense: bool) -> Any:
         import openvino
 
         model = read_graph(self._bundle.path)
-        height, width = (-1, -1) if dense else self.geometry.shape[:2]
-        model.reshape(openvino.PartialShape([1 if dense else -1, height, width, 3]))
+        model.reshape([1, -1, -1, 3] if dense else [-1, *self.geometry.shape])
         return openvino.Core().compile_model(model, "CPU", self._settings)
 
-    def _key(self, dense: bool) -> str | None:
-        key = super()._key(dense)
-        return None if key is None else compile_cache.key_of(key, self.graph)
+    def _gap(self) -> float:
+        return self._distance(self._probe(), dense=False)
 
-    def _gap(self, reference: TorchEngine) -> float:
-        network = reference.network
+    def _dense_gap(self) -> float:
+        return self._distance(self._probe_region()[None], dense=True)
+
+    def _distance(self, images: NDArray[np.uint8], *, dense: bool) -> float:
+        """How far the feature maps lie from PyTorch's."""
+        import torch
+
+        from sentinode.model.classifier import Classifier
+
+        network = self._reference.network
         assert isinstance(network, Classifier)
-        images = self._probe()
         with torch.inference_mode():
             wanted = network.features(torch.from_numpy(images)).float().numpy()
-        features = np.asarray(self._request(dense=False).infer({0: images})[0])
-        return relative_distance(features, wanted)
-
-    def _dense_gap(self, reference: TorchEngine) -> float:
-        network = reference.network
-        assert isinstance(network, Classifier)
-        region = self._probe_region()[None]
-        with torch.inference_mode():
-            wanted = network.features(torch.from_numpy(region)).float().numpy()
-        return relative_distance(self._features(region), wanted)
+        return relative_distance(self._infer(images, dense=dense), wanted)
 
 
 def relative_distance(features: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:

@@ -1,41 +1,58 @@
-"""The engine for processors: OpenVINO lays the network out anew for the machine that it finds."""
+"""The engine for processors: OpenVINO lays the network out anew for the machine that it finds.
+
+PyTorch makes the network and checks OpenVINO's answers once. What was compiled and found right lies in the cache
+(:mod:`~sentinode.model.engines.compile_cache`), from which the next engine takes it. It then needs no PyTorch.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import copy
+import hashlib
 import importlib.util
-import logging
 import platform
+import queue
 import threading
-import warnings
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import timm
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
 
 from sentinode._version import __version__
-from sentinode.augmentation.transforms import SYMMETRIES, symmetry
+from sentinode.augmentation.symmetries import SYMMETRIES, inverse_symmetry, turned
 from sentinode.errors import DeviceError, SentinodeError
 from sentinode.model.bundle import Bundle
-from sentinode.model.classifier import Classifier
-from sentinode.model.dense import Lattice, check_region, lattice_of, turned_back, window_margins
 from sentinode.model.engines import compile_cache
-from sentinode.model.engines.torch_engine import BLOCK, TorchEngine, check_size
-from sentinode.model.hardware import choose_precision, processor
+from sentinode.model.engines.contract import BATCH, BLOCK, MOST_STREAMS, TILE, check_size, probabilities_of
+from sentinode.model.hardware import keep_freed_memory, processor, processor_precision, threads
+from sentinode.model.lattice import Features, Lattice, check_region
+from sentinode.model.pooled_head import PooledHead
 
-TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
-"""How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on."""
+if TYPE_CHECKING:
+    from sentinode.model.engines.torch_engine import TorchEngine
+
+TOLERANCE = {"float32": 0.001, "bfloat16": 0.05, "int8": 0.5}
+"""How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on.
+
+In int8 it is how far the feature maps may lie from PyTorch's; see :mod:`sentinode.model.engines.int8_engine`."""
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """What OpenVINO is told of each precision. Layers that are not quantised stay in float32 beside int8."""
 
 TRIED = 16
+
+CODE = (
+    "classifier.py",
+    "dense.py",
+    "equivariant.py",
+    "pooled_head.py",
+    "engines/int8_engine.py",
+    "engines/openvino_conversion.py",
+    "engines/openvino_engine.py",
+    "engines/torch_engine.py",
+)
+"""The files of ``model/`` that say what a network computes and how OpenVINO's answers are compared with PyTorch's."""
 
 
 def available() -> bool:
@@ -62,27 +79,25 @@ class OpenVinoEngine:
     def __init__(self, bundle: Bundle, *, precision: str = "auto", tta: bool = False, dense: bool = False) -> None:
         if not available():
             raise DeviceError("OpenVINO is not installed.", hint="Install it: pip install 'sentinode[fast]'.")
-        reference = TorchEngine(bundle, device="cpu", precision="float32")
-        kind = self._kind(precision, reference)
-        self.name, self.batch, self.block = f"openvino cpu {kind}{' tta' if tta else ''}", reference.batch, BLOCK
+        keep_freed_memory()
+        kind = self._kind(precision)
+        self.name = f"openvino cpu {kind}{' tta' if tta else ''}"
+        self.batch, self.tile, self.block = BATCH, TILE, BLOCK
+        self.streams = min(threads(), MOST_STREAMS)
         self.temperature, self.tta, self.geometry = bundle.card.temperature, False, bundle.card.geometry
-        self._bundle, self._network = bundle, reference.network
+        self._bundle = bundle
         self._lock = threading.Lock()
-        self._requests: dict[bool, Any] = {}
+        self._requests: dict[bool, queue.SimpleQueue[Any]] = {}
         self._settings = {
             "INFERENCE_PRECISION_HINT": HINTS[kind],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Two networks that run side by side wait for each other less than two threads of one network.
+            "NUM_STREAMS": self.streams,
+            "INFERENCE_NUM_THREADS": threads(),
         }
         # OpenVINO raises plain RuntimeErrors and errors of its own for what it cannot do.
         try:
-            if dense:
-                _ = self.lattice
             if not self._recall(dense):
-                gap = self._dense_gap(reference) if dense else self._gap(reference)
-                if not gap <= self._tolerance(kind):
-                    raise DeviceError(f"OpenVINO's answers lie {gap:.3f} from PyTorch's here.", where=bundle.path)
-                self._remember(dense)
+                self._open(dense, TOLERANCE[kind])
         except SentinodeError:
             raise
         except Exception as error:
@@ -90,109 +105,152 @@ class OpenVinoEngine:
             raise DeviceError(f"OpenVINO cannot run this network ({first}).", where=bundle.path) from error
         self.tta = tta
 
-    def _kind(self, precision: str, reference: TorchEngine) -> str:
-        return str(choose_precision(precision, reference.device)).removeprefix("torch.")
-
-    def _tolerance(self, kind: str) -> float:
-        return TOLERANCE[kind]
+    def _kind(self, precision: str) -> str:
+        return processor_precision(precision)
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
         if not len(images):
             return np.zeros(0, np.float32)
         check_size(images, self.geometry)
-        if not self.tta:
-            return self._margins(images)
-        batch = torch.from_numpy(np.ascontiguousarray(images))
-        views = [self._margins(symmetry(batch, k).numpy()) for k in range(SYMMETRIES)]
+        views = [self._margins(turned(images, k)) for k in range(SYMMETRIES if self.tta else 1)]
         answer: NDArray[np.float32] = np.mean(views, 0, dtype=np.float32)
         return answer
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): P(positive class) after temperature scaling."""
-        margins = torch.from_numpy(self.margins(images))
-        answer: NDArray[np.float32] = torch.sigmoid(margins / self.temperature).numpy()
-        return answer
+        return probabilities_of(self.margins(images), self.temperature)
 
-    @cached_property
+    @property
     def lattice(self) -> Lattice:
         """How the cells of the network lie over a region.
 
         Raises:
             BundleError: the network cannot read densely.
         """
-        return lattice_of(self._network)
+        return self._head.lattice
 
-    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
-        """The margin of each window of a region, whose convolutions are shared; see :meth:`TorchEngine.dense`."""
+    def features(self, region: NDArray[np.uint8]) -> Features:
+        """The feature map of a region; see :meth:`TorchEngine.features`."""
         check_region(region, self.lattice)
-        network, batch = self._network, torch.from_numpy(np.require(region, requirements=["C", "W"]))[None]
-        assert isinstance(network, Classifier)
-        margins = []
+        views = []
         for k in range(SYMMETRIES if self.tta else 1):
-            features = torch.from_numpy(self._features(symmetry(batch, k).contiguous().numpy()))
-            margins.append(window_margins(network, self.lattice, turned_back(features, k), tops, lefts))
-        answer: NDArray[np.float32] = torch.stack(margins).mean(0).numpy()
+            features = self._infer(turned(region, k)[None], dense=True)[0].transpose(1, 2, 0)
+            views.append(turned(features, inverse_symmetry(k)).transpose(2, 0, 1))
+        return np.stack(views)
+
+    def pooled(self, features: Features, tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a feature map; see :meth:`TorchEngine.pooled`."""
+        margins = [self._head.margins(np.ascontiguousarray(view), tops, lefts) for view in features]
+        answer: NDArray[np.float32] = np.mean(margins, 0, dtype=np.float32)
         return answer
 
+    def dense(self, region: NDArray[np.uint8], tops: ArrayLike, lefts: ArrayLike) -> NDArray[np.float32]:
+        """The margins of windows of a region, whose convolutions are shared: ``pooled`` from its ``features``."""
+        return self.pooled(self.features(region), tops, lefts)
+
     def _margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._lock:
-            logits = self._request(dense=False).infer({0: np.ascontiguousarray(images)})[0]
-            return np.asarray(logits[:, 1] - logits[:, 0], np.float32)
+        logits = self._infer(images, dense=False)
+        return np.asarray(logits[:, 1] - logits[:, 0], np.float32)
 
-    def _features(self, region: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (1, H, W, 3) to the feature map, float32 (1, C, h, w)."""
-        with self._lock:
-            return np.array(self._request(dense=True).infer({0: region})[0], np.float32)
+    def _infer(self, images: NDArray[np.uint8], *, dense: bool) -> NDArray[np.float32]:
+        """What the network compiled for regions, or for batches of patches, makes of them."""
+        requests = self._requests_for(dense)
+        request = requests.get()
+        try:
+            return np.array(request.infer({0: np.ascontiguousarray(images)})[0], np.float32)
+        finally:
+            requests.put(request)
 
-    def _request(self, *, dense: bool) -> Any:
-        """A request to the network compiled for regions or for batches of patches; compiled at its first use."""
-        if dense not in self._requests:
-            self._requests[dense] = self._compile(dense).create_infer_request()
-        return self._requests[dense]
+    def _requests_for(self, dense: bool) -> queue.SimpleQueue[Any]:
+        """As many requests to a compiled network as it may serve at once; it is compiled at its first use."""
+        with self._lock:
+            if dense not in self._requests:
+                self._take(dense, self._compile(dense))
+            return self._requests[dense]
+
+    def _take(self, dense: bool, compiled: Any) -> None:
+        self._requests[dense] = queue.SimpleQueue()
+        for _ in range(self.streams):
+            self._requests[dense].put(compiled.create_infer_request())
+
+    def _open(self, dense: bool, tolerance: float) -> None:
+        """Compile the network, compare its answers with PyTorch's, and keep it for the next start.
+
+        Raises:
+            DeviceError: the answers lie farther apart than the tolerance.
+            BundleError: ``dense``, and the network cannot read densely.
+        """
+        key = self._key(dense)
+        about = self._head.to_bytes() if dense or self.graph else b""
+        compiled = self._compile(dense)
+        # What the next start will take from the cache is what answers now, so that both give the same bytes.
+        exported = None if key is None else compile_cache.exported(compiled, self._settings)
+        self._take(dense, compiled if exported is None else exported.network)
+        gap = self._dense_gap() if dense else self._gap()
+        if not gap <= tolerance:
+            raise DeviceError(f"OpenVINO's answers lie {gap:.3f} from PyTorch's here.", where=self._bundle.path)
+        if key is not None and exported is not None:
+            compile_cache.keep(key, exported.data, about)
 
     def _compile(self, dense: bool) -> Any:
         import openvino
 
-        # The converter changes the module that it is given.
-        network = copy.deepcopy(_Features(self._network) if dense else self._network)
-        shape = (1, -1, -1, 3) if dense else (-1, *self.geometry.shape)
-        example = torch.zeros(1 if dense else 2, *self.geometry.shape, dtype=torch.uint8)
-        with _quiet():
-            model = openvino.convert_model(network, example_input=example, input=openvino.PartialShape(list(shape)))
+        from sentinode.model.engines.openvino_conversion import converted
+
+        model = converted(self._reference.network, self.geometry, dense=dense)
         return openvino.Core().compile_model(model, "CPU", self._settings)
 
     def _recall(self, dense: bool) -> bool:
         """Take the compiled network from the cache, where an earlier engine left it after comparing it with PyTorch."""
         key = self._key(dense)
-        compiled = None if key is None else compile_cache.load(key, self._settings)
-        if compiled is not None:
-            self._requests[dense] = compiled.create_infer_request()
-        return compiled is not None
-
-    def _remember(self, dense: bool) -> None:
-        key = self._key(dense)
-        if key is not None:
-            compile_cache.keep(key, self._requests[dense].get_compiled_model())
+        entry = None if key is None else compile_cache.load(key, self._settings)
+        if entry is None:
+            return False
+        if entry.about:
+            self._head = PooledHead.from_bytes(entry.about, self.geometry)
+        self._take(dense, entry.network)
+        return True
 
     def _key(self, dense: bool) -> str | None:
         """The cache's key of a compiled network; None for a network of the user's, whose code may have changed."""
         card = self._bundle.card
         if card.architecture.kind == "custom":
             return None
-        import openvino
-
-        versions = __version__, openvino.__version__, torch.__version__, timm.__version__
+        versions = __version__, _code(), *(metadata.version(name) for name in ("openvino", "torch", "timm"))
         machine = processor(), platform.machine(), platform.system()
-        network = self._bundle.fingerprint, card.architecture.model_dump(), card.geometry
-        return compile_cache.key_of(versions, machine, network, dense, self._settings)
+        network = self._bundle.fingerprint, self.graph, card.architecture.model_dump(), card.geometry
+        return compile_cache.key_of(versions, machine, network, dense, self._settings, TOLERANCE, TRIED)
 
-    def _gap(self, reference: TorchEngine) -> float:
+    @cached_property
+    def _reference(self) -> TorchEngine:
+        """The network as PyTorch runs it in float32."""
+        from sentinode.model.engines.torch_engine import TorchEngine
+
+        return TorchEngine(self._bundle, device="cpu", precision="float32")
+
+    @cached_property
+    def _head(self) -> PooledHead:
+        """What pools windows from a region's feature map.
+
+        Raises:
+            BundleError: the network cannot read densely.
+            DeviceError: its head has layers that are none of Sentinode's.
+        """
+        from sentinode.model.classifier import Classifier, Head
+        from sentinode.model.dense import lattice_of
+
+        network = self._reference.network
+        lattice = lattice_of(network)
+        assert isinstance(network, Classifier) and isinstance(network.head, Head)
+        return PooledHead.of(network.head, lattice)
+
+    def _gap(self) -> float:
         """How far the answers lie from PyTorch's, on noise and on flat colours."""
         images = self._probe()
-        return float(np.abs(self.probabilities(images) - reference.probabilities(images)).max())
+        return float(np.abs(self.probabilities(images) - self._reference.probabilities(images)).max())
 
-    def _dense_gap(self, reference: TorchEngine) -> float:
+    def _dense_gap(self) -> float:
         """Likewise in dense reading, on a region that is half noise and half a flat colour.
 
         It is larger than the picture that OpenVINO's converter was shown: what that fixed would be seen here.
@@ -200,10 +258,10 @@ class OpenVinoEngine:
         region = self._probe_region()
         starts = np.linspace(0, len(region) - self.geometry.size, 4)
         ours, theirs = (
-            torch.sigmoid(torch.from_numpy(engine.dense(region, starts, starts)) / self.temperature)
-            for engine in (self, reference)
+            probabilities_of(engine.dense(region, starts, starts), self.temperature)
+            for engine in (self, self._reference)
         )
-        return float((ours - theirs).abs().max())
+        return float(np.abs(ours - theirs).max())
 
     def _probe(self) -> NDArray[np.uint8]:
         """Patches of noise and of flat colours."""
@@ -219,30 +277,7 @@ class OpenVinoEngine:
         return region
 
 
-class _Features(nn.Module):
-    """A classifier up to its feature map."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        assert isinstance(network, Classifier)
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.features(images)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings of tracing, since comparing with PyTorch shows what they warn of; and the root logger left as it was.
-
-    OpenVINO's converter sets its level, handler and filter, and would silence everybody's messages from then on.
-    """
-    root = logging.getLogger()
-    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            root.setLevel(level)
-            root.handlers[:], root.filters[:] = handlers, filters
+def _code() -> str:
+    """A digest of the code on which a compiled network depends."""
+    files = (Path(__file__).parents[1] / name for name in CODE)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()

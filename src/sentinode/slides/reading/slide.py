@@ -41,7 +41,8 @@ AXES_TOLERANCE = 0.02
 LEVEL_TOLERANCE = 1.01
 STORE_BYTES = 64 << 20
 SCAN_STORE_BYTES = 512 << 20
-THUMBNAIL_SOURCE = 4096
+THUMBNAIL_SOURCE = 1024
+"""Pixels of the level along a piece of a thumbnail: several pieces, each held twice, are in memory at a time."""
 
 
 def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False) -> Slide:
@@ -353,12 +354,11 @@ class _TileStore:
     def _admit(self, size: int) -> None:
         with self._lock:
             self._held += size
-            if self._held <= self._limit:
-                return
-            for key in [key for key, future in self._tiles.items() if future.done()]:
-                self._held -= self._tiles.pop(key).result().nbytes
-                if self._held <= self._limit:
+            while self._held > self._limit:
+                oldest = next((key for key, future in self._tiles.items() if future.done()), None)
+                if oldest is None:
                     return
+                self._held -= self._tiles.pop(oldest).result().nbytes
 
     def _release(self, number: int, column: int, row: int) -> None:
         with self._lock:

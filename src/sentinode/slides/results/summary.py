@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -19,7 +18,7 @@ import jinja2
 
 from sentinode.atomic import write_text
 from sentinode.errors import SlideError
-from sentinode.model.slide_operating_point import READ, ChosenOn, SlideOperatingPoint
+from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.slides.results.lesion_files import COLOURS
 from sentinode.slides.results.lesions import CATEGORIES
 from sentinode.slides.results.outputs import (
@@ -36,7 +35,7 @@ from sentinode.slides.results.outputs import (
 )
 from sentinode.slides.results.staging import Patient
 from sentinode.slides.results.verdict import LEAST_SHOWN
-from sentinode.slides.scanning.manifest import DONE, TISSUE, read_states
+from sentinode.slides.scanning.manifest import DONE, TISSUE, read_class_names, read_states
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, reading_of
 
 PAGE = "index.html"
@@ -167,6 +166,7 @@ def _slide_page(folder: Path, totals: Totals) -> str:
         count=len(lesions),
         files=files,
         point=describe_point(totals),
+        positive=read_class_names(folder.parent)[1],
     )
 
 
@@ -185,25 +185,9 @@ def describe_point(totals: Totals) -> dict[str, Any]:
         "target": "" if point.target is None else str(point.target),
         "chosen_on": str(point.chosen_on),
         "figures": {words: str(point.reached[key]) for key, words in FIGURES.items() if key in point.reached},
-        "caution": _caution(point.chosen_on, totals),
+        "caution": point.chosen_on.caution(totals.window_um, reading_of(totals.engine)),
         "reach": point.reach,
     }
-
-
-def _caution(chosen_on: ChosenOn, totals: Totals) -> str:
-    """Why a point's figures do not hold for a map; empty where they do."""
-    differences, chosen_um, reading = [], chosen_on.window_um, reading_of(totals.engine)
-    if chosen_um is not None and not math.isclose(chosen_um, totals.window_um, rel_tol=0.02):
-        differences.append(
-            f"It was chosen on maps with a window every {chosen_um:.1f} µm, and this map has one every "
-            f"{totals.window_um:.1f} µm: its figures do not hold here."
-        )
-    if not chosen_on.fits(reading):
-        differences.append(
-            f"It was chosen on maps that were read {READ[chosen_on.reading]}, and this map was read {READ[reading]}: "
-            "its figures do not hold here."
-        )
-    return " ".join(differences)
 
 
 def _render(template: str, **values: object) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sentinode._version import __version__
 from sentinode.atomic import write_text
 from sentinode.errors import OutputError
 from sentinode.model.slide_operating_point import PointName, SlideOperatingPoints
+from sentinode.scoring.counts import CLASS_NAMES
 
 FORMAT = 2
 """Of a batch's manifest. In format 1 the engine is its name."""
@@ -25,6 +27,8 @@ MANIFEST, TISSUE = "manifest.json", "tissue.png"
 WHOLE_SLIDE = "whole_slide_coordinates"
 
 POINTS = "slide_operating_points"
+
+CLASSES = "class_names"
 
 DONE, FAILED, RUNNING = "done", "failed", "running"
 
@@ -131,15 +135,34 @@ def read_state(file: Path) -> SlideState | None:
         return None
 
 
-def write_batch(manifest: Path, settings: Settings, engine: EngineRecord, *, begun: str) -> None:
+def write_batch(
+    manifest: Path, settings: Settings, engine: EngineRecord, *, begun: str, class_names: Sequence[str] = CLASS_NAMES
+) -> None:
     """Write what a batch is begun with, and when.
+
+    Args:
+        manifest: the file.
+        settings: what determines the maps.
+        engine: what computes them.
+        begun: the time, UTC.
+        class_names: the bundle's names of label 0 and label 1, for the pages.
 
     Raises:
         OutputError: the place cannot be written or the disk is full.
     """
     computed_with = {key: value for key, value in asdict(engine).items() if value is not None}
     record = {"format": FORMAT, "version": __version__, "begun": begun, **asdict(settings), "engine": computed_with}
+    record[CLASSES] = list(class_names)
     write_text(manifest, json.dumps(record, indent=2) + "\n")
+
+
+def read_class_names(batch: Path) -> tuple[str, str]:
+    """What a batch's bundle calls label 0 and label 1; the usual names where its manifest does not say it."""
+    try:
+        negative, positive = json.loads((batch / MANIFEST).read_text(encoding="utf-8"))[CLASSES]
+    except (OSError, ValueError, KeyError, TypeError):
+        return CLASS_NAMES
+    return str(negative), str(positive)
 
 
 def settle_coordinates(batch: Path, asked: bool | None, *, change: bool = False) -> bool:

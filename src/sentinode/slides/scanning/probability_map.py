@@ -144,9 +144,36 @@ def write_map(folder: Path, probability_map: ProbabilityMap) -> None:
     record = {"format": FORMAT, "sha256": array}
     if probability_map.quality is not None:
         record["quality_sha256"] = _write_array(folder / QUALITY, np.ascontiguousarray(probability_map.quality))
-    fields = asdict(replace(probability_map, probability=_EMPTY, quality=None))
-    record |= {name: value for name, value in fields.items() if name not in ("probability", "quality")}
+    record |= record_of(probability_map)
     write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def record_of(probability_map: ProbabilityMap) -> dict[str, Any]:
+    """Everything of a map but its arrays, for JSON."""
+    fields = asdict(replace(probability_map, probability=_EMPTY, quality=None))
+    return {name: value for name, value in fields.items() if name not in ("probability", "quality")}
+
+
+def map_of(
+    record: Mapping[str, Any], probability: NDArray[np.float32], quality: NDArray[np.uint8] | None
+) -> ProbabilityMap:
+    """The map of a record of :func:`record_of` and its arrays.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError, AttributeError: the record is damaged.
+    """
+    return ProbabilityMap(
+        probability=probability,
+        quality=quality,
+        stride=float(record["stride"]),
+        origin=(float(record["origin"][0]), float(record["origin"][1])),
+        mpp=float(record["mpp"]),
+        threshold=float(record["threshold"]),
+        prior=float(record["prior"]),
+        slide=_slide_record(record["slide"]),
+        bundle=str(record["bundle"]),
+        engine=str(record["engine"]),
+    )
 
 
 def _write_array(file: Path, array: NDArray[Any]) -> str:
@@ -191,7 +218,7 @@ def open_map(folder: str | Path) -> ProbabilityMap:
                 hint="It was changed or only partly copied: copy it again, or scan the slide again.",
             )
     try:
-        return _map_of(record, array, quality)
+        return _loaded(record, array, quality)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise SlideError(
             f"the map's record is damaged ({type(error).__name__}: {error}).",
@@ -200,23 +227,12 @@ def open_map(folder: str | Path) -> ProbabilityMap:
         ) from error
 
 
-def _map_of(record: Mapping[str, Any], array: bytes, quality: bytes | None) -> ProbabilityMap:
+def _loaded(record: Mapping[str, Any], array: bytes, quality: bytes | None) -> ProbabilityMap:
     probability = np.load(io.BytesIO(array), allow_pickle=False)
     codes = None if quality is None else np.load(io.BytesIO(quality), allow_pickle=False)
     if codes is not None and (codes.shape != probability.shape or codes.dtype != np.uint8):
         raise ValueError(f"{QUALITY} has the shape {codes.shape}, and {ARRAY} {probability.shape}")
-    return ProbabilityMap(
-        probability=probability,
-        quality=codes,
-        stride=float(record["stride"]),
-        origin=(float(record["origin"][0]), float(record["origin"][1])),
-        mpp=float(record["mpp"]),
-        threshold=float(record["threshold"]),
-        prior=float(record["prior"]),
-        slide=_slide_record(record["slide"]),
-        bundle=str(record["bundle"]),
-        engine=str(record["engine"]),
-    )
+    return map_of(record, probability, codes)
 
 
 def slide_of(folder: Path) -> SlideRecord:

@@ -151,10 +151,15 @@ def window_quality(
     return codes
 
 
+def cell_side(mpp: float) -> int:
+    """The side in pixels of the cells in which quality is measured."""
+    return CELL * max(1, round(FINE_MPP / mpp))
+
+
 def measure(picture: Pixels, mpp: float, density: float = math.inf) -> Cells:
     """The cells of a picture (see :func:`window_quality`). What fills no cell at the edges is left out."""
-    times = max(1, round(FINE_MPP / mpp))
-    side = CELL * times
+    side = cell_side(mpp)
+    times = side // CELL
     rows, columns = (max(side, length // side * side) for length in picture.shape[:2])
     if picture.shape[0] < rows or picture.shape[1] < columns:
         missing = [(0, max(0, rows - picture.shape[0])), (0, max(0, columns - picture.shape[1])), (0, 0)]

@@ -2,19 +2,15 @@
 come.
 
 The windows of a slide form one fixed sequence, block by block, and every batch is a fixed piece of it; in dense
-reading each block is a batch. So a scan that was killed goes on with the same batches as if nothing had happened, and
-ends in the same bytes.
+reading the windows that end in a tile are a batch. So a scan that was killed goes on with the same batches as if
+nothing had happened, and ends in the same bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import math
 import os
-import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sentinode.ahead import read_ahead
-from sentinode.atomic import output_errors
+from sentinode.ahead import in_order, read_ahead
 from sentinode.errors import BundleError, SlideError
-from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Reading, require_mpp
+from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, require_mpp
 from sentinode.model.engines import Engine
 from sentinode.names import printable
 from sentinode.progress import bar
 from sentinode.slides.reading.pyramid import Pixels
 from sentinode.slides.reading.slide import Box, Slide
-from sentinode.slides.scanning.dense import Region, layout_for, read_regions
+from sentinode.slides.scanning.dense import FeatureMap, Source, lay_tiles, layout_for, needed_from, read_tiles
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.quality import Codes, tissue_density, window_quality
+from sentinode.slides.scanning.scores import LOG_FORMAT, MapPlan, Margins, open_log
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
 PRIOR = 0.05
@@ -47,13 +43,7 @@ COARSEST = 1.5
 BLOCK = 1024
 """Side in pixels, at the bundle's resolution, of the squares in which a slide is read."""
 
-LOG_FORMAT = 2
-"""Of the scores that a scan keeps as they come. In format 1 they had no quality."""
-
-Margins = NDArray[np.float32]
-
 READERS = min(4, os.cpu_count() or 1)
-SYNC_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,8 @@ def scan_slide(
         stride: pixels between windows, at the bundle's resolution; None for that of its geometry.
         prior: share of tumour among windows of tissue, to which the probabilities are corrected.
         reading: ``patch`` or ``dense``; see :func:`sentinode.model.readings.choose_reading`.
-        log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends.
+        log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends. The plan
+            of the map lies beside it, for :func:`sentinode.slides.scanning.scores.open_partial_map`.
         show: whether to show a progress bar.
 
     Raises:
@@ -149,8 +140,29 @@ def scan_slide(
         )
     calibration = card.reading(reading)
     plan = _plan(slide, grid, cells, tissue_density(tissue.thumbnail, tissue.mask), card, engine, reading)
-    identity = _identity(slide.fingerprint, bundle.fingerprint, engine, grid, plan)
-    with _open_log(log, identity, plan.counts) as kept:
+    shift = prior_shift(calibration.prior, prior)
+    map_plan = MapPlan(
+        identity=_identity(slide.fingerprint, bundle.fingerprint, engine, grid, plan),
+        sequence=plan.sequence,
+        counts=plan.counts,
+        offset=calibration.offset,
+        temperature=calibration.temperature,
+        shift=shift,
+        empty=ProbabilityMap(
+            probability=np.full((grid.rows, grid.columns), np.nan, np.float32),
+            stride=grid.stride,
+            origin=(grid.stride / 2, grid.stride / 2),
+            mpp=grid.mpp,
+            threshold=float(expit(logit(calibration.threshold) + shift)),
+            prior=prior,
+            slide=SlideRecord(
+                printable(slide.path.name), slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds
+            ),
+            bundle=bundle.fingerprint,
+            engine=engine.name if reading == PATCH else f"{engine.name} {reading}",
+        ),
+    )
+    with open_log(log, map_plan) as kept:
         margins, quality = [kept.margins], [kept.quality]
         left = len(plan.sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
@@ -159,26 +171,9 @@ def scan_slide(
                 margins.append(scores)
                 quality.append(codes)
                 shown.advance(len(scores))
-    shift = prior_shift(calibration.prior, prior)
-    places = tuple(plan.sequence.T)
-    probability = np.full((grid.rows, grid.columns), np.nan, np.float32)
-    probability[places] = _probabilities(np.concatenate(margins), bundle, calibration, shift)
-    quality_plane = np.zeros(probability.shape, np.uint8)
-    quality_plane[places] = np.concatenate(quality)
-    return ProbabilityMap(
-        probability=probability,
-        quality=quality_plane,
-        stride=grid.stride,
-        origin=(grid.stride / 2, grid.stride / 2),
-        mpp=grid.mpp,
-        threshold=float(expit(logit(calibration.threshold) + shift)),
-        prior=prior,
-        slide=SlideRecord(
-            printable(slide.path.name), slide.width, slide.height, slide.mpp, slide.fingerprint, slide.bounds
-        ),
-        bundle=bundle.fingerprint,
-        engine=engine.name if reading == PATCH else f"{engine.name} {reading}",
-    )
+    every = np.concatenate(margins)
+    _require_finite(every, bundle)
+    return map_plan.filled(every, np.concatenate(quality))
 
 
 def prior_shift(trained: float, prior: float) -> float:
@@ -189,19 +184,13 @@ def prior_shift(trained: float, prior: float) -> float:
     return float(logit(prior) - logit(trained))
 
 
-def _probabilities(
-    margins: NDArray[np.float32], bundle: Bundle, calibration: Reading, shift: float
-) -> NDArray[np.float32]:
-    """P(tumour) after calibration and the correction of the prior."""
+def _require_finite(margins: Margins, bundle: Bundle) -> None:
     if not np.isfinite(margins).all():
         raise BundleError(
             "the network returned a value that is not a number.",
             where=bundle.path,
             hint="Scan with --precision float32; if it persists, train the bundle again.",
         )
-    scaled = (margins.astype(np.float64) + calibration.offset) / calibration.temperature
-    probabilities: NDArray[np.float64] = expit(scaled + shift)
-    return probabilities.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -253,25 +242,36 @@ def _plan(slide: Slide, grid: Grid, cells: Mask, density: float, card: Card, eng
 
     def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
         patches = _patches(slide, grid, blocks, card.patch_size, engine.batch, density, skip=skip)
-        return ((engine.margins(batch), codes) for batch, codes in read_ahead(patches))
+        computed = in_order(lambda each: engine.margins(each[0]), read_ahead(patches), engine.streams)
+        return ((margins, codes) for (_, codes), margins in computed)
 
     return _Plan(sequence, counts, batches, f"{PATCH} {engine.batch}")
 
 
 def _dense_plan(slide: Slide, grid: Grid, cells: Mask, density: float, engine: Engine, halo: int) -> _Plan:
     layout = layout_for(engine, grid.step, halo)
-    blocks = [block.places for block in _blocks(cells, layout.side)]
-    counts = [len(places) for places in blocks]
+    tiles = lay_tiles(cells, layout)
+    counts = [len(tile.windows) for tile in tiles if len(tile.windows)]
 
-    def regions(skip: int) -> Iterator[tuple[Region, Codes]]:
-        done = int(np.searchsorted(np.cumsum(counts), skip, side="right"))
-        for region in read_regions(slide, layout, blocks[done:], mpp=grid.mpp, scale=grid.scale, threads=READERS):
-            yield region, window_quality(region.pixels, region.corners, layout.window, grid.mpp, density)
+    def sources(first: int) -> Iterator[tuple[Source, Codes]]:
+        for source in read_tiles(slide, layout, tiles[first:], mpp=grid.mpp, scale=grid.scale, threads=READERS):
+            window = layout.lattice.size
+            yield source, window_quality(source.surroundings, source.corners, window, grid.mpp, density)
 
     def batches(skip: int) -> Iterator[tuple[Margins, Codes]]:
-        return ((region.margins(engine), codes) for region, codes in read_ahead(regions(skip)))
+        ends = np.cumsum([len(tile.windows) for tile in tiles])
+        if skip >= ends[-1]:
+            return
+        feature_map, first = FeatureMap(layout, engine), needed_from(tiles, int(np.searchsorted(ends, skip, "right")))
+        done = int(ends[first]) - len(tiles[first].windows)
+        computed = in_order(lambda each: engine.features(each[0].region), read_ahead(sources(first)), engine.streams)
+        for (source, codes), features in computed:
+            feature_map.add(source.tile, features)
+            if len(codes) and done >= skip:
+                yield feature_map.margins(source.tile), codes
+            done += len(codes)
 
-    return _Plan(np.concatenate(blocks), counts, batches, f"{DENSE} {layout}")
+    return _Plan(np.concatenate([tile.windows for tile in tiles]), counts, batches, f"{DENSE} {layout}")
 
 
 def _patches(
@@ -306,76 +306,3 @@ def _identity(slide: str, bundle: str, engine: Engine, grid: Grid, plan: _Plan) 
     """32 bytes that change with anything on which the sequence of scores depends."""
     words = f"{LOG_FORMAT} {slide} {bundle} {engine.name} {plan.layout} {grid}".encode()
     return hashlib.sha256(words + np.ascontiguousarray(plan.sequence, dtype="<i8").tobytes()).digest()
-
-
-class _Log:
-    """Scores on disk as they come: an identity of 32 bytes, then each batch's scores, qualities, and their CRC-32."""
-
-    def __init__(self, path: Path, identity: bytes, counts: Sequence[int]) -> None:
-        self._path, self._counts = path, counts
-        self.margins, self.quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
-        with output_errors(path):
-            self._file = path.open("a+b", buffering=0)
-            self._resume(identity)
-        self._synced = time.monotonic()
-
-    def _resume(self, identity: bytes) -> None:
-        """Keep the whole records of this same scan; drop what a kill left unfinished, or another scan's."""
-        self._file.seek(0)
-        data = self._file.read()
-        margins: list[bytes] = []
-        quality: list[bytes] = []
-        end = len(identity)
-        if data[:end] == identity:
-            for count in self._counts:
-                content, crc = data[end : end + 5 * count], data[end + 5 * count : end + 5 * count + 4]
-                if crc != _crc(content):
-                    break
-                margins.append(content[: 4 * count])
-                quality.append(content[4 * count :])
-                end += len(content) + len(crc)
-        else:
-            self._file.truncate(0)
-            self._file.write(identity)
-        self._file.truncate(end)
-        self.margins = np.frombuffer(b"".join(margins), "<f4").astype(np.float32)
-        self.quality = np.frombuffer(b"".join(quality), np.uint8)
-
-    def append(self, scores: Margins, quality: Codes) -> None:
-        data = scores.astype("<f4").tobytes() + quality.tobytes()
-        record = data + _crc(data)
-        with output_errors(self._path):
-            # An unbuffered file takes what fits on the disk, and says so only by how much that was.
-            if self._file.write(record) < len(record):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if time.monotonic() - self._synced > SYNC_S:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _NoLog:
-    """Keeps nothing."""
-
-    margins, quality = np.zeros(0, np.float32), np.zeros(0, np.uint8)
-
-    def append(self, scores: Margins, quality: Codes) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def _open_log(path: Path | None, identity: bytes, counts: Sequence[int]) -> Iterator[_Log | _NoLog]:
-    if path is None:
-        yield _NoLog()
-        return
-    log = _Log(path, identity, counts)
-    try:
-        yield log
-    finally:
-        log.close()
-
-
-def _crc(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(4, "little")

@@ -15,7 +15,9 @@ mask is the same on every platform.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from sentinode.slides.reading.slide import Slide
 
 Mask = NDArray[np.bool_]
 Levels = NDArray[np.int16]
+T = TypeVar("T", bound=np.generic)
 
 MASK_MPP = 8 * 0.972
 """Microns per pixel of the mask: an eighth of the resolution at which windows are read."""
@@ -75,6 +78,10 @@ MARGIN = 2
 """Pixels by which the tissue is grown, so that a window at its edge is kept."""
 
 PICTURE_SIDE = 1600
+
+BAND = 1 << 20
+"""Pixels that are worked on at a time: they stay in the processor's cache, and memory does not grow with the slide by
+more than a few bytes for each pixel of the mask."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +144,11 @@ def find_tissue(slide: Slide) -> Tissue:
 def tissue_mask(thumbnail: Pixels, mpp: float) -> Mask:
     """bool (rows, columns): stained tissue in uint8 (rows, columns, 3) RGB at ``mpp`` microns per pixel."""
     stain = _stain(thumbnail)
-    tissue = (stain > _threshold(stain)) | _solid(stain)
-    tissue = ndimage.binary_opening(tissue)
+    tissue = _opened((stain > _threshold(stain)) | _solid(stain))
     speck = min(SPECK_MM2 * 1e6 / mpp**2, SMALLEST_SHARE * tissue.size)
     tissue = _without_small(tissue, speck)
     tissue = ~_without_small(~tissue, speck)
-    size = 2 * MARGIN + 1
-    return np.asarray(ndimage.maximum_filter(tissue.view(np.uint8), size=size)).view(np.bool_)
+    return _extreme(tissue, MARGIN, np.logical_or)
 
 
 def glass_colour(smooth: Pixels) -> tuple[int, int, int]:
@@ -154,20 +159,80 @@ def glass_colour(smooth: Pixels) -> tuple[int, int, int]:
     Args:
         smooth: uint8 (rows, columns, 3) RGB, without noise of single pixels.
     """
-    green = smooth[..., 1]
-    bright = (green >= DARKEST_GLASS) & (smooth.min(2) < WHITE - 2)
-    even = ndimage.maximum_filter(green, 5) - ndimage.minimum_filter(green, 5) <= MOST_TEXTURE_OF_GLASS
-    pixels = smooth[bright & even].astype(np.int16)
-    stain = np.minimum(pixels[:, 0], pixels[:, 2]) - pixels[:, 1]
-    pixels = pixels[(stain <= MOST_STAIN_OF_GLASS) & (np.ptp(pixels, 1) <= MOST_TINT_OF_GLASS)]
-    if LEAST_GLASS * len(pixels) < green.size:
+    green = np.ascontiguousarray(smooth[..., 1])
+    even = _extreme(green, 2, np.maximum) - _extreme(green, 2, np.minimum) <= MOST_TEXTURE_OF_GLASS
+    totals = np.zeros((4, 64**3))
+    for rows in _bands(smooth):
+        totals += _glass_totals(smooth[rows], even[rows])
+    if LEAST_GLASS * totals[0].sum() < green.size:
         return WHITE, WHITE, WHITE
-    # Colours in steps of four levels; the answer is the mean of the most frequent step.
-    steps = (pixels >> 2).astype(np.int32) @ np.array([4096, 64, 1], np.int32)
-    counts = np.bincount(steps)
-    step = int(counts.argmax())
-    red, green_level, blue = (int(total) // int(counts[step]) for total in pixels[steps == step].sum(0, dtype=np.int64))
-    return red, green_level, blue
+    count, red_sum, green_sum, blue_sum = (int(total) for total in totals[:, totals[0].argmax()])
+    return red_sum // count, green_sum // count, blue_sum // count
+
+
+def _glass_totals(smooth: Pixels, even: Mask) -> NDArray[np.float64]:
+    """How many pixels may be glass, and the sums of their red, green and blue, by colour in steps of four levels.
+
+    The answer is (4, 64**3); all in it are whole numbers.
+    """
+    channels = [np.ascontiguousarray(smooth[..., i]) for i in range(3)]
+    bright = (channels[1] >= DARKEST_GLASS) & (np.minimum.reduce(channels) < WHITE - 2)
+    red, green, blue = channels = [channel[bright & even] for channel in channels]
+    glass = np.minimum(red, blue).astype(np.int16) - green <= MOST_STAIN_OF_GLASS
+    glass &= np.maximum.reduce(channels) - np.minimum.reduce(channels) <= MOST_TINT_OF_GLASS
+    red, green, blue = channels = [channel[glass] for channel in channels]
+    steps = (red >> 2).astype(np.int64) << 12 | (green >> 2).astype(np.int64) << 6 | blue >> 2
+    return np.stack([np.bincount(steps, weights, 64**3) for weights in (None, *channels)])
+
+
+def _bands(picture: NDArray[np.generic]) -> Iterator[slice]:
+    """Rows of a picture, some at a time."""
+    rows = max(1, BAND // picture.shape[1])
+    for top in range(0, len(picture), rows):
+        yield slice(top, min(top + rows, len(picture)))
+
+
+def _extreme(values: NDArray[T], reach: int, of: np.ufunc) -> NDArray[T]:
+    """The extreme, by ``of``, of the square of pixels up to ``reach`` away; beyond the border there are none.
+
+    Each step doubles the width that is covered (van Herk 1992 has the same aim), which scipy's filters do not.
+    """
+    for axis in (0, 1):
+        around = [(reach, reach) if i == axis else (0, 0) for i in (0, 1)]
+        values, width = np.moveaxis(np.pad(values, around, mode="edge"), axis, 0), 1
+        while width < 2 * reach + 1:
+            step = min(width, 2 * reach + 1 - width)
+            values = of(values[:-step], values[step:])
+            width += step
+        values = np.moveaxis(values, 0, axis)
+    return np.ascontiguousarray(values)
+
+
+def _opened(mask: Mask) -> Mask:
+    """The mask without what is narrower than three pixels: eroded and then dilated by a cross."""
+    for of in (np.logical_and, np.logical_or):
+        padded = np.pad(mask, 1)
+        mask = of(of(padded[:-2, 1:-1], padded[2:, 1:-1]), of(padded[1:-1, :-2], padded[1:-1, 2:]))
+        mask = of(mask, padded[1:-1, 1:-1])
+    return mask
+
+
+def _counts(values: NDArray[np.integer[Any]], length: int) -> NDArray[np.int64]:
+    """How often each number below ``length`` occurs; numpy's own makes 64-bit integers of all of them first."""
+    flat, counts = values.ravel(), np.zeros(length, np.int64)
+    for first in range(0, len(flat), BAND):
+        counts += np.bincount(flat[first : first + BAND], minlength=length)
+    return counts
+
+
+def _smoothed(picture: Pixels) -> Pixels:
+    """Means of 3 x 3 pixels."""
+    smooth = np.empty_like(picture)
+    for rows in _bands(picture):
+        top = max(0, rows.start - 1)
+        blurred = Image.fromarray(picture[top : rows.stop + 1]).filter(ImageFilter.BoxBlur(1))
+        smooth[rows] = np.asarray(blurred)[rows.start - top : rows.stop - top]
+    return smooth
 
 
 def _stain(picture: Pixels) -> Pixels:
@@ -176,8 +241,15 @@ def _stain(picture: Pixels) -> Pixels:
     It is the larger of two measures, which are equal on grey glass: the stain in a picture whose glass is made white,
     and the stain in the picture as it is, less that of the glass.
     """
-    smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(1)))
+    smooth = _smoothed(picture)
     glass = glass_colour(smooth)
+    stain = np.empty(smooth.shape[:2], np.uint8)
+    for rows in _bands(smooth):
+        stain[rows] = _stain_above(smooth[rows], glass)
+    return stain
+
+
+def _stain_above(smooth: Pixels, glass: tuple[int, int, int]) -> Pixels:
     tint = max(0, min(glass[0], glass[2]) - glass[1])
     as_it_is = _excess(*(smooth[..., i].astype(np.int16) for i in range(3))) - tint
     red, green, blue = (_whitened(smooth[..., i], level) for i, level in enumerate(glass))
@@ -203,9 +275,9 @@ def _solid(stain: Pixels) -> Mask:
     around = ImageFilter.BoxBlur(AROUND)
     stained = stain > LEAST_STAIN
     mean = np.asarray(Image.fromarray(stain).filter(around))
-    share = np.asarray(Image.fromarray(np.where(stained, WHITE, 0).astype(np.uint8)).filter(around))
+    share = np.asarray(Image.fromarray(stained.view(np.uint8) * np.uint8(WHITE)).filter(around))
     middle = (mean > SOLID_STAIN) & (share >= SOLID_SHARE)
-    return stained & ndimage.maximum_filter(middle.view(np.uint8), size=2 * (AROUND - MARGIN) + 1).view(np.bool_)
+    return stained & _extreme(middle, AROUND - MARGIN, np.logical_or)
 
 
 def _threshold(stain: Pixels) -> int:
@@ -214,7 +286,7 @@ def _threshold(stain: Pixels) -> int:
     Otsu's own threshold (1979) lies half way, and leaves out pale tumour. Where there is no glass, or two tissues of
     unlike stain, it cuts through tissue; what it then leaves out is solid, and kept by that rule.
     """
-    counts = np.bincount(stain.ravel(), minlength=256)
+    counts = _counts(stain, WHITE + 1)
     split = _otsu(counts)
     glass, tissue = _mean(counts[: split + 1], 0), _mean(counts[split + 1 :], split + 1)
     return max(LEAST_STAIN, (3 * glass + tissue) // 4)
@@ -240,8 +312,8 @@ def _mean(counts: NDArray[np.int64], first: int) -> int:
 
 def _without_small(mask: Mask, pixels: float) -> Mask:
     """The mask without the connected pieces that have fewer than so many pixels."""
-    labels, _ = ndimage.label(mask)
-    large = np.bincount(labels.ravel()) >= pixels
+    labels, count = ndimage.label(mask)
+    large = _counts(labels, count + 1) >= pixels
     large[0] = False
     return np.asarray(large[labels])
 
