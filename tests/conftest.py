@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # The networks of the tests are so small that threads cost more than they give. Commands run by a test inherit this.
@@ -63,3 +64,36 @@ def run(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(run: Path) -> Bundle:
     """A small bundle, better than chance on the generated patches."""
     return sentinode.load(run / "bundle")
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(bundle: Bundle, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small bundle with an int8 network. On so few patches chance moves the AUC by more than int8 may cost."""
+    pytest.importorskip("nncf", reason="NNCF (sentinode[quantise]) is not installed here")
+    from sentinode.model import quantising
+    from sentinode.model.bundle import INT8_LOSS
+
+    data = sentinode.open_data(generated, show=False)
+    training = data["train"].subset(np.arange(32))
+    out = tmp_path_factory.mktemp("int8") / "bundle"
+    with pytest.MonkeyPatch.context() as patch:
+        for metric in INT8_LOSS:
+            patch.setitem(INT8_LOSS, metric, 0.05)
+        for name, few in (("ROUNDS", 1), ("TIMED", 4)):
+            patch.setattr(quantising, name, few)
+        return quantising.quantise(bundle, training, data["valid"], out=out, show=False)
+
+
+@pytest.fixture(scope="session")
+def int8_graph_of_noise(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of another network of the same shape, whose weights are random, not quantised."""
+    from sentinode.model.bundle import save
+    from sentinode.model.classifier import build_classifier
+    from sentinode.model.quantising import _convert, _write
+
+    folder = tmp_path_factory.mktemp("noise")
+    architecture = bundle.card.architecture
+    options = architecture.model_dump(exclude={"kind", "parameters", "class_name", "source"})
+    network = build_classifier(**options, geometry=bundle.card.geometry)[0]
+    _write(_convert(save(folder / "bundle", network, bundle.card)), folder)
+    return folder

@@ -89,7 +89,7 @@ def predict(
         mpp: microns per pixel of the images, if they are not patches of the bundle's size and resolution.
         tta: average the logits over the eight symmetries of the square.
         device: where to compute.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         show: whether to show progress and failures on standard error.
 
     Raises:

@@ -55,6 +55,7 @@ class StandInEngine:
     pause: float = 0.0
     geometry: PatchGeometry = PCAM
     sizes: list[int] = field(default_factory=list)
+    graph: str | None = None
     regions: list[tuple[int, int]] = field(default_factory=list)
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -522,6 +522,17 @@ def test_a_batch_goes_on_with_the_engine_that_it_was_begun_with(
     assert asked == ["fastest", StandInEngine().name.split()[0]]
 
 
+def test_a_batch_begun_with_an_int8_network_goes_on_with_that_one_alone(
+    slides: Path, tmp_path: Path, engine: StandInEngine
+) -> None:
+    engine.name, engine.graph = "openvino cpu int8", "one"
+    scan(slides, tmp_path / "maps")
+    scan(slides, tmp_path / "maps")
+    engine.graph = "another"
+    with pytest.raises(DeviceError, match="another int8 network"):
+        scan(slides, tmp_path / "maps")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reading", [PATCH, DENSE])
 def test_a_batch_killed_at_three_random_moments_ends_in_the_same_bytes(

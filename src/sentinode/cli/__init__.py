@@ -16,7 +16,7 @@ import typer
 
 from sentinode._version import __version__
 from sentinode.cli import data
-from sentinode.cli.bundle import bundle, check, export
+from sentinode.cli.bundle import bundle, check, export, quantise
 from sentinode.cli.compare import compare
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
@@ -44,6 +44,7 @@ for panel, command in (
     (PATCHES, explain),
     (PATCHES, bundle),
     (PATCHES, check),
+    (PATCHES, quantise),
     (PATCHES, export),
     (EVALUATION, evaluate),
     (EVALUATION, compare),

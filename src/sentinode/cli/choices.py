@@ -8,7 +8,7 @@ import typer
 
 NamedSplit = Literal["train", "valid", "test"]
 Split = Literal["train", "valid", "test", "all"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 TableFormat = Literal["csv", "kaggle", "parquet", "jsonl"]
 ExportFormat = Literal["onnx", "openvino", "torchscript", "wsinfer"]
 Reading = Literal["auto", "dense", "patch"]

@@ -107,7 +107,7 @@ def evaluate(
         positive: names of the class folders of label 1, if they differ from those of the bundle's training data.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         device: where to compute.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         interval: ``auto`` (the jackknife where slides are known, else a bootstrap), ``jackknife``, or of a bootstrap
             ``percentile`` or ``bca``.
         resamples: number of bootstrap resamples.

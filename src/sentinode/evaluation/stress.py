@@ -137,7 +137,7 @@ def stress(
         count: number of patches to take at random; all if there are fewer.
         slide_map: as for :func:`~sentinode.evaluation.evaluate`; so are ``mpp``, ``label_region`` and ``positive``.
         device: where to compute.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         resamples: number of bootstrap resamples, for intervals by patch where slides are unknown.
         seed: random seed for the choice of patches and for the bootstrap.
         show: whether to show progress on standard error.

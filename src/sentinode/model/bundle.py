@@ -9,7 +9,7 @@ import importlib
 import io
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -38,6 +38,9 @@ DENSE: Final = "dense"
 
 AS_GOOD = 0.003
 """By how much of its AUC dense reading may fall short and still be the default."""
+
+INT8_LOSS = {"AUC": 0.002, "NLL": 0.01}
+"""Int8 holds where it loses less than this on valid."""
 
 PACKAGED = Path(__file__).parents[1] / "packaged"
 """The bundle that comes with Sentinode."""
@@ -100,6 +103,62 @@ class Reading(Part):
     nll: float | None = None
     ece: float | None = None
     n: int = 0
+
+
+class Int8Reading(Part):
+    """What int8 costs and gains in one way of reading, on patches of valid.
+
+    Attributes:
+        auc, nll: in int8, with the calibration of float32.
+        auc_float32, nll_float32: in float32, on the same patches.
+        largest_change: of a probability, from float32.
+        times_faster: than the faster of float32 and bfloat16 on the machine where it was made, in processor seconds.
+        n: how many patches they were measured on.
+    """
+
+    auc: float
+    nll: float
+    auc_float32: float
+    nll_float32: float
+    largest_change: float
+    times_faster: float
+    n: int
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """What int8 loses of each metric that it must keep."""
+        return {"AUC": self.auc_float32 - self.auc, "NLL": self.nll - self.nll_float32}
+
+    @property
+    def holds(self) -> bool:
+        """Whether int8 loses less than ``INT8_LOSS``."""
+        return all(loss < INT8_LOSS[metric] for metric, loss in self.losses.items())
+
+
+class Int8(Part):
+    """The bundle's int8 network, which lies beside its weights.
+
+    Attributes:
+        graph: SHA-256 of its files.
+        made_from: SHA-256 of the weights that it was made of.
+        preset: of NNCF.
+        left_in_float: names of the convolutions that were not quantised.
+        calibrated_on: the training patches.
+        n_calibration: how many.
+        versions: of what made it.
+        processor: on which it was timed.
+        readings: ``patch``, and ``dense`` where that was measured.
+    """
+
+    graph: str
+    made_from: str
+    preset: str
+    left_in_float: list[str] = Field(default_factory=list)
+    calibrated_on: str
+    n_calibration: int
+    versions: dict[str, str] = Field(default_factory=dict)
+    processor: str = ""
+    readings: dict[str, Int8Reading] = Field(default_factory=dict)
 
 
 class MadeFrom(Part):
@@ -169,6 +228,7 @@ class Card(Part):
     readings: dict[str, Reading] = Field(
         default_factory=dict, description="Patch by patch and densely, measured on the same patches; or empty."
     )
+    int8: Int8 | None = Field(None, description="The int8 network, made by `sentinode quantise`; null without one.")
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -401,13 +461,14 @@ def state_slide_points(bundle: Bundle, points: SlideOperatingPoints, out: Path) 
     return with_card(bundle, card, out)
 
 
-def with_card(bundle: Bundle, card: Card, out: Path | None = None) -> Bundle:
+def with_card(bundle: Bundle, card: Card, out: Path | None = None, files: Iterable[Path] = ()) -> Bundle:
     """Write another card into a bundle, or into a copy of it; the weights stay as they are.
 
     Args:
         bundle: the bundle.
         card: the new card.
         out: the copy's folder; None to change the bundle in its own place.
+        files: are copied into it under their own names.
 
     Raises:
         OutputError: the place cannot be written or the disk is full.
@@ -415,6 +476,8 @@ def with_card(bundle: Bundle, card: Card, out: Path | None = None) -> Bundle:
     out = bundle.path if out is None else out
     with whole_folder(out) as staged:
         shutil.copytree(bundle.path, staged, dirs_exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, staged / file.name)
         _write_card(staged, card)
         _write_sums(staged)
     return Bundle(out, card, bundle._module)

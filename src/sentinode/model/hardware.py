@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 GPU_NODES = ("nvidiactl", "kfd", "dxg")
 """Below /dev on Linux: of NVIDIA's driver, of AMD's, and of Windows' below WSL."""
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_tile"}
 """What Linux calls the instructions with which a processor gains from bfloat16."""
+
+INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+"""Likewise those that multiply and add 8-bit numbers at once. Without them int8 gains little, and sums may saturate."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -72,21 +75,31 @@ def native_bfloat16(device: torch.device) -> bool:
 
 @functools.cache
 def processor_gains_from_bfloat16() -> bool:
-    """Whether the processor computes bfloat16 itself: Linux is asked without PyTorch, other systems through it."""
-    flags = _cpuinfo("flags") or _cpuinfo("Features")  # as x86 and ARM call them
-    if flags is not None:
-        return not BFLOAT16_FLAGS.isdisjoint(flags.split())
+    """Whether the processor computes bfloat16 itself."""
+    return _processor_has(BFLOAT16_FLAGS, "_is_avx512_bf16_supported", "_is_amx_tile_supported")
+
+
+@functools.cache
+def processor_gains_from_int8() -> bool:
+    """Whether the processor has VNNI or AMX."""
+    return _processor_has(INT8_FLAGS, "_is_vnni_supported", "_is_avx512_vnni_supported", "_is_amx_tile_supported")
+
+
+def _processor_has(flags: set[str], *probes: str) -> bool:
+    """Whether it has one of these instructions: Linux is asked without PyTorch, other systems through its probes."""
+    found = _cpuinfo("flags") or _cpuinfo("Features")  # as x86 and ARM call them
+    if found is not None:
+        return not flags.isdisjoint(found.split())
     import torch
 
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision to compute in; ``auto`` chooses bfloat16 where it is faster on the device.
+    """The precision that PyTorch computes in; ``auto`` chooses bfloat16 where it is faster on the device.
 
     Raises:
-        DeviceError: no such precision.
+        DeviceError: no such precision, or one that PyTorch does not compute in.
     """
     import torch
 
@@ -111,10 +124,12 @@ def processor_precision(name: str) -> str:
 def check_precision(name: str) -> None:
     """
     Raises:
-        DeviceError: no such precision.
+        DeviceError: no such precision, or int8, which is no way to compute a network made for others.
     """
     if name not in PRECISIONS:
         raise DeviceError(f"there is no precision '{name}'.", hint=f"Choose one of {', '.join(PRECISIONS)}.")
+    if name == "int8":
+        raise DeviceError("int8 runs only with OpenVINO on a processor.", hint="Use --device cpu, or float32.")
 
 
 def is_processor(name: str) -> bool:

@@ -101,7 +101,7 @@ def scan(
         mpp: microns per level-0 pixel, in place of what the slides state.
         icc: convert colours by the slides' ICC profiles, where they have one.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; an earlier call's choice stands.
-        precision: ``auto``, ``float32`` or ``bfloat16``; likewise.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``; likewise.
         tta: average over the eight symmetries of the square, at eight times the work.
         reading: ``dense`` computes each region once and pools the windows from it; ``patch`` computes each window
             separately; ``auto`` reads densely if the bundle's card says that it is as good. An earlier call's choice
@@ -203,7 +203,11 @@ def _join_batch(out: Path, asked: Settings, bundle: Bundle, device: str, precisi
                 bundle, kind="fastest", device=device, precision=precision, tta=tta, dense=asked.reading == DENSE
             )
             write_batch(
-                manifest, asked, EngineRecord.of(engine.name), begun=_now(), class_names=bundle.card.class_names
+                manifest,
+                asked,
+                EngineRecord.of(engine.name, engine.graph),
+                begun=_now(),
+                class_names=bundle.card.class_names,
             )
             return engine
         settings, begun = read_batch(manifest)
@@ -235,6 +239,12 @@ def _open_again(
         )
     place = begun.device if device == "auto" else device
     engine = open_engine(bundle, kind=begun.kind, device=place, precision=begun.precision, tta=begun.tta, dense=dense)
+    if engine.graph != begun.graph:
+        raise DeviceError(
+            "this batch was begun with another int8 network, and its maps must all come from one.",
+            where=out,
+            hint="Go on with the bundle that it was begun with, or choose another --out.",
+        )
     if engine.name != begun.name:
         raise DeviceError(
             f"this batch was begun on '{begun.name}', and this machine offers '{engine.name}'.",

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sentinode.errors import DeviceError
+from sentinode.errors import BundleError, DeviceError
 from sentinode.geometry import PatchGeometry
 from sentinode.model.bundle import Bundle
-from sentinode.model.engines import openvino_engine
+from sentinode.model.engines import int8_engine, openvino_engine
+from sentinode.model.engines.int8_engine import Int8Engine
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
 from sentinode.model.hardware import is_processor
 from sentinode.model.lattice import Features, Lattice
+from sentinode.progress import console
 
 if TYPE_CHECKING:
     from sentinode.model.engines.torch_engine import TorchEngine
@@ -31,6 +33,7 @@ class Engine(Protocol):
         tile: pixels a side of the tiles that suit it in dense reading.
         block: pixels a side of the largest region that it should be given.
         geometry: of the patches that it scores.
+        graph: digest of the bundle's int8 network where it computes with that, else None.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Engine(Protocol):
     tile: int
     block: int
     geometry: PatchGeometry
+    graph: str | None
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
@@ -72,7 +76,7 @@ class Engine(Protocol):
 def open_engine(
     bundle: Bundle,
     *,
-    kind: str = "torch",
+    kind: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
@@ -83,21 +87,32 @@ def open_engine(
     Args:
         bundle: the model.
         kind: ``torch``; ``openvino``, on the processor alone; or ``fastest``: OpenVINO on the processor where it is
-            installed and runs the network, else PyTorch.
+            installed and runs the network, else PyTorch. None for ``torch``, and for ``openvino`` in int8.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        precision: ``auto`` (bfloat16 where the device gains from it), ``float32`` or ``bfloat16``.
+        precision: ``float32``, ``bfloat16``, ``int8`` (the bundle's own, with OpenVINO), or ``auto``: bfloat16
+            where the device gains from it; with OpenVINO int8, if the card says that it holds and is faster.
         tta: average the logits over the eight symmetries of the square; eight times the work.
         dense: whether it is to read densely.
 
     Raises:
         DeviceError: the device or the precision is not to be had.
-        BundleError: ``dense``, and the network cannot read densely.
+        BundleError: ``dense``, and the network cannot read densely; or int8, and the bundle has no int8 network that
+            can be used.
     """
+    if kind is None:
+        kind = "openvino" if precision == "int8" else "torch"
     if kind not in KINDS:
         raise DeviceError(f"'{kind}' is no engine.", hint=f"Choose one of {', '.join(KINDS)}.")
     if kind == "openvino" and not is_processor(device):
         raise DeviceError(f"OpenVINO runs on the processor, not on '{device}'.", hint="Use --device cpu.")
+    if precision == "int8" and kind != "torch" and is_processor(device):
+        return Int8Engine(bundle, tta=tta, dense=dense)
     if kind == "openvino" or (kind == "fastest" and openvino_engine.available() and is_processor(device)):
+        if precision == "auto" and int8_engine.chosen_by_auto(bundle.card, dense=dense):
+            try:
+                return Int8Engine(bundle, tta=tta, dense=dense)
+            except (DeviceError, BundleError) as error:
+                console.print(f"int8 is not used: {error.what}", markup=False)
         try:
             return OpenVinoEngine(bundle, precision=precision, tta=tta, dense=dense)
         except DeviceError:
@@ -120,4 +135,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]
+__all__ = ["Engine", "Int8Engine", "OpenVinoEngine", "TorchEngine", "open_engine"]

@@ -17,15 +17,16 @@ from sentinode.geometry import PatchGeometry
 from sentinode.model.classifier import Classifier
 
 
-def converted(network: nn.Module, geometry: PatchGeometry, *, dense: bool) -> Any:
+def converted(network: nn.Module, geometry: PatchGeometry, *, dense: bool, regions: int = 1) -> Any:
     """The model that takes batches of patches, uint8 (B, S, S, 3), and answers with logits (B, 2).
 
-    With ``dense`` it takes one region, uint8 (1, H, W, 3), and answers with the feature map (1, C, h, w).
+    With ``dense`` it takes regions, uint8 (R, H, W, 3), and answers with their feature maps (R, C, h, w). R is
+    ``regions``, and -1 stands for any number.
     """
     # The converter changes the module that it is given.
     network = copy.deepcopy(_Features(network) if dense else network)
-    shape = (1, -1, -1, 3) if dense else (-1, *geometry.shape)
-    example = torch.zeros(1 if dense else 2, *geometry.shape, dtype=torch.uint8)
+    shape = (regions, -1, -1, 3) if dense else (-1, *geometry.shape)
+    example = torch.zeros(1 if dense and regions == 1 else 2, *geometry.shape, dtype=torch.uint8)
     with _quiet():
         return openvino.convert_model(network, example_input=example, input=openvino.PartialShape(list(shape)))
 

@@ -32,8 +32,13 @@ from sentinode.model.pooled_head import PooledHead
 if TYPE_CHECKING:
     from sentinode.model.engines.torch_engine import TorchEngine
 
-TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
-"""How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on."""
+TOLERANCE = {"float32": 0.001, "bfloat16": 0.05, "int8": 0.5}
+"""How far a probability may lie from PyTorch's in float32 on the patches that every engine is tried on.
+
+In int8 it is how far the feature maps may lie from PyTorch's; see :mod:`sentinode.model.engines.int8_engine`."""
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+"""What OpenVINO is told of each precision. Layers that are not quantised stay in float32 beside int8."""
 
 TRIED = 16
 
@@ -42,6 +47,7 @@ CODE = (
     "dense.py",
     "equivariant.py",
     "pooled_head.py",
+    "engines/int8_engine.py",
     "engines/openvino_conversion.py",
     "engines/openvino_engine.py",
     "engines/torch_engine.py",
@@ -68,11 +74,13 @@ class OpenVinoEngine:
         BundleError: ``dense``, and the network cannot read densely.
     """
 
+    graph: str | None = None
+
     def __init__(self, bundle: Bundle, *, precision: str = "auto", tta: bool = False, dense: bool = False) -> None:
         if not available():
             raise DeviceError("OpenVINO is not installed.", hint="Install it: pip install 'sentinode[fast]'.")
         keep_freed_memory()
-        kind = processor_precision(precision)
+        kind = self._kind(precision)
         self.name = f"openvino cpu {kind}{' tta' if tta else ''}"
         self.batch, self.tile, self.block = BATCH, TILE, BLOCK
         self.streams = min(threads(), MOST_STREAMS)
@@ -81,7 +89,7 @@ class OpenVinoEngine:
         self._lock = threading.Lock()
         self._requests: dict[bool, queue.SimpleQueue[Any]] = {}
         self._settings = {
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[kind],
+            "INFERENCE_PRECISION_HINT": HINTS[kind],
             # Two networks that run side by side wait for each other less than two threads of one network.
             "NUM_STREAMS": self.streams,
             "INFERENCE_NUM_THREADS": threads(),
@@ -96,6 +104,9 @@ class OpenVinoEngine:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DeviceError(f"OpenVINO cannot run this network ({first}).", where=bundle.path) from error
         self.tta = tta
+
+    def _kind(self, precision: str) -> str:
+        return processor_precision(precision)
 
     def margins(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): the positive class's logit less the other's, before any calibration."""
@@ -171,7 +182,7 @@ class OpenVinoEngine:
             BundleError: ``dense``, and the network cannot read densely.
         """
         key = self._key(dense)
-        about = self._head.to_bytes() if dense else b""
+        about = self._head.to_bytes() if dense or self.graph else b""
         compiled = self._compile(dense)
         # What the next start will take from the cache is what answers now, so that both give the same bytes.
         exported = None if key is None else compile_cache.exported(compiled, self._settings)
@@ -196,7 +207,7 @@ class OpenVinoEngine:
         entry = None if key is None else compile_cache.load(key, self._settings)
         if entry is None:
             return False
-        if dense:
+        if entry.about:
             self._head = PooledHead.from_bytes(entry.about, self.geometry)
         self._take(dense, entry.network)
         return True
@@ -208,7 +219,7 @@ class OpenVinoEngine:
             return None
         versions = __version__, _code(), *(metadata.version(name) for name in ("openvino", "torch", "timm"))
         machine = processor(), platform.machine(), platform.system()
-        network = self._bundle.fingerprint, card.architecture.model_dump(), card.geometry
+        network = self._bundle.fingerprint, self.graph, card.architecture.model_dump(), card.geometry
         return compile_cache.key_of(versions, machine, network, dense, self._settings, TOLERANCE, TRIED)
 
     @cached_property
@@ -236,9 +247,7 @@ class OpenVinoEngine:
 
     def _gap(self) -> float:
         """How far the answers lie from PyTorch's, on noise and on flat colours."""
-        rng = np.random.default_rng(0)
-        images = rng.integers(256, size=(TRIED, *self.geometry.shape), dtype=np.uint8)
-        images[TRIED // 2 :] = images[TRIED // 2 :, :1, :1]
+        images = self._probe()
         return float(np.abs(self.probabilities(images) - self._reference.probabilities(images)).max())
 
     def _dense_gap(self) -> float:
@@ -246,15 +255,26 @@ class OpenVinoEngine:
 
         It is larger than the picture that OpenVINO's converter was shown: what that fixed would be seen here.
         """
-        side, rng = 2 * self.geometry.size, np.random.default_rng(0)
-        region = rng.integers(256, size=(side, side, 3), dtype=np.uint8)
-        region[side // 2 :] = region[:1, :1]
-        starts = np.linspace(0, side - self.geometry.size, 4)
+        region = self._probe_region()
+        starts = np.linspace(0, len(region) - self.geometry.size, 4)
         ours, theirs = (
             probabilities_of(engine.dense(region, starts, starts), self.temperature)
             for engine in (self, self._reference)
         )
         return float(np.abs(ours - theirs).max())
+
+    def _probe(self) -> NDArray[np.uint8]:
+        """Patches of noise and of flat colours."""
+        images = np.random.default_rng(0).integers(256, size=(TRIED, *self.geometry.shape), dtype=np.uint8)
+        images[TRIED // 2 :] = images[TRIED // 2 :, :1, :1]
+        return images
+
+    def _probe_region(self) -> NDArray[np.uint8]:
+        """A region that is half noise and half a flat colour, twice as large as a patch."""
+        side = 2 * self.geometry.size
+        region = np.random.default_rng(0).integers(256, size=(side, side, 3), dtype=np.uint8)
+        region[side // 2 :] = region[:1, :1]
+        return region
 
 
 def _code() -> str:

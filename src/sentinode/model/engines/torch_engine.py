@@ -34,6 +34,8 @@ class TorchEngine:
         tta: average the logits over the eight symmetries of the square.
     """
 
+    graph: str | None = None
+
     def __init__(self, bundle: Bundle, *, device: str = "auto", precision: str = "auto", tta: bool = False) -> None:
         keep_freed_memory()
         self.device = choose_device(device)

@@ -40,20 +40,22 @@ class EngineRecord:
     Attributes:
         kind: ``torch`` or ``openvino``.
         device: ``cpu``, ``cuda`` or ``mps``.
-        precision: ``float32`` or ``bfloat16``.
+        precision: ``float32``, ``bfloat16`` or ``int8``.
         tta: whether the eight symmetries are averaged.
+        graph: digest of the bundle's int8 network, where that computes the maps.
     """
 
     kind: str
     device: str
     precision: str
     tta: bool
+    graph: str | None = None
 
     @classmethod
-    def of(cls, name: str) -> EngineRecord:
+    def of(cls, name: str, graph: str | None = None) -> EngineRecord:
         """The record of an engine by its name, such as ``torch cpu float32`` or ``torch cuda bfloat16 tta``."""
         kind, device, precision, *rest = name.split()
-        return cls(kind, device, precision, tta=rest == ["tta"])
+        return cls(kind, device, precision, tta=rest == ["tta"], graph=graph)
 
     @property
     def name(self) -> str:
@@ -148,7 +150,8 @@ def write_batch(
     Raises:
         OutputError: the place cannot be written or the disk is full.
     """
-    record = {"format": FORMAT, "version": __version__, "begun": begun, **asdict(settings), "engine": asdict(engine)}
+    computed_with = {key: value for key, value in asdict(engine).items() if value is not None}
+    record = {"format": FORMAT, "version": __version__, "begun": begun, **asdict(settings), "engine": computed_with}
     record[CLASSES] = list(class_names)
     write_text(manifest, json.dumps(record, indent=2) + "\n")
 
