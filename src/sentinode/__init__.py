@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sentinode.errors import SentinodeError
     from sentinode.evaluation import Evaluation, evaluate
     from sentinode.evaluation.operating import Operating, operate
+    from sentinode.evaluation.site_check import SiteCheck, check_site
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -67,6 +68,7 @@ _HOME = {
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
+    "SiteCheck": "sentinode.evaluation.site_check",
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
@@ -75,6 +77,7 @@ _HOME = {
     "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
+    "check_site": "sentinode.evaluation.site_check",
     "cluster_interval": "sentinode.scoring",
     "download": "sentinode.patches.download",
     "evaluate": "sentinode.evaluation",
@@ -127,6 +130,7 @@ __all__ = [
     "Recipe",
     "Scores",
     "SentinodeError",
+    "SiteCheck",
     "SlideOperatingPoint",
     "SlideOperatingPoints",
     "SlideState",
@@ -136,6 +140,7 @@ __all__ = [
     "__version__",
     "audit",
     "build_classifier",
+    "check_site",
     "cluster_interval",
     "download",
     "evaluate",
