@@ -195,5 +195,12 @@ def read_reference(bundle: Bundle) -> Reference:
             hint="Add it once from the data that it was trained on: sentinode check BUNDLE DATA",
         )
     tensors = load_file(path)
-    names = ("centre", "directions", "features", "margins", "labels", "appearance")
-    return Reference(*(tensors[name] for name in names), slides=tensors.get("slides"))
+    return Reference(
+        tensors["centre"],
+        tensors["directions"],
+        tensors["features"],
+        tensors["margins"],
+        tensors["labels"],
+        tensors["appearance"],
+        tensors.get("slides"),
+    )
