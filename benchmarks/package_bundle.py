@@ -24,6 +24,7 @@ from jinja2 import Environment, StrictUndefined
 from sentinode.evaluation import evaluate
 from sentinode.evaluation.stress import stress
 from sentinode.model import bundle as bundles
+from sentinode.model.site_reference import write_reference
 from sentinode.patches import open_data
 from sentinode.recipes import load_recipe
 from sentinode.scoring import METRICS
@@ -62,10 +63,11 @@ def main() -> None:
     changed = {"name": arguments.name, "licence": LICENCE, "initial_weights": initial, "recipe": recipe}
     card = trained.card.model_copy(update=changed)
     packaged = bundles.save(bundles.PACKAGED, trained.classifier(), card)
+    data = open_data(arguments.data)
+    packaged = write_reference(packaged, data["valid"])
     size = sum(file.stat().st_size for file in bundles.PACKAGED.iterdir())
     if size > LARGEST:
         raise SystemExit(f"{size:,} bytes are too many for the repository.")
-    data = open_data(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
         scores = {
             name: evaluate(packaged, data, name.partition("_")[0], Path(folder, name), tta=name.endswith("_tta")).scores

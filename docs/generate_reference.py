@@ -69,7 +69,10 @@ may change in any version.
 TOPICS = {
     "Data": ("open_data", "PatchGeometry", "download", "synthesise", "audit"),
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
-    "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine", "export"),
+    "Using a bundle": (
+        *("load", "evaluate", "stress", "check_site", "predict", "explain", "Explainer"),
+        *("open_engine", "export"),
+    ),
     "Slides": (
         *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
         *("extract", "ExtractOptions"),
@@ -88,6 +91,7 @@ RESULTS = {
             "Reading",
             "Evaluation",
             "StressPoint",
+            "SiteCheck",
             "Predicted",
             "Prediction",
             "Explained",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentinode.evaluation.evaluating_predictions import PredictionEvaluation, evaluate_predictions
     from sentinode.evaluation.operating import Operating, operate
     from sentinode.evaluation.prediction_files import read_predictions
+    from sentinode.evaluation.site_check import SiteCheck, check_site
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -75,6 +76,7 @@ _HOME = {
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
+    "SiteCheck": "sentinode.evaluation.site_check",
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
@@ -83,6 +85,7 @@ _HOME = {
     "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
+    "check_site": "sentinode.evaluation.site_check",
     "cluster_interval": "sentinode.scoring",
     "compare": "sentinode.evaluation.comparing",
     "download": "sentinode.patches.download",
@@ -143,6 +146,7 @@ __all__ = [
     "Recipe",
     "Scores",
     "SentinodeError",
+    "SiteCheck",
     "SlideOperatingPoint",
     "SlideOperatingPoints",
     "SlideState",
@@ -152,6 +156,7 @@ __all__ = [
     "__version__",
     "audit",
     "build_classifier",
+    "check_site",
     "cluster_interval",
     "compare",
     "download",

@@ -74,5 +74,6 @@ def test_check_measures_dense_reading_and_a_scan_then_knows_it(bundle: Bundle, g
     assert result.exit_code == 0, result.output
     assert "patch" in result.stdout and "dense" in result.stdout
     assert bundles.load(path).card.readings["dense"].halo > 0
+    assert (path / "reference.safetensors").is_file()  # what check-site compares with
     as_json = json.loads(sentinode("check", path, generated, "--device", "cpu", "--json").stdout)
     assert as_json["dense"]["n"] == as_json["patch"]["n"]

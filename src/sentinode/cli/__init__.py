@@ -24,6 +24,7 @@ from sentinode.cli.evaluate import evaluate, explain, predict, stress
 from sentinode.cli.learn import learn
 from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
+from sentinode.cli.site import check_site
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
 from sentinode.cli.train import recipe, train
 from sentinode.cli.view import view
@@ -60,6 +61,7 @@ for panel, command in (
     (MACHINE, doctor),
 ):
     app.command(rich_help_panel=panel)(command)
+app.command("check-site", rich_help_panel=EVALUATION)(check_site)
 app.command("annotations", rich_help_panel=SLIDES)(check_annotations)
 data.app.command()(preview)
 app.add_typer(data.app, name="data", rich_help_panel=MACHINE)

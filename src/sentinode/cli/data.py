@@ -10,6 +10,7 @@ import typer
 
 import sentinode
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
+from sentinode.progress import console
 
 app = typer.Typer(help="Download, check, generate and preview patches.", no_args_is_help=True)
 
@@ -40,6 +41,10 @@ def audit(
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the copies that have both labels, side by side, into this file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
     """Check patches for leakage, copies, exchanged splits, and black, blank and corrupt patches.
@@ -55,6 +60,16 @@ def audit(
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:
         Console(highlight=False, markup=False).print(render(found))
+    if picture is not None:
+        from sentinode.patches.disagreements import draw_disagreements
+
+        groups = draw_disagreements(found, picture, positive=names(positive))
+        console.print(
+            f"{groups:,} groups of copies with both labels: {picture}"
+            if groups
+            else "No copies have both labels, so no picture was written.",
+            markup=False,
+        )
 
 
 @app.command()

@@ -263,15 +263,15 @@ def stress(
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed for the choice of patches and the bootstrap.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print stress.json instead of the picture's path.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print stress.json instead of the weakest point.")] = False,
 ) -> None:
     """Score a bundle on patches with changed focus, compression, stain, brightness or magnification.
 
-    Writes stress.json and stress.png to DIR.
+    Writes stress.html, stress.json and stress.png to DIR, and names the weakest point.
 
     Example: sentinode stress runs/first/bundle pcam --split valid --out runs/first/stress
     """
-    sentinode.stress(
+    points = sentinode.stress(
         sentinode.load(bundle),
         data,
         split,
@@ -285,7 +285,13 @@ def stress(
         precision=precision,
         seed=seed,
     )
-    typer.echo((out / "stress.json").read_text("utf-8") if as_json else out / "stress.png", nl=not as_json)
+    if as_json:
+        typer.echo((out / "stress.json").read_text("utf-8"), nl=False)
+        return
+    from sentinode.evaluation.stress import weakest_point
+
+    typer.echo(weakest_point(points))
+    console.print(f"Page: {out / 'stress.html'}", markup=False)
 
 
 def _figures(evaluation: Evaluation, card: Card) -> Table:

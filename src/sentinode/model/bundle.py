@@ -483,6 +483,19 @@ def with_card(bundle: Bundle, card: Card, out: Path | None = None, files: Iterab
     return Bundle(out, card, bundle._module)
 
 
+def with_file(bundle: Bundle, name: str, content: bytes) -> Bundle:
+    """Add a file to a bundle, or replace it; weights and card stay as they are.
+
+    Raises:
+        OutputError: the place cannot be written or the disk is full.
+    """
+    with whole_folder(bundle.path) as staged:
+        shutil.copytree(bundle.path, staged, dirs_exist_ok=True)
+        (staged / name).write_bytes(content)
+        _write_sums(staged)
+    return Bundle(bundle.path, bundle.card, bundle._module)
+
+
 def require_mpp(bundle: Bundle) -> float:
     """The microns per pixel that the network reads.
 

@@ -31,6 +31,10 @@ DARK, BRIGHT = 25, 215
 """Grey levels: a patch is black, or blank, where 99 in 100 pixels are no brighter, or no darker, than this."""
 
 
+LISTED = 20
+"""Groups of copies with both labels that are listed on the screen."""
+
+
 @dataclass
 class SplitAudit:
     """What was found in one split; ``all`` stands for data without splits, ``positive`` counts patches of label 1."""
@@ -56,12 +60,14 @@ class Copies:
         splits: the split of each.
         exact: whether all of them are the same in every pixel.
         labels_differ: whether some have label 0 and some label 1.
+        labels: the label of each.
     """
 
     ids: list[str]
     splits: list[str]
     exact: bool
     labels_differ: bool
+    labels: list[int]
 
 
 @dataclass
@@ -277,6 +283,7 @@ def _copies(
             splits=[splits[number].split for number in of_split[rows[run]]],
             exact=len(set(kind[run].tolist())) == 1,
             labels_differ=len(set(labels[rows[run]].tolist())) == 2,
+            labels=labels[rows[run]].tolist(),
         )
         for run in runs
         if len(run) > 1
@@ -316,6 +323,24 @@ def render(found: Audit) -> RenderableType:
         for splits, numbers_ in across.items():
             between.add_row(_and(list(splits)), *(f"{n:,}" for n in numbers_))
         parts.append(between)
+    if differ := [copies for copies in found.copies if copies.labels_differ]:
+        parts.append(_disagreeing(differ, found.class_names))
     parts.append(f"Patches of {found.geometry}; label 1 is {found.class_names[1]}, label 0 is {found.class_names[0]}.")
     lines = found.findings() or ["No problems were found."]
     return Group(*parts, *lines, *found.warnings)
+
+
+def _disagreeing(differ: list[Copies], class_names: tuple[str, str]) -> Table:
+    """The copies with both labels, by class."""
+    table = Table(title="copies with both labels", title_justify="left")
+    for column in ("", *class_names):
+        table.add_column(column, overflow="fold")
+    for copies in differ[:LISTED]:
+        named = [
+            ", ".join(id for id, label in zip(copies.ids, copies.labels, strict=True) if label == wanted)
+            for wanted in (0, 1)
+        ]
+        table.add_row("exact" if copies.exact else "near", *named)
+    if len(differ) > LISTED:
+        table.caption = f"{len(differ) - LISTED:,} more are in --json."
+    return table

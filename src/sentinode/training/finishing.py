@@ -16,6 +16,7 @@ from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, describe_custom, json_ready, save, versions
 from sentinode.model.classifier import Classifier, pooling_for
 from sentinode.model.readings import check_readings
+from sentinode.model.site_reference import write_reference
 from sentinode.patches import PatchSet
 from sentinode.progress import console
 from sentinode.scoring import RULES, Scores, calibrated, choose_threshold, fit_platt, fit_temperature, measure
@@ -45,6 +46,7 @@ def finish(run: Run) -> None:
     assignment = None if run.data.own_splits else run.data.assignment()
     bundle = save(run.job.out / BUNDLE, run.network, card, assignment=assignment)
     measure_readings(run, bundle)
+    remember_valid(run, bundle)
 
 
 def measure_readings(run: Run, bundle: Bundle) -> None:
@@ -56,6 +58,17 @@ def measure_readings(run: Run, bundle: Bundle) -> None:
     except (BundleError, DataError) as error:
         # The bundle is whole without it, and scans patch by patch.
         log.info("Dense reading was not measured: %s", error.what)
+
+
+def remember_valid(run: Run, bundle: Bundle) -> None:
+    """Keep what valid looks like in the bundle, for site checks."""
+    if run.job.module is not None:  # the user's own network has no head that is known
+        return
+    try:
+        write_reference(bundle, run.valid, device=str(run.fabric.device))
+    except DataError as error:
+        # The bundle is whole without it, and cannot check a site.
+        log.info("Nothing of valid was kept for site checks: %s", error.what)
 
 
 @dataclass(frozen=True)
