@@ -70,6 +70,7 @@ TOPICS = {
     "Data": ("open_data", "PatchGeometry", "download", "synthesise", "audit"),
     "Training": ("train", "load_recipe", "Augment", "symmetry", "preview", "build_classifier"),
     "Using a bundle": ("load", "evaluate", "stress", "predict", "explain", "Explainer", "open_engine"),
+    "Experiments": ("embed", "probe"),
     "Slides": ("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "extract", "ExtractOptions"),
     "Scores": ("measure", "cluster_interval"),
     "Errors": ("SentinodeError",),
@@ -92,6 +93,7 @@ RESULTS = {
             "Engine",
         ),
     ),
+    "Experiments": ("Embeddings", "Probe", "Spread"),
     "Slides": (
         *(
             "SlideState",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sentinode.evaluation import Evaluation, evaluate
     from sentinode.evaluation.operating import Operating, operate
     from sentinode.evaluation.stress import StressPoint, stress
+    from sentinode.experiments.embedding import embed
+    from sentinode.experiments.features_file import Embeddings
+    from sentinode.experiments.probing import Probe, Spread, probe
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
     from sentinode.model.bundle import Bundle, Card, Reading, load
@@ -45,6 +48,7 @@ _HOME = {
     "Bundle": "sentinode.model.bundle",
     "Card": "sentinode.model.bundle",
     "Classifier": "sentinode.model.classifier",
+    "Embeddings": "sentinode.experiments.features_file",
     "Engine": "sentinode.model.engines",
     "Estimate": "sentinode.scoring",
     "Evaluation": "sentinode.evaluation",
@@ -61,6 +65,7 @@ _HOME = {
     "Predicted": "sentinode.prediction",
     "Prediction": "sentinode.prediction",
     "ProbabilityMap": "sentinode.slides.scanning.probability_map",
+    "Probe": "sentinode.experiments.probing",
     "Reading": "sentinode.model.bundle",
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
@@ -68,6 +73,7 @@ _HOME = {
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
+    "Spread": "sentinode.experiments.probing",
     "StressPoint": "sentinode.evaluation.stress",
     "Target": "sentinode.model.slide_operating_point",
     "View": "sentinode.app",
@@ -75,6 +81,7 @@ _HOME = {
     "build_classifier": "sentinode.model.classifier",
     "cluster_interval": "sentinode.scoring",
     "download": "sentinode.patches.download",
+    "embed": "sentinode.experiments.embedding",
     "evaluate": "sentinode.evaluation",
     "explain": "sentinode.explanation",
     "extract": "sentinode.slides.extract",
@@ -88,6 +95,7 @@ _HOME = {
     "operate": "sentinode.evaluation.operating",
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
+    "probe": "sentinode.experiments.probing",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
     "symmetry": "sentinode.augmentation.transforms",
@@ -103,6 +111,7 @@ __all__ = [
     "Bundle",
     "Card",
     "Classifier",
+    "Embeddings",
     "Engine",
     "Estimate",
     "Evaluation",
@@ -119,6 +128,7 @@ __all__ = [
     "Predicted",
     "Prediction",
     "ProbabilityMap",
+    "Probe",
     "Reading",
     "Recipe",
     "Scores",
@@ -126,6 +136,7 @@ __all__ = [
     "SlideOperatingPoint",
     "SlideOperatingPoints",
     "SlideState",
+    "Spread",
     "StressPoint",
     "Target",
     "View",
@@ -134,6 +145,7 @@ __all__ = [
     "build_classifier",
     "cluster_interval",
     "download",
+    "embed",
     "evaluate",
     "explain",
     "extract",
@@ -147,6 +159,7 @@ __all__ = [
     "operate",
     "predict",
     "preview",
+    "probe",
     "scan",
     "stress",
     "symmetry",
