@@ -204,7 +204,7 @@ def _compute(
     """Fill in the features that are missing."""
     keep_freed_memory()
     identity = json.loads((work.folder / "done.json").read_text("utf-8"))["identity"]
-    network = frozen.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = frozen.network.to(device).to(memory_format=torch.channels_last)
     total, saved = sum(map(len, sets)), work.done
     with bar(f"Features of {frozen.name}", total, show=show) as shown, torch.inference_mode():
         shown.advance(work.done)

@@ -59,9 +59,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     best, waited, taken = (-1.0, head.weight.detach().clone(), head.bias.detach().clone()), 0, 0
     while taken < steps and waited < PATIENCE:
-        for rows in torch.randperm(len(x), generator=generator).split(BATCH):
-            if taken == steps:
-                break
+        order = torch.randperm(len(x), generator=generator)
+        for start in range(0, min(len(x), (steps - taken) * BATCH), BATCH):
+            rows = order[start : start + BATCH]
             loss = nn.functional.binary_cross_entropy_with_logits(head(x[rows])[:, 0], y[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

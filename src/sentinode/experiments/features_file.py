@@ -116,7 +116,7 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
             if embeddings.slides is not None:
                 arrays["slides"] = embeddings.slides
             with staged.open("wb") as stream:
-                np.savez(stream, **arrays, about=np.array(about))  # type: ignore[arg-type]
+                np.savez(stream, **arrays, about=np.array(about))
             return
         width = embeddings.features.shape[1]
         columns: dict[str, Any] = {
