@@ -73,6 +73,7 @@ TOPICS = {
         *("load", "evaluate", "stress", "check_site", "predict", "explain", "Explainer"),
         *("open_engine", "export"),
     ),
+    "Experiments": ("embed", "probe"),
     "Slides": (
         *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
         *("extract", "ExtractOptions"),
@@ -100,6 +101,7 @@ RESULTS = {
             "Exported",
         ),
     ),
+    "Experiments": ("Embeddings", "Probe", "Spread"),
     "Slides": (
         *(
             "SlideState",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sentinode.evaluation.prediction_files import read_predictions
     from sentinode.evaluation.site_check import SiteCheck, check_site
     from sentinode.evaluation.stress import StressPoint, stress
+    from sentinode.experiments.embedding import embed
+    from sentinode.experiments.features_file import Embeddings
+    from sentinode.experiments.probing import Probe, Spread, probe
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
     from sentinode.learning import Learned, learn
@@ -52,6 +55,7 @@ _HOME = {
     "Card": "sentinode.model.bundle",
     "Classifier": "sentinode.model.classifier",
     "Comparison": "sentinode.evaluation.comparing",
+    "Embeddings": "sentinode.experiments.features_file",
     "Engine": "sentinode.model.engines",
     "Estimate": "sentinode.scoring",
     "Evaluation": "sentinode.evaluation",
@@ -72,6 +76,7 @@ _HOME = {
     "PredictionEvaluation": "sentinode.evaluation.evaluating_predictions",
     "Predictions": "sentinode.scoring",
     "ProbabilityMap": "sentinode.slides.scanning.probability_map",
+    "Probe": "sentinode.experiments.probing",
     "Reading": "sentinode.model.bundle",
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
@@ -80,6 +85,7 @@ _HOME = {
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
+    "Spread": "sentinode.experiments.probing",
     "StressPoint": "sentinode.evaluation.stress",
     "Target": "sentinode.model.slide_operating_point",
     "View": "sentinode.app",
@@ -89,6 +95,7 @@ _HOME = {
     "cluster_interval": "sentinode.scoring",
     "compare": "sentinode.evaluation.comparing",
     "download": "sentinode.patches.download",
+    "embed": "sentinode.experiments.embedding",
     "evaluate": "sentinode.evaluation",
     "evaluate_predictions": "sentinode.evaluation.evaluating_predictions",
     "explain": "sentinode.explanation",
@@ -106,6 +113,7 @@ _HOME = {
     "predict": "sentinode.prediction",
     "preview": "sentinode.augmentation.preview",
     "read_predictions": "sentinode.evaluation.prediction_files",
+    "probe": "sentinode.experiments.probing",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
     "symmetry": "sentinode.augmentation.transforms",
@@ -122,6 +130,7 @@ __all__ = [
     "Card",
     "Classifier",
     "Comparison",
+    "Embeddings",
     "Engine",
     "Estimate",
     "Evaluation",
@@ -142,6 +151,7 @@ __all__ = [
     "PredictionEvaluation",
     "Predictions",
     "ProbabilityMap",
+    "Probe",
     "Reading",
     "Recipe",
     "Scores",
@@ -150,6 +160,7 @@ __all__ = [
     "SlideOperatingPoint",
     "SlideOperatingPoints",
     "SlideState",
+    "Spread",
     "StressPoint",
     "Target",
     "View",
@@ -160,6 +171,7 @@ __all__ = [
     "cluster_interval",
     "compare",
     "download",
+    "embed",
     "evaluate",
     "evaluate_predictions",
     "explain",
@@ -176,6 +188,7 @@ __all__ = [
     "operate",
     "predict",
     "preview",
+    "probe",
     "read_predictions",
     "scan",
     "stress",

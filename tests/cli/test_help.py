@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from sentinode.cli import EVALUATION, MACHINE, PATCHES, SLIDES, app
+from sentinode.cli import EVALUATION, EXPERIMENTS, MACHINE, PATCHES, SLIDES, app
 
 
 def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -27,7 +27,7 @@ COMMANDS = dict(commands())
 
 def test_every_command_stands_in_a_group() -> None:
     found = {name: command.rich_help_panel for name, command in get_command(app).commands.items()}
-    assert set(found.values()) == {PATCHES, EVALUATION, SLIDES, MACHINE}
+    assert set(found.values()) == {PATCHES, EVALUATION, EXPERIMENTS, SLIDES, MACHINE}
     assert (found["train"], found["froc"], found["scan"], found["data"]) == (PATCHES, EVALUATION, SLIDES, MACHINE)
 
 

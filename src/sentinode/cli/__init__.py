@@ -20,6 +20,7 @@ from sentinode.cli.bundle import bundle, check, export, quantise
 from sentinode.cli.compare import compare
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
+from sentinode.cli.embed import embed, probe
 from sentinode.cli.evaluate import evaluate, explain, predict, stress
 from sentinode.cli.learn import learn
 from sentinode.cli.preview import preview
@@ -37,7 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-PATCHES, EVALUATION, SLIDES, MACHINE = "Patches", "Evaluation", "Slides", "Machine and data"
+PATCHES, EVALUATION, EXPERIMENTS = "Patches", "Evaluation", "Experiments"
+SLIDES, MACHINE = "Slides", "Machine and data"
 for panel, command in (
     (PATCHES, train),
     (PATCHES, recipe),
@@ -51,6 +53,8 @@ for panel, command in (
     (EVALUATION, compare),
     (EVALUATION, stress),
     (EVALUATION, froc),
+    (EXPERIMENTS, embed),
+    (EXPERIMENTS, probe),
     (SLIDES, scan),
     (SLIDES, lesions),
     (SLIDES, operate),

@@ -83,11 +83,15 @@ class Classifier(nn.Module):
 
         Patches have H = W = S. A larger region is enlarged by the same factor as a patch.
         """
+        return as_map(self.backbone(self.prepare(images)), self.backbone)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 (B, H, W, 3) to what the backbone takes: normalised (B, 3, h, w), enlarged where it asks for it."""
         planes = self.normalise(images)
         if self.side != self.geometry.size:
             height, width = (side * self.side // self.geometry.size for side in images.shape[1:3])
             planes = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False)
-        return as_map(self.backbone(planes), self.backbone)
+        return planes
 
     @torch.no_grad()
     def add_offset(self, offset: float) -> None:
@@ -329,13 +333,13 @@ def _create(name: str, side: int, stride: int, **options: Any) -> nn.Module:
         net = timm.create_model(name, **options)
     except (AssertionError, ValueError) as error:
         raise _refused_size(name, side, _first_line(error)) from error
-    unit = _unit(net)
+    unit = input_unit(net)
     if side % unit:
         raise _refused_size(name, side, f"its side must be a multiple of {unit}", unit)
     return net if stride == STRIDE else _ended_at(net, name, stride)
 
 
-def _unit(net: nn.Module) -> int:
+def input_unit(net: nn.Module) -> int:
     """What the side of its input must be a multiple of, lest pixels at a border are left out."""
     unit = getattr(net, "unit", None)
     if unit is None:  # a transformer cuts the input into squares

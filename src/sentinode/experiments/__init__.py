@@ -1,0 +1,1 @@
+"""Experiments that answer a question: which backbone, which hyperparameters, and would more data help?"""
