@@ -172,8 +172,8 @@ def _gaps(label: Floats, probability: Floats, bins: int, weights: ArrayLike | No
     """The sum of probability - label in each bin of equal width, and the weight of each bin."""
     weight = np.ones(len(label)) if weights is None else np.asarray(weights, dtype=np.float64)
     cell = np.minimum((probability * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(cell, weight * (probability - label), minlength=bins)
-    return gaps, np.bincount(cell, weight, minlength=bins)
+    gaps, whole = (np.bincount(cell, parts, minlength=bins) for parts in (weight * (probability - label), weight))
+    return np.asarray(gaps, dtype=np.float64), np.asarray(whole, dtype=np.float64)
 
 
 def _largest_gap(label: NDArray[np.bool_], probability: Floats, bins: int) -> float:

@@ -49,6 +49,7 @@ class DecisionCurve:
         """For ``metrics.json``."""
         names = ("threshold", "model", "low", "high", "everyone")
         curve = {name: getattr(self, name).round(6).tolist() for name in names}
+        curve = {name: [x if np.isfinite(x) else None for x in numbers] for name, numbers in curve.items()}
         return {**curve, "useful": None if self.useful is None else list(self.useful)}
 
 

@@ -123,7 +123,7 @@ def hoeffding_bentkus(risk: ArrayLike, n: int, allowed: float) -> Floats:
         first = np.where(lower > 0, lower * np.log(lower / allowed), 0.0)
         entropy = first + (1 - lower) * np.log((1 - lower) / (1 - allowed))
     bentkus = math.e * binom.cdf(np.ceil(n * observed - 1e-9), n, allowed)
-    return np.minimum(np.minimum(np.exp(-n * entropy), bentkus), 1.0)
+    return np.asarray(np.minimum(np.minimum(np.exp(-n * entropy), bentkus), 1.0), dtype=np.float64)
 
 
 def recall_by_unit(
