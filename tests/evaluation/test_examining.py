@@ -122,6 +122,12 @@ def test_valid_that_holds_patches_of_test_is_refused() -> None:
         examine(predictions(100, 2), 0.5, predictions(100, 2))
 
 
+def test_valid_of_other_classes_is_refused() -> None:
+    test = replace(predictions(100, 2), class_names=("benign", "malignant"))
+    with pytest.raises(DataError, match="and on valid"):
+        examine(test, 0.5, replace(predictions(100, 1), class_names=("left", "right")))
+
+
 @pytest.mark.parametrize("text", ["", "much", "1@0.9", "0.9@2", "nan@0.9", "0.9@nan"])
 def test_a_guarantee_that_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="is not a recall and a confidence"):

@@ -20,7 +20,7 @@ from sentinode.atomic import make_folder, output_errors
 from sentinode.errors import BundleError, nearest
 from sentinode.evaluation.charts import histogram_figure, pr_figure, reliability_figure, roc_figure, standalone
 from sentinode.evaluation.examination_figures import examination_figures
-from sentinode.evaluation.examining import Examination, examine
+from sentinode.evaluation.examining import Examination, examine, require_valid
 from sentinode.evaluation.gallery import gallery
 from sentinode.evaluation.prediction_files import WRITTEN, write_predictions
 from sentinode.evaluation.report import NAMES, Report, render
@@ -133,6 +133,7 @@ def evaluate(
         DeviceError: no such device or precision.
     """
     threshold = _threshold(bundle, rule)
+    require_valid(valid, guarantee)
     data = open_for(
         bundle, data, split, slide_map=slide_map, mpp=mpp, label_region=label_region, positive=positive, show=show
     )
@@ -159,7 +160,7 @@ def evaluate(
     )
     examination = examine(predictions, threshold.value, valid, guarantee)
     fingerprint = patches.fingerprint()
-    warnings = _warnings(bundle, patches, fingerprint, scores)
+    warnings = (*_of_another(bundle, valid), *_warnings(bundle, patches, fingerprint, scores))
     evaluation = Evaluation(
         scores=scores,
         at_half=measure(patches.labels, probabilities, 0.5, **bootstrap),
@@ -335,6 +336,13 @@ def _command(
 
 def _carried(threshold: float, temperature: float) -> float:
     return float(expit(logit(threshold) * temperature)) if 0 < threshold < 1 else threshold
+
+
+def _of_another(bundle: Bundle, valid: Predictions | None) -> list[str]:
+    """A warning where the predictions for valid bear the name of another model."""
+    if valid is None or valid.name == bundle.card.name:
+        return []
+    return [f"The predictions for valid are named {valid.name}, and the bundle {bundle.card.name}. Are they its own?"]
 
 
 def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:

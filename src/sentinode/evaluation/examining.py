@@ -15,6 +15,7 @@ from sentinode.scoring import Estimate, Predictions, ece_floor
 from sentinode.scoring.calibration_errors import CalibrationErrors, calibration_errors, finite
 from sentinode.scoring.calibrators import METHODS, cross_fit, fit_calibrator, names_of
 from sentinode.scoring.conformal import LEVELS, ConformalRule, Coverage, coverage, fit_conformal
+from sentinode.scoring.counts import CLASS_NAMES
 from sentinode.scoring.decision_curve import DecisionCurve, decision_curve
 from sentinode.scoring.guarantee import CONFIDENCE, RECALL, Guarantee, guaranteed_threshold, recall_by_unit
 from sentinode.scoring.operating_point import refuse_same_patches
@@ -176,20 +177,17 @@ def examine(
         DataError: ``valid`` holds patches of ``test`` or one class only, or the guarantee cannot be given.
     """
     asked = parse_guarantee(guarantee)
-    if guarantee is not None and valid is None:
-        raise DataError(
-            "a recall is guaranteed by a threshold that other patches choose.",
-            hint="Give the model's predictions for them with --valid FILE.",
-        )
+    require_valid(valid, guarantee)
     if valid is not None:
         refuse_same_patches(test, valid)
-        if valid.labels.all() or not valid.labels.any():
-            raise DataError("all patches are of one class, so nothing can be chosen on them.", where=valid.source)
+        names = {one.class_names for one in (test, valid)} - {CLASS_NAMES}
+        if len(names) > 1:
+            raise DataError(f"the classes are {test.class_names}, and on valid {valid.class_names}.")
     labels, probabilities, cluster = test.labels, test.probabilities, test.cluster
     errors = calibration_errors(labels, probabilities, cluster)
     shift = mean(probabilities - labels, cluster)
     calibrators = () if valid is None else tuple(_calibrators(valid, test))
-    kept, refused = _kept(valid, test, asked, strict=guarantee is not None)
+    kept, refused = _kept(valid, test, asked)
     return Examination(
         calibration=errors,
         shift=shift,
@@ -208,6 +206,28 @@ def examine(
         conformal=() if valid is None else tuple(_conformal(valid, test)),
         diagnosis=tuple(_diagnosis(errors, shift, probabilities, calibrators, test.class_names)),
     )
+
+
+def require_valid(valid: Predictions | None, guarantee: str | None) -> None:
+    """Refuse predictions for valid on which nothing can be chosen, before a network computes anything.
+
+    Raises:
+        DataError: they are of one class only, or the guarantee cannot be given.
+    """
+    recall, confidence = parse_guarantee(guarantee)
+    if valid is None:
+        if guarantee is not None:
+            raise DataError(
+                "a recall is guaranteed by a threshold that other patches choose.",
+                hint="Give the model's predictions for them with --valid FILE.",
+            )
+        return
+    if valid.labels.all() or not valid.labels.any():
+        raise DataError("all patches are of one class, so nothing can be chosen on them.", where=valid.source)
+    if guarantee is not None:
+        guaranteed_threshold(
+            valid.labels, valid.probabilities, recall=recall, confidence=confidence, groups=valid.cluster
+        )
 
 
 def parse_guarantee(text: str | None) -> tuple[float, float]:
@@ -276,9 +296,7 @@ def _points(valid: Predictions, test: Predictions) -> list[OperatingPoint]:
     )
 
 
-def _kept(
-    valid: Predictions | None, test: Predictions, asked: tuple[float, float], *, strict: bool
-) -> tuple[Kept | None, str]:
+def _kept(valid: Predictions | None, test: Predictions, asked: tuple[float, float]) -> tuple[Kept | None, str]:
     """The guaranteed point; or why there is none, where nobody asked for it."""
     if valid is None:
         return None, "It needs the model's predictions for other patches (--valid)."
@@ -288,8 +306,6 @@ def _kept(
             valid.labels, valid.probabilities, recall=recall, confidence=confidence, groups=valid.cluster
         )
     except DataError as error:
-        if strict:
-            raise
         return None, f"There is none: {error.what}"
     groups = test.cluster if found.by_group else None
     here = at_threshold(test.labels, test.probabilities, found.threshold, test.cluster)
