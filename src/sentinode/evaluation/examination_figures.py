@@ -75,7 +75,8 @@ def decision_figure(curve: DecisionCurve) -> str:
     chart.area(curve.threshold, low, np.where(np.isfinite(curve.high), curve.high, curve.model), "band")
     chart.line([0, 1], [0, 0], "dash")
     visible = curve.everyone >= -0.15 * top
-    chart.line(curve.threshold[visible], curve.everyone[visible], "line s-normal")
+    if visible.any():
+        chart.line(curve.threshold[visible], curve.everyone[visible], "line s-normal")
     chart.line(curve.threshold, curve.model, "line s-tumour")
     chart.legend("f-tumour", "the model")
     chart.legend("f-normal", "act on all")
