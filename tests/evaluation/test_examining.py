@@ -138,7 +138,7 @@ def test_a_guarantee_that_is_no_share_is_refused(text: str) -> None:
 def test_real_predictions_of_a_public_model(shared: Path) -> None:
     from sentinode.evaluation.prediction_files import read_predictions
 
-    whole = read_predictions(shared / "data/predictions/pcam_test_resnet50_tta.parquet")
+    whole = read_predictions(shared / "predictions/pcam_test_resnet50_tta.parquet")
     rows = np.random.default_rng(0).permutation(len(whole))
     found = examine(whole.rows(rows[:3000]), 0.5, whole.rows(rows[3000:6000]))
     assert found.kept is not None

@@ -351,8 +351,12 @@ def _diagnosis(
             told.append(f"They are not sure enough: the slope of their log-odds is {slope}, where 1 is right.")
     if calibrators and errors.equal_mass > chance.high:
         as_it_is = next(one for one in calibrators if one.method == "none")
-        told.append(
-            f"On valid the ECE of the same model is {as_it_is.held_out.equal_mass:.3f}. What differs on test is its "
-            "slides; or valid looks better than it is, because the probabilities were calibrated on it."
-        )
+        on_valid = as_it_is.held_out.equal_mass
+        if on_valid > 0.8 * errors.equal_mass:
+            told.append(f"On valid the ECE is {on_valid:.3f}, too, so a calibration that is fitted there can mend it.")
+        else:
+            told.append(
+                f"On valid the ECE is {on_valid:.3f}. What differs on test is its slides; or valid looks better than "
+                "it is, because the probabilities were calibrated on it."
+            )
     return told
