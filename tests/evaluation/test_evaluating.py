@@ -61,7 +61,7 @@ def test_metrics_json_has_every_figure_three_times_with_its_interval(evaluation:
 
 def test_the_figures_follow_from_the_predictions_beside_them(evaluation: Evaluation) -> None:
     table = pq.read_table(evaluation.path / "predictions.parquet")
-    assert table.column_names == ["id", "label", "probability"]
+    assert table.column_names == ["id", "label", "probability", "slide"]
     labels, probabilities = table["label"].to_numpy(), table["probability"].to_numpy()
     scores = evaluation.as_dict()
     assert scores["auc"]["value"] == pytest.approx(sklearn.roc_auc_score(labels, probabilities))
@@ -336,7 +336,7 @@ def test_a_full_disk_leaves_the_results_of_the_run_before(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(evaluating.pq, "write_table", full)
+    monkeypatch.setattr(evaluating, "write_predictions", full)
     with pytest.raises(OutputError, match="disk is full"):
         evaluate(bundle, generated, "valid", tmp_path, resamples=2, show=False)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
