@@ -165,7 +165,8 @@ class TestEvaluatePredictions:
         test, valid = models(seed=0)[0], models(seed=1)[0]
         found = evaluate_predictions(test, tmp_path, valid=valid, resamples=50, show=False)
         assert {path.name for path in tmp_path.iterdir()} == {
-            *("metrics.json", "predictions.parquet", "roc.svg", "pr.svg", "reliability.svg", "report.html")
+            *("metrics.json", "predictions.parquet", "roc.svg", "pr.svg", "reliability.svg", "report.html"),
+            *("operating.svg", "decision.svg", "selective.svg", "conformal.svg"),
         }
         page = found.report.read_text("utf-8")
         assert "DeLong" in page and "model &lt;0&gt;" in page

@@ -16,11 +16,13 @@ from sklearn import metrics as sklearn
 
 from sentinode.errors import BundleError, DataError, OutputError
 from sentinode.evaluation import Evaluation, evaluate, evaluating
+from sentinode.evaluation.evaluating import predict_labelled
 from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
 from sentinode.scoring import METRICS
 
-WRITTEN = {"metrics.json", "predictions.parquet", "pr.svg", "reliability.svg", "report.html", "roc.svg"}
+CHARTS = {"pr.svg", "reliability.svg", "roc.svg", "decision.svg", "selective.svg"}
+WRITTEN = {"metrics.json", "predictions.parquet", "report.html", *CHARTS}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def class_folders(root: Path, *folders: str, count: int = 4) -> Path:
     return root
 
 
-def test_it_leaves_six_files_and_nothing_else(evaluation: Evaluation) -> None:
+def test_it_leaves_these_files_and_nothing_else(evaluation: Evaluation) -> None:
     assert {file.name for file in evaluation.path.iterdir()} == WRITTEN
 
 
@@ -108,11 +110,22 @@ def test_warnings_go_to_standard_error(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("name", ["roc", "pr", "reliability"])
+@pytest.mark.parametrize("name", ["roc", "pr", "reliability", "decision", "selective"])
 def test_each_curve_is_a_drawing_of_its_own(evaluation: Evaluation, name: str) -> None:
     root = ElementTree.fromstring((evaluation.path / f"{name}.svg").read_text("utf-8"))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.find(".//{http://www.w3.org/2000/svg}style") is not None
+
+
+def test_predictions_for_valid_choose_operating_points_and_calibrations(
+    bundle: Bundle, generated: Path, tmp_path: Path
+) -> None:
+    data = open_data(generated, show=False)
+    valid = predict_labelled(bundle, data, "valid", show=False)
+    found = evaluate(bundle, data, "test", tmp_path, resamples=2, valid=valid, guarantee="0.7@0.9", show=False)
+    assert found.examination.points and found.examination.conformal and found.examination.kept
+    assert {"operating.svg", "conformal.svg"} <= {file.name for file in tmp_path.iterdir()}
+    assert "--guarantee 0.7@0.9" in found.about["command"]
 
 
 class Links(HTMLParser):

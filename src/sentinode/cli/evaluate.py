@@ -72,7 +72,18 @@ def evaluate(
     ] = None,
     valid: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Predictions for other patches, to choose the threshold on."),
+        typer.Option(
+            metavar="FILE",
+            help="The model's predictions for other patches, to choose operating points and calibrations on, and for a "
+            "table also the threshold.",
+        ),
+    ] = None,
+    guarantee: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECALL@CONFIDENCE",
+            help="Recall that a threshold chosen on --valid must keep, such as 0.95@0.9. Refused if it has too few.",
+        ),
     ] = None,
     slides: Annotated[
         Path | None,
@@ -95,7 +106,7 @@ def evaluate(
 ) -> None:
     """Score a bundle on labelled patches, or any program's predictions, with intervals, curves and a report.
 
-    Writes metrics.json, predictions.parquet, roc.svg, pr.svg, reliability.svg and report.html to DIR.
+    Writes metrics.json, predictions.parquet, report.html and its charts as SVGs to DIR.
 
     A table of predictions is CSV, Parquet or JSON lines with an id, a label and a probability for each patch, and a
     slide where it is known.
@@ -106,14 +117,14 @@ def evaluate(
     from sentinode.evaluation.prediction_files import is_predictions
 
     evaluated: Evaluation | PredictionEvaluation
-    how: dict[str, Any] = {"interval": interval, "resamples": resamples, "seed": seed}
+    how: dict[str, Any] = {"interval": interval, "resamples": resamples, "seed": seed, "guarantee": guarantee}
     if is_predictions(model):
         for_patches = {"DATA": data, "--mpp": mpp, "--label-region": label_region, "--tta": tta or None}
         _refuse_options(for_patches, "for a bundle; a table of predictions needs no patches")
         evaluated = _evaluate_table(model, out, valid, rule, slides, positive, labels, copies, columns, scale, how)
         table = _table_of_predictions(evaluated)
     else:
-        for_tables = {"--valid": valid, "--labels": labels, "--copies": copies, "--columns": columns, "--scale": scale}
+        for_tables = {"--labels": labels, "--copies": copies, "--columns": columns, "--scale": scale}
         _refuse_options(for_tables, "for a table of predictions, not for a bundle")
         if data is None:
             raise DataError(
@@ -136,6 +147,7 @@ def evaluate(
             tta=tta,
             device=device,
             precision=precision,
+            valid=None if valid is None else sentinode.read_predictions(valid),
             **how,
         )
         table = _figures(evaluated, bundle.card)

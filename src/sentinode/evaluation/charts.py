@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.scoring import Curve, Reliability, Scores
+from sentinode.scoring.calibration_errors import Bin
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +26,7 @@ STYLE = """
 .chart text { fill: var(--ink); } .chart .soft { fill: var(--soft); }
 .chart .grid { stroke: var(--grid); stroke-width: 1; } .chart .axis { stroke: var(--soft); stroke-width: 1; }
 .chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.chart .limits { fill: none; stroke-width: 1.2; opacity: .6; }
 .chart .dash { fill: none; stroke: var(--soft); stroke-dasharray: 4 4; }
 .chart .band { fill: var(--soft); opacity: .16; }
 .chart .s-tumour { stroke: var(--tumour); } .chart .f-tumour { fill: var(--tumour); }
@@ -181,8 +183,11 @@ def reliability_figure(
     scores: Scores,
     raw: Scores | None,
     positive: str = "tumour",
+    bins: Sequence[Bin] = (),
 ) -> str:
     """The observed share against the predicted probability, after and, where known, before temperature scaling.
+
+    ``bins`` give each dot the 95 % interval of its observed share.
 
     The band is where 95 % of the bins of a perfectly calibrated model would lie (binomial, as a normal).
     """
@@ -191,15 +196,18 @@ def reliability_figure(
     spread = 1.96 * np.sqrt(grid * (1 - grid) / np.median(after.count))
     chart.area(grid, np.maximum(grid - spread, 0), np.minimum(grid + spread, 1), "band")
     chart.line([0, 1], [0, 1], "dash")
-    for bins, kind, radius in ((before, "soft", 2.5), (after, "tumour", 4.0)):
-        if bins is None:
+    for one in bins:
+        if np.isfinite(one.observed.low):
+            chart.line([one.predicted] * 2, [one.observed.low, one.observed.high], "limits s-tumour")
+    for dots, kind, radius in ((before, "soft", 2.5), (after, "tumour", 4.0)):
+        if dots is None:
             continue
-        chart.line(bins.predicted, bins.true, f"line s-{kind}")
+        chart.line(dots.predicted, dots.true, f"line s-{kind}")
         tips = [
             f"predicted {s:.3f}, observed {t:.3f}, {n:.0f} patches"
-            for s, t, n in zip(bins.predicted, bins.true, bins.count, strict=True)
+            for s, t, n in zip(dots.predicted, dots.true, dots.count, strict=True)
         ]
-        chart.dots(bins.predicted, bins.true, f"f-{kind} halo", radius, tips)
+        chart.dots(dots.predicted, dots.true, f"f-{kind} halo", radius, tips)
     chart.legend("f-tumour", f"{'calibrated, ' if raw else ''}ECE {scores.ece.value:.3f}")
     if raw is not None:
         chart.legend("f-soft", f"before calibration, ECE {raw.ece.value:.3f}")

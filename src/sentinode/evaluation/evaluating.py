@@ -19,6 +19,8 @@ from sentinode.ahead import read_ahead
 from sentinode.atomic import make_folder, output_errors
 from sentinode.errors import BundleError, nearest
 from sentinode.evaluation.charts import histogram_figure, pr_figure, reliability_figure, roc_figure, standalone
+from sentinode.evaluation.examination_figures import examination_figures
+from sentinode.evaluation.examining import Examination, examine, require_valid
 from sentinode.evaluation.gallery import gallery
 from sentinode.evaluation.prediction_files import WRITTEN, write_predictions
 from sentinode.evaluation.report import NAMES, Report, render
@@ -44,6 +46,7 @@ class Evaluation:
         about: the bundle, the data and the settings: the rest of ``metrics.json``.
         warnings: warnings for the reader of the metrics, as sentences.
         path: the folder that was written.
+        examination: calibration, operating points, decisions, and patches that are left open.
     """
 
     scores: Scores
@@ -55,6 +58,7 @@ class Evaluation:
     about: dict[str, Any] = field(repr=False)
     warnings: tuple[str, ...]
     path: Path
+    examination: Examination = field(repr=False)
 
     @property
     def report(self) -> Path:
@@ -68,6 +72,7 @@ class Evaluation:
             "at_half": self.at_half.as_dict(),
             "uncalibrated": self.uncalibrated.as_dict(),
             "warnings": list(self.warnings),
+            **self.examination.as_dict(),
             **self.about,
         }
 
@@ -89,6 +94,8 @@ def evaluate(
     interval: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
+    valid: Predictions | None = None,
+    guarantee: str | None = None,
     show: bool = True,
 ) -> Evaluation:
     """Score a bundle on one split, and write the metrics, the predictions, the curves and a report.
@@ -112,16 +119,21 @@ def evaluate(
             ``percentile`` or ``bca``.
         resamples: number of bootstrap resamples.
         seed: random seed for the bootstrap.
+        valid: the bundle's predictions for other patches, on which further operating points, calibrations and sets are
+            chosen. The metrics keep the stored threshold and temperature.
+        guarantee: ``RECALL@CONFIDENCE`` that ``valid`` must allow, such as ``0.95@0.9``.
         show: whether to show progress and warnings on standard error.
 
     Raises:
-        DataError: the data or the split cannot be read, the slide map does not name all its patches, or the patches or
+        DataError: ``valid`` holds patches that are scored, or does not allow the guarantee; the data or the split
+            cannot be read, the slide map does not name all its patches, or the patches or
             their classes differ from those that the bundle was trained on.
         BundleError: the bundle stores no threshold for this rule.
         OutputError: the folder cannot be written.
         DeviceError: no such device or precision.
     """
     threshold = _threshold(bundle, rule)
+    require_valid(valid, guarantee)
     data = open_for(
         bundle, data, split, slide_map=slide_map, mpp=mpp, label_region=label_region, positive=positive, show=show
     )
@@ -136,8 +148,19 @@ def evaluate(
     bootstrap: dict[str, Any] = {"groups": patches.slides, "interval": interval, "resamples": resamples, "seed": seed}
     bootstrap["class_names"] = patches.class_names
     scores = measure(patches.labels, probabilities, threshold.value, **bootstrap)
+    predictions = Predictions(
+        bundle.card.name,
+        patches.ids,
+        patches.labels,
+        probabilities.astype(np.float64),
+        patches.slides,
+        class_names=patches.class_names,
+        threshold=threshold.value,
+        rule=f"{threshold.rule}, on valid",
+    )
+    examination = examine(predictions, threshold.value, valid, guarantee)
     fingerprint = patches.fingerprint()
-    warnings = _warnings(bundle, patches, fingerprint, scores)
+    warnings = (*_of_another(bundle, valid), *_warnings(bundle, patches, fingerprint, scores))
     evaluation = Evaluation(
         scores=scores,
         at_half=measure(patches.labels, probabilities, 0.5, **bootstrap),
@@ -148,7 +171,7 @@ def evaluate(
         ids=patches.ids,
         about={
             "split": split,
-            "command": _command(bundle, data, split, folder, rule, tta, seed),
+            "command": _command(bundle, data, split, folder, rule, tta, seed, valid, guarantee),
             "bundle": {"name": bundle.card.name, "path": str(bundle.path), "fingerprint": bundle.fingerprint},
             "data": {
                 "path": str(data.path),
@@ -170,10 +193,11 @@ def evaluate(
         },
         warnings=warnings,
         path=folder,
+        examination=examination,
     )
     if show:
         tell(warnings)
-    _write(evaluation, bundle, patches, raw, device)
+    _write(evaluation, bundle, patches, predictions, raw, device)
     return evaluation
 
 
@@ -294,6 +318,8 @@ def _command(
     rule: str | None,
     tta: bool,
     seed: int,
+    valid: Predictions | None,
+    guarantee: str | None,
 ) -> str:
     """The command that repeats this evaluation."""
     words: list[str | Path] = ["sentinode", "evaluate", bundle.path, data.path, "--split", split, "--out", out]
@@ -305,11 +331,20 @@ def _command(
     words += ["--positive", ",".join(stated.positive)] if stated.positive else []
     words += ["--tta"] if tta else []
     words += ["--seed", str(seed)] if seed else []
+    words += ["--valid", valid.source] if valid is not None and valid.source is not None else []
+    words += ["--guarantee", guarantee] if guarantee else []
     return shlex.join(map(str, words))
 
 
 def _carried(threshold: float, temperature: float) -> float:
     return float(expit(logit(threshold) * temperature)) if 0 < threshold < 1 else threshold
+
+
+def _of_another(bundle: Bundle, valid: Predictions | None) -> list[str]:
+    """A warning where the predictions for valid bear the name of another model."""
+    if valid is None or valid.name == bundle.card.name:
+        return []
+    return [f"The predictions for valid are named {valid.name}, and the bundle {bundle.card.name}. Are they its own?"]
 
 
 def _warnings(bundle: Bundle, patches: PatchSet, fingerprint: str, scores: Scores) -> tuple[str, ...]:
@@ -357,7 +392,14 @@ def warnings_of(scores: Scores) -> list[str]:
     ]
 
 
-def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArray[np.float32], device: str) -> None:
+def _write(
+    evaluation: Evaluation,
+    bundle: Bundle,
+    patches: PatchSet,
+    predictions: Predictions,
+    raw: NDArray[np.float32],
+    device: str,
+) -> None:
     labels, probabilities, scores = evaluation.labels, evaluation.probabilities, evaluation.scores
     charts = {
         "roc": roc_figure(roc_curve(labels, probabilities), scores, evaluation.at_half),
@@ -368,23 +410,15 @@ def _write(evaluation: Evaluation, bundle: Bundle, patches: PatchSet, raw: NDArr
             scores,
             evaluation.uncalibrated,
             patches.class_names[1],
+            evaluation.examination.calibration.bins,
         ),
+        **examination_figures(evaluation.examination),
     }
     metrics = evaluation.as_dict()
-    predictions = Predictions(
-        bundle.card.name,
-        evaluation.ids,
-        labels,
-        probabilities.astype(np.float64),
-        patches.slides,
-        class_names=patches.class_names,
-        threshold=scores.threshold,
-        rule=f"{evaluation.about['threshold_rule']}, on valid",
-    )
     texts = {f"{name}.svg": standalone(svg) for name, svg in charts.items()}
     charts["histogram"] = histogram_figure(labels, probabilities, scores.threshold, patches.class_names)
     shown = gallery(bundle, patches, probabilities, scores.threshold, device=device)
-    texts["report.html"] = render(Report(metrics, bundle.card, charts, shown))
+    texts["report.html"] = render(Report(metrics, bundle.card, charts, shown, evaluation.examination))
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_results(evaluation.path, texts, predictions)
 

@@ -18,7 +18,9 @@ from sentinode.evaluation.charts import (
     standalone,
 )
 from sentinode.evaluation.evaluating import tell, warnings_of, write_results
-from sentinode.evaluation.report import CALIBRATION, environment, named_metrics, verdict
+from sentinode.evaluation.examination_figures import SHORT, examination_figures
+from sentinode.evaluation.examining import Examination, examine
+from sentinode.evaluation.report import CALIBRATION, environment, named_metrics, trust, verdict
 from sentinode.model.bundle import versions
 from sentinode.scoring import Predictions, Scores, measure, pr_curve, reliability, roc_curve, with_threshold
 
@@ -34,6 +36,7 @@ class PredictionEvaluation:
         about: the files and the settings: the rest of ``metrics.json``.
         warnings: warnings for the reader of the metrics, as sentences.
         path: the folder that was written.
+        examination: calibration, operating points, decisions, and patches that are left open.
     """
 
     scores: Scores
@@ -42,6 +45,7 @@ class PredictionEvaluation:
     about: dict[str, Any] = field(repr=False)
     warnings: tuple[str, ...]
     path: Path
+    examination: Examination = field(repr=False)
 
     @property
     def report(self) -> Path:
@@ -54,6 +58,7 @@ class PredictionEvaluation:
             **self.scores.as_dict(),
             "at_half": self.at_half.as_dict(),
             "warnings": list(self.warnings),
+            **self.examination.as_dict(),
             **self.about,
         }
 
@@ -64,6 +69,7 @@ def evaluate_predictions(
     *,
     valid: Predictions | None = None,
     rule: str = "accuracy",
+    guarantee: str | None = None,
     interval: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
@@ -78,6 +84,7 @@ def evaluate_predictions(
         valid: the same model's predictions for other patches, to choose the threshold on. Without them the threshold
             is the one that the predictions bring, or 0.5.
         rule: how to choose the threshold on ``valid``.
+        guarantee: ``RECALL@CONFIDENCE`` that ``valid`` must allow, such as ``0.95@0.9``.
         interval: ``auto`` (the jackknife where slides are known, else a bootstrap), ``jackknife``, or of a bootstrap
             ``percentile`` or ``bca``.
         resamples: number of bootstrap resamples.
@@ -86,7 +93,8 @@ def evaluate_predictions(
         show: whether to print warnings on standard error.
 
     Raises:
-        DataError: ``valid`` holds patches that are scored, or the kind of interval is unknown.
+        DataError: ``valid`` holds patches that are scored or does not allow the guarantee, or the kind of interval is
+            unknown.
         RecipeError: the rule is unknown.
         OutputError: the folder cannot be written.
     """
@@ -106,6 +114,7 @@ def evaluate_predictions(
         for threshold in (scored.threshold, 0.5)
         if threshold is not None
     )
+    examination = examine(scored, scores.threshold, valid, guarantee)
     folder = make_folder(Path(out))
     evaluation = PredictionEvaluation(
         scores=scores,
@@ -124,6 +133,7 @@ def evaluate_predictions(
         },
         warnings=(*predictions.notes, *_other_way_round(scores), *warnings_of(scores)),
         path=folder,
+        examination=examination,
     )
     if show:
         tell(evaluation.warnings)
@@ -145,7 +155,10 @@ def _write(evaluation: PredictionEvaluation) -> None:
     figures = {
         "roc": roc_figure(roc_curve(labels, probabilities), scores, evaluation.at_half),
         "pr": pr_figure(pr_curve(labels, probabilities), scores, evaluation.at_half),
-        "reliability": reliability_figure(bins, None, scores, None, predictions.class_names[1]),
+        "reliability": reliability_figure(
+            bins, None, scores, None, predictions.class_names[1], evaluation.examination.calibration.bins
+        ),
+        **examination_figures(evaluation.examination),
     }
     texts = {f"{name}.svg": standalone(svg) for name, svg in figures.items()}
     figures["histogram"] = histogram_figure(labels, probabilities, scores.threshold, predictions.class_names)
@@ -165,6 +178,9 @@ def _write(evaluation: PredictionEvaluation) -> None:
             positives=confusion["tp"] + confusion["fn"],
             negatives=confusion["tn"] + confusion["fp"],
             verdict=verdict(metrics),
+            trust=trust(metrics),
+            examination=evaluation.examination,
+            short=SHORT,
         )
     )
     texts["metrics.json"] = json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -10,6 +10,8 @@ from typing import Any
 import jinja2
 
 from sentinode.evaluation.charts import STYLE, learning_figures
+from sentinode.evaluation.examination_figures import SHORT
+from sentinode.evaluation.examining import Examination
 from sentinode.evaluation.gallery import Gallery
 from sentinode.geometry import PCAM
 from sentinode.model.bundle import Card
@@ -41,12 +43,14 @@ class Report:
         card: the bundle's card.
         figures: SVGs by name: ``roc``, ``pr``, ``reliability``, ``histogram``.
         gallery: the most confident errors.
+        examination: what lies behind the metrics.
     """
 
     metrics: dict[str, Any]
     card: Card
     figures: dict[str, str]
     gallery: Gallery
+    examination: Examination
 
 
 def render(report: Report) -> str:
@@ -70,6 +74,9 @@ def render(report: Report) -> str:
         positives=confusion["tp"] + confusion["fn"],
         negatives=confusion["tn"] + confusion["fp"],
         verdict=verdict(metrics),
+        trust=trust(metrics),
+        examination=report.examination,
+        short=SHORT,
         yardsticks=_yardsticks(metrics, card),
     )
 
@@ -97,6 +104,23 @@ def verdict(metrics: dict[str, Any]) -> str:
     )
 
 
+def trust(metrics: dict[str, Any]) -> str:
+    """How far its probabilities can be believed, and whether a guarantee was kept, in one or two plain sentences."""
+    ece, chance = metrics["ece"]["value"], metrics["ece_floor"]
+    told = f"Its probabilities are off by {ece:.3f} on average (ECE)"
+    if chance["high"] is not None:
+        beyond = "no more than chance gives" if ece <= chance["high"] else "more than chance gives"
+        told += f", {beyond} a perfectly calibrated model ({chance['value']:.3f})"
+    guarantee = metrics["guarantee"]
+    if "refused" in guarantee:
+        return f"{told}."
+    asked, test = guarantee["recall"], guarantee["test"]
+    if test["kept"] is None:
+        return f"{told}."
+    kept = "was kept" if test["kept"] else "was not kept"
+    return f"{told}. A guaranteed recall of {asked:g} {kept}: {test['recall']['value']:.3f}."
+
+
 def _percent(figure: dict[str, float]) -> str:
     return f"{100 * figure['value']:.1f} %"
 
@@ -112,7 +136,8 @@ def _yardsticks(metrics: dict[str, Any], card: Card) -> bool:
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
-    return "undefined" if value is None or value != value else f"{value:.{digits}f}"
+    # Adding 0 makes a negative zero positive.
+    return "undefined" if value is None or value != value else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def environment() -> jinja2.Environment:

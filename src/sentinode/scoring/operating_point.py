@@ -17,7 +17,7 @@ from sentinode.scoring.predictions import Predictions, some
 log = logging.getLogger(__name__)
 
 RULES = ("accuracy", "balanced_accuracy", "f1", "sensitivity@0.95", "specificity@0.95", "half")
-"""The rules; the two with an ``@`` take any share above 0, up to 1."""
+"""The rules; the two with an ``@`` take any share above 0, up to 1. ``cost@C`` is one more, for any C above 0."""
 
 ALIKE = 30
 """Changes of label from patch to patch, from which equal labels of equal ids are not taken for chance."""
@@ -37,7 +37,8 @@ def choose_threshold(
         probabilities: (N,), P(tumour) from 0 to 1.
         rule: ``accuracy``, ``balanced_accuracy`` (Youden's J), ``f1``, ``half`` (0.5 whatever the data),
             ``sensitivity@S`` (the highest threshold that keeps sensitivity at S or above) or
-            ``specificity@S`` (the lowest that keeps specificity at S or above).
+            ``specificity@S`` (the lowest that keeps specificity at S or above), or ``cost@C`` (the lowest cost, where a
+            miss costs as much as C false alarms).
         class_names: the names of labels 0 and 1 in messages.
 
     Returns:
@@ -60,7 +61,7 @@ def choose_threshold(
     # Threshold number i calls tumour all but the i lowest of the distinct probabilities.
     scores, rank = np.unique(probability, return_inverse=True)
     upper = scores[1:] if scores[-1] == 1 else np.append(scores[1:], 1.0)
-    thresholds = np.append(0.0, _between(scores[: len(upper)], upper))
+    thresholds = np.append(0.0, between(scores[: len(upper)], upper))
     fn, tn = (np.append(0, np.cumsum(np.bincount(rank[of], minlength=len(scores)))) for of in (label, ~label))
     fn, tn = fn[: len(thresholds)], tn[: len(thresholds)]
     tp, fp = label.sum() - fn, (~label).sum() - tn
@@ -80,6 +81,7 @@ def choose_threshold(
         "accuracy": tp + tn,
         "balanced_accuracy": sensitivity + specificity,
         "f1": 2 * tp / (2 * tp + fp + fn),
+        "cost": share * tp + tn,
     }[name]
     best = thresholds[np.isclose(merit, merit.max(), rtol=1e-12, atol=0)]
     return float(best[np.abs(best - 0.5).argmin()])
@@ -99,19 +101,21 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bo
     return label, probability
 
 
-def _between(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
+def between(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
     """A threshold for each two neighbours that is above the lower and not above the upper, also in float32."""
     middle = (lower + upper) / 2
     return np.where((middle > lower) & (middle.astype(np.float32) > lower), middle, upper)
 
 
 def parse_rule(rule: str) -> tuple[str, float]:
-    """The rule's name and its share (0 where it takes none).
+    """The rule's name and its share or its cost (0 where it takes none).
 
     Raises:
-        RecipeError: it is unknown, or its share is not above 0 and at most 1.
+        RecipeError: it is unknown, its share is not above 0 and at most 1, or its cost is not above 0.
     """
     name, at, share = rule.partition("@")
+    if name == "cost" and at:
+        return name, _cost(rule, share)
     if name in ("sensitivity", "specificity") and at:
         try:
             number = float(share)
@@ -128,7 +132,20 @@ def parse_rule(rule: str) -> tuple[str, float]:
     guess = nearest(rule, list(RULES))
     raise RecipeError(
         f"{rule!r} is not a rule that chooses a threshold.",
-        hint=(f"Did you mean {guess!r}? " if guess else "") + f"The rules are {', '.join(RULES)}.",
+        hint=(f"Did you mean {guess!r}? " if guess else "") + f"The rules are {', '.join(RULES)}, cost@C.",
+    )
+
+
+def _cost(rule: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if 0 < number < math.inf:
+        return number
+    raise RecipeError(
+        f"{rule!r} asks for a cost of {text!r}, which is not a number above 0.",
+        hint="Write cost@5, for example, if a miss costs as much as five false alarms.",
     )
 
 
@@ -149,7 +166,7 @@ def with_threshold(predictions: Predictions, valid: Predictions | None = None, r
         if predictions.threshold is not None:
             return predictions
         return replace(predictions, threshold=0.5, rule="fixed; none was chosen on other patches")
-    _refuse_same_patches(predictions, valid)
+    refuse_same_patches(predictions, valid)
     names = {one.class_names for one in (predictions, valid)} - {CLASS_NAMES}
     if len(names) > 1:
         raise DataError(f"the classes are {predictions.class_names}, and on valid {valid.class_names}.")
@@ -159,10 +176,13 @@ def with_threshold(predictions: Predictions, valid: Predictions | None = None, r
     return replace(predictions, threshold=value, rule=f"{rule}, on {len(valid):,} other patches")
 
 
-def _refuse_same_patches(test: Predictions, valid: Predictions) -> None:
+def refuse_same_patches(test: Predictions, valid: Predictions) -> None:
     """Refuse to choose a threshold on the patches that are scored at it.
 
     Ids that are row numbers occur in both splits. They are taken for the same patches where the labels are the same.
+
+    Raises:
+        DataError: patches of ``test`` are among those of ``valid``.
     """
     shared, here, there = np.intersect1d(test.ids, valid.ids, return_indices=True)
     if not len(shared):
