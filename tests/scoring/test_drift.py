@@ -79,12 +79,16 @@ def test_patches_of_one_slide_give_no_interval() -> None:
     assert np.isnan(found.low) and np.isnan(found.high)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9])
-def test_the_share_of_positives_is_found_from_the_scores_alone(share: float) -> None:
-    rng = np.random.default_rng(1)
-    labels = rng.random(4000) < share
-    margins = rng.normal(np.where(labels, 2, -2), 2)  # log-odds at one half are the margin itself
-    assert estimated_share(1 / (1 + np.exp(-margins)), 0.5) == pytest.approx(share, abs=0.03)
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.5, 1.0])
+def test_the_share_of_positives_is_found_from_the_calls_alone(share: float) -> None:
+    labels = np.repeat([0, 1], 100)
+    calls = np.r_[np.arange(100) < 10, np.arange(100) < 80]  # 10 % of the negatives, 80 % of the positives
+    assert estimated_share(share * 0.8 + (1 - share) * 0.1, calls, labels) == pytest.approx(share)
+    assert (estimated_share(0.02, calls, labels), estimated_share(0.95, calls, labels)) == (0, 1)
+
+
+def test_calls_that_tell_nothing_leave_the_known_share() -> None:
+    assert estimated_share(0.9, np.ones(4, bool), np.array([0, 0, 0, 1])) == 0.25
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.5, 0.5), (0.2, 0.2), (0.9, 0.9), (0.0, 0.0), (1.0, 1.0)])

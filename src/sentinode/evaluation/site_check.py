@@ -211,7 +211,9 @@ def compare(
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST])
     probabilities = calibrated(seen.margins, card.temperature)
-    share = estimated_share(probabilities, min(max(card.prior, 0.01), 0.99))
+    valid = calibrated(reference.margins, card.temperature) >= card.threshold
+    called = float((probabilities >= card.threshold).mean()), float(valid.mean())
+    share = estimated_share(called[0], valid, reference.labels)
     ours = thinned(reference.labels, share)
     their_slides = np.unique(slides, return_inverse=True)[1][rows] if known and slides is not None else None
     several = their_slides is not None and len(np.unique(their_slides)) > 1
@@ -228,8 +230,6 @@ def compare(
     look_of = kernel_difference(reference.appearance[ours] / spread, seen.appearance[rows] / spread, **groups)
     shifts = (seen.appearance[rows].mean(0) - reference.appearance[ours].mean(0)) / spread
     looks = dict(zip(APPEARANCE, map(float, shifts), strict=True))
-    valid = calibrated(reference.margins, card.temperature)
-    called = float((probabilities >= card.threshold).mean()), float((valid >= card.threshold).mean())
     seen_different = min(features.p, scores.p, look_of.p) <= ALPHA / 3
     verdict = SAME if not seen_different else DISTRUST if features.distance >= FAR else DIFFERENT
     measured = None

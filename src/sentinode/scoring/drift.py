@@ -145,23 +145,25 @@ def _squared_distances(points: Floats) -> Floats:
     return np.asarray((sizes[:, None] + sizes - 2 * points @ points.T).clip(0))
 
 
-def estimated_share(probabilities: ArrayLike, prior: float, rounds: int = 200) -> float:
-    """The share of positives in a sample, from its probabilities: the method of Saerens et al. (2002).
+def estimated_share(called: float, known_called: ArrayLike, known_labels: ArrayLike) -> float:
+    """The share of positives in a sample, from how many are called positive (Lipton et al. 2018, black-box shift).
 
-    It holds where the positives and the negatives look as they did when the probabilities were fitted, and only their
-    shares differ.
+    It holds where positives and negatives are called as often as in the known patches, and only their shares differ.
+    It does not ask for calibrated probabilities.
 
     Args:
-        probabilities: float (N,), of the positive class, right at ``prior``.
-        prior: the share of positives that they were fitted at, above 0 and below 1.
-        rounds: of expectation and maximisation.
+        called: the share of the sample that is called positive.
+        known_called: bool (N,), of patches with known labels.
+        known_labels: (N,), 0 or 1, of both classes.
+
+    Returns:
+        From 0 to 1; the share of the known patches where their calls do not tell the classes apart.
     """
-    predicted = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
-    share = prior
-    for _ in range(rounds):
-        positive = predicted * share / prior
-        share = float((positive / (positive + (1 - predicted) * (1 - share) / (1 - prior))).mean())
-    return share
+    calls, labels = np.asarray(known_called, np.float64), np.asarray(known_labels)
+    sensitivity, false_alarms = (float(calls[labels == label].mean()) for label in (1, 0))
+    if sensitivity <= false_alarms:
+        return float(labels.mean())
+    return float(np.clip((called - false_alarms) / (sensitivity - false_alarms), 0, 1))
 
 
 def thinned(labels: ArrayLike, share: float, fewest: int = 50) -> NDArray[np.int64]:
