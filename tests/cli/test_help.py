@@ -36,11 +36,11 @@ def test_every_command_stands_in_a_group() -> None:
     [
         ("data preview", "split", ["train", "valid", "test"]),
         ("evaluate", "split", ["train", "valid", "test", "all"]),
-        ("evaluate", "precision", ["auto", "float32", "bfloat16"]),
+        ("evaluate", "precision", ["auto", "float32", "bfloat16", "int8"]),
         ("predict", "format", ["csv", "kaggle", "parquet", "jsonl"]),
-        ("predict", "precision", ["auto", "float32", "bfloat16"]),
+        ("predict", "precision", ["auto", "float32", "bfloat16", "int8"]),
         ("stress", "split", ["train", "valid", "test", "all"]),
-        ("scan", "precision", ["auto", "float32", "bfloat16"]),
+        ("scan", "precision", ["auto", "float32", "bfloat16", "int8"]),
     ],
 )
 def test_the_shell_completes_a_choice(command: str, option: str, choices: list[str]) -> None:

@@ -122,10 +122,10 @@ def test_predictions_for_valid_choose_operating_points_and_calibrations(
 ) -> None:
     data = open_data(generated, show=False)
     valid = predict_labelled(bundle, data, "valid", show=False)
-    found = evaluate(bundle, data, "test", tmp_path, resamples=2, valid=valid, guarantee="0.7@0.9", show=False)
+    found = evaluate(bundle, data, "test", tmp_path, resamples=2, valid=valid, guarantee="0.5@0.9", show=False)
     assert found.examination.points and found.examination.conformal and found.examination.kept
     assert {"operating.svg", "conformal.svg"} <= {file.name for file in tmp_path.iterdir()}
-    assert "--guarantee 0.7@0.9" in found.about["command"]
+    assert "--guarantee 0.5@0.9" in found.about["command"]
 
 
 class Links(HTMLParser):

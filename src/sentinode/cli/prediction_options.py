@@ -34,7 +34,7 @@ Columns = Annotated[
 ]
 ScaleOption = Annotated[
     Scale | None,
-    typer.Option("--scale", help="What the numbers are, if they are not probabilities from 0 to 1."),
+    typer.Option("--scale", help="The scale of the numbers, if they are not probabilities from 0 to 1."),
 ]
 Interval = Annotated[
     IntervalKind,
