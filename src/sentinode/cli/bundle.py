@@ -1,10 +1,10 @@
-"""``sentinode bundle``."""
+"""What is done to a bundle itself: ``sentinode bundle``, ``check``, ``quantise`` and ``export``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from sentinode.cli.choices import ExportFormat
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.names import aligned
 from sentinode.progress import console
+
+if TYPE_CHECKING:
+    from sentinode.model.bundle import Bundle
+    from sentinode.patches import PatchData
 
 
 def bundle(
@@ -85,19 +89,12 @@ def check(
     from sentinode.model.bundle import AS_GOOD, load
     from sentinode.model.readings import check_readings
     from sentinode.model.site_reference import FEWEST, write_reference
-    from sentinode.patches import open_data
 
     bundle = load(path)
-    patches = open_data(
-        data,
-        assignment=bundle.assignment(),
-        mpp=mpp,
-        label_region=label_region,
-        positive=names(positive),
-        expected=bundle.card.expected,
-    )["valid"]
+    patches = _patches_for(bundle, data, mpp, label_region, positive)["valid"]
     if len(patches) >= FEWEST and bundle.card.architecture.kind != "custom":
         bundle = write_reference(bundle, patches, device=device)
+        console.print("What `check-site` compares with is kept in the bundle.")
     else:
         console.print(
             f"Nothing is kept for `check-site`, which needs {FEWEST} patches and a network of Sentinode's own."
@@ -113,6 +110,22 @@ def check(
     console.print(
         f"By default, a scan reads {default}. Dense reading is the default if it loses less than {AS_GOOD} of the AUC.",
         markup=False,
+    )
+
+
+def _patches_for(
+    bundle: Bundle, data: Path, mpp: float | None, label_region: int | None, positive: str | None
+) -> PatchData:
+    """Labelled patches in the splits and of the geometry that a bundle was trained on."""
+    from sentinode.patches import open_data
+
+    return open_data(
+        data,
+        assignment=bundle.assignment(),
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
+        expected=bundle.card.expected,
     )
 
 
@@ -137,17 +150,9 @@ def quantise(
     from sentinode.model.bundle import load
     from sentinode.model.engines.int8_engine import WORTHWHILE
     from sentinode.model.quantising import quantise as make
-    from sentinode.patches import open_data
 
     bundle = load(path)
-    patches = open_data(
-        data,
-        assignment=bundle.assignment(),
-        mpp=mpp,
-        label_region=label_region,
-        positive=names(positive),
-        expected=bundle.card.expected,
-    )
+    patches = _patches_for(bundle, data, mpp, label_region, positive)
     int8 = make(bundle, patches["train"], patches["valid"], out=out).card.int8
     assert int8 is not None
     if as_json:

@@ -43,6 +43,7 @@ def open_leica(path: Path) -> OpenSlidePyramid:
     """
     try:
         return OpenSlidePyramid(path)
+    # Whatever OpenSlide says, it is raised again unless the main images are the reason.
     except Exception:
         main = _main_images(path)
         if len(main) < 2:
