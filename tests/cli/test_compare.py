@@ -6,13 +6,16 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from sentinode.cli import main
+from sentinode.cli.compare import Metric
 from sentinode.errors import EXIT_REFUSED
 from sentinode.model.bundle import Bundle
+from sentinode.scoring import METRICS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -113,3 +116,7 @@ def test_each_refusal_is_a_sentence(
     assert code == EXIT_REFUSED
     assert told in message
     assert not (tmp_path / "out").exists()
+
+
+def test_the_metrics_to_choose_from_are_those_that_are_measured() -> None:
+    assert get_args(Metric) == METRICS
