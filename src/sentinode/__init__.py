@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.experiments.embedding import embed
     from sentinode.experiments.features_file import Embeddings
-    from sentinode.experiments.probing import Probe, Spread, probe
+    from sentinode.experiments.probing import Probe, probe
+    from sentinode.experiments.spread import Spread
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
     from sentinode.learning import Learned, learn
@@ -85,7 +86,7 @@ _HOME = {
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
-    "Spread": "sentinode.experiments.probing",
+    "Spread": "sentinode.experiments.spread",
     "StressPoint": "sentinode.evaluation.stress",
     "Target": "sentinode.model.slide_operating_point",
     "View": "sentinode.app",

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from sentinode.errors import DataError, RecipeError, SentinodeError
 from sentinode.experiments import eva
 from sentinode.experiments.draws import draw_patches
 from sentinode.experiments.features_file import Embeddings, read_embeddings
+from sentinode.experiments.spread import Spread
 from sentinode.progress import track
 from sentinode.scoring import Scores, auc, choose_threshold, measure
 
@@ -50,44 +50,6 @@ class Draw:
     patches: int
     strength: float | None
     figures: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The mean over draws, and how sure it is.
-
-    Attributes:
-        mean: over the draws.
-        deviation: the standard deviation over the draws; None for a single one.
-        low: the lower limit of the mean's 95 % interval over the draws (Student's t); None likewise.
-        high: the upper limit, at most 1.
-        draws: their number.
-    """
-
-    mean: float
-    deviation: float | None
-    low: float | None
-    high: float | None
-    draws: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of one figure of each draw."""
-        mean, count = float(np.mean(values)), len(values)
-        if count < 2:
-            return cls(mean, None, None, None, count)
-        deviation = float(np.std(values, ddof=1))
-        reach = float(student.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-        return cls(mean, deviation, max(mean - reach, 0.0), min(mean + reach, 1.0), count)
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """Ready for JSON."""
-        return {"mean": self.mean, "sd": self.deviation, "low": self.low, "high": self.high, "draws": self.draws}
-
-    def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"{self.mean:.4f}"
-        return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 @dataclass(frozen=True)

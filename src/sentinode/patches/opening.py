@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,7 @@ class PatchData:
         class_names: the names of labels 0 and 1, as in the data.
         stated: what the user has stated about the patches.
         also: further data whose patches join the train split.
+        rows: of each split that :meth:`limited` has limited, the numbers of the patches that are left.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class PatchData:
         present = dealt if dealt is not None else source.parts if source.own_splits else (ALL,)
         self.splits = tuple(split for split in (*SPLITS, ALL) if split in present)
         self.also = tuple(also)
+        self.rows: Mapping[str, NDArray[np.int64]] = {}
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
         self._slides = slides
         self._cache, self._show = cache, show
@@ -104,7 +107,20 @@ class PatchData:
             warnings=self.warnings,
         )
         patches = replace(whole if rows is None else whole.subset(rows), slides=slides)
-        return join(patches, [more.training for more in self.also]) if split == "train" else patches
+        patches = join(patches, [more.training for more in self.also]) if split == "train" else patches
+        return patches.subset(self.rows[split]) if split in self.rows else patches
+
+    def limited(self, rows: Mapping[str, NDArray[np.int64]]) -> PatchData:
+        """The same data with only some patches of some splits.
+
+        Args:
+            rows: int (n,) for each split that is limited: the numbers of the patches to keep, in the order of that
+                split as it is here.
+        """
+        limited = copy(self)
+        kept = {split: self.rows[split][at] if split in self.rows else at for split, at in rows.items()}
+        limited.rows = {**self.rows, **kept}
+        return limited
 
     @property
     def training(self) -> PatchSet:

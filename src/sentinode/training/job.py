@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DataError, OutputError, RecipeError
@@ -33,6 +34,7 @@ class Job:
         also: the paths of further training patches.
         slide_map: a CSV that names the slide of each patch, or None.
         assignment: the split of each patch by its id, where the data names no splits.
+        rows: the patches that are left of splits that were limited.
         module: a network of one's own, or what makes it; None for the recipe's.
         parent: the bundle that the training goes on from, or None.
         resume: go on from the last checkpoint in ``out``.
@@ -46,6 +48,7 @@ class Job:
     also: tuple[Path, ...] = ()
     slide_map: Path | None = None
     assignment: Mapping[str, str] | None = None
+    rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     module: ModuleSource | None = None
     parent: Parent | None = None
     resume: bool = False
@@ -53,7 +56,7 @@ class Job:
 
     def open_data(self) -> PatchData:
         """The patches, opened again in another process."""
-        return open_data(
+        data = open_data(
             self.data,
             slide_map=self.slide_map,
             assignment=self.assignment,
@@ -62,6 +65,7 @@ class Job:
             **asdict(self.stated),
             show=False,
         )
+        return data.limited(self.rows)
 
 
 def check(recipe: Recipe, data: PatchData, devices: int) -> None:

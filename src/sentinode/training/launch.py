@@ -127,6 +127,7 @@ def train(
         also=tuple(more.path for more in data.also),
         slide_map=data.slide_map,
         assignment=None if data.own_splits else data.assignment(),
+        rows=data.rows,
         module=module,
         parent=parent,
         resume=resume,
