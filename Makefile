@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml web/package-lock.json web/build.py web/hook.py
 demo: $(STAMP) ## the main job on generated data: train, evaluate, predict, explain
 	$(BIN)/sentinode demo --out demo
 
-test: $(STAMP) ## the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the tests, on all cores
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 coverage: $(STAMP) ## the tests, with the coverage of lines and branches, and the files below 90 %
 	$(BIN)/python -m pytest --cov=sentinode --cov-branch --cov-report=term

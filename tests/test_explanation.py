@@ -350,3 +350,26 @@ def test_a_place_below_a_file_is_refused(bundle: Bundle, tmp_path: Path) -> None
     Image.new("RGB", (96, 96)).save(tmp_path / "patch.png")
     with pytest.raises(OutputError):
         explain(bundle, [tmp_path / "patch.png"], tmp_path / "file" / "out", show=False)
+
+
+def test_the_nearest_training_patches_lie_below_the_evidence(
+    bundle: Bundle, patches: PatchSet, generated: Path, tmp_path: Path
+) -> None:
+    image = open_data(generated, show=False)["train"].images[:1][0]
+    Image.fromarray(image).save(tmp_path / "patch.png")
+    plain = explain(bundle, [tmp_path / "patch.png"], tmp_path / "plain", device="cpu", show=False)
+    done = explain(
+        bundle, [tmp_path / "patch.png"], tmp_path / "out", neighbours=4, data=generated, device="cpu", show=False
+    )
+    (near,) = done.neighbours
+    assert len(near) >= 4 and near[0].copy
+    assert Image.open(done.pictures[0]).height > 1.3 * Image.open(plain.pictures[0]).height
+    assert plain.neighbours == ()
+
+
+@pytest.mark.parametrize("options", [{"neighbours": 3}, {"data": "pcam"}, {"neighbours": -1, "data": "pcam"}])
+def test_neighbours_without_data_and_data_without_neighbours_are_refused(
+    bundle: Bundle, tmp_path: Path, options: dict[str, object]
+) -> None:
+    with pytest.raises(RecipeError, match="neighbours need"):
+        explain(bundle, [tmp_path], tmp_path / "out", show=False, **options)  # type: ignore[arg-type]

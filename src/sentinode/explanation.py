@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from sentinode.model.bundle import Bundle, Card, images_as
 from sentinode.model.classifier import Classifier, Head
 from sentinode.model.engines.contract import check_size
 from sentinode.model.hardware import choose_device
+from sentinode.model.neighbours import Neighbour, TrainingPatches, disagreements
 from sentinode.names import drawable, families, folder_name, printable, shortened
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
 from sentinode.progress import bar, console
@@ -37,6 +38,12 @@ EXACT, FIRST_ORDER = "exact contributions", "gradient x activation"
 
 COLOURS = "inferno"
 """Perceptually even, and as readable in grey: the colours of the evidence."""
+
+ACROSS = 5
+"""Neighbours in a row."""
+
+NEIGHBOUR_WIDTH = 26
+"""Columns of the name of a neighbour, or of its slide."""
 
 NAME_WIDTH = 80
 """Columns of a patch's name above its picture, of letters as wide as a digit."""
@@ -88,11 +95,15 @@ class Explained:
         pictures: the files that it wrote.
         failures: (id, reason) for each image that could not be explained.
         method: how the evidence was found, ``EXACT`` or ``FIRST_ORDER``.
+        neighbours: for each picture the nearest training patches, if they were asked for.
+        disagreements: (id, sentence) for near-duplicates in train whose label disagrees.
     """
 
     pictures: tuple[Path, ...]
     failures: tuple[tuple[str, str], ...] = field(default=())
     method: str = FIRST_ORDER
+    neighbours: tuple[tuple[Neighbour, ...], ...] = field(default=(), repr=False)
+    disagreements: tuple[tuple[str, str], ...] = field(default=())
 
 
 class Explainer:
@@ -235,6 +246,9 @@ def explain(
     *,
     target: str = "called",
     mpp: float | None = None,
+    neighbours: int = 0,
+    data: str | Path | None = None,
+    slide_map: Path | None = None,
     device: str = "auto",
     show: bool = True,
 ) -> Explained:
@@ -246,47 +260,72 @@ def explain(
         out: the folder for the pictures; each is named after its image.
         target: ``called``, or the name of one of the bundle's classes: the class whose evidence is wanted.
         mpp: microns per pixel of the images, if they are not patches of the bundle's size and resolution.
+        neighbours: nearest training patches to show under each patch.
+        data: the labelled patches that the bundle was trained on, for the neighbours.
+        slide_map: a CSV that names the slide of each patch of ``data``.
         device: where to compute.
         show: whether to show progress on standard error.
 
     Raises:
-        RecipeError: no such target.
+        RecipeError: no such target; neighbours without data, or data without neighbours.
         BundleError: the network has no feature map, or ``mpp`` is given and the bundle's own is unknown.
-        DataError: no image could be explained; nothing is written.
+        DataError: no image could be explained, or ``data`` cannot be read, is not of the bundle's geometry and classes,
+            or has no train split; nothing is written.
         OutputError: the folder cannot be written.
     """
     _check_target(target, bundle.card)
+    if bool(neighbours) != (data is not None) or neighbours < 0:
+        raise RecipeError(
+            "neighbours need their number and the data that the bundle was trained on.",
+            hint="For example --neighbours 5 --data pcam",
+        )
     explainer = Explainer(bundle, device=device)
+    known = None
+    if data is not None:
+        known = TrainingPatches(bundle, data, slide_map=slide_map, device=device, show=show)
+    alike: list[tuple[Neighbour, ...]] = []
+    disagreeing: list[tuple[str, str]] = []
     pictures: list[Path] = []
     failures: list[tuple[str, str]] = []
     taken: set[str] = set()
     with bar("Explaining", unit="images", show=show) as shown:
         for patch in read_patches(paths, geometry=images_as(bundle, mpp), mpp=mpp):
-            result = _explained(explainer, patch, target)
+            near = known.nearest(patch.pixels, neighbours) if known and not isinstance(patch.pixels, DataError) else ()
+            result = _explained(explainer, patch, target, near)
             if isinstance(result, str):
                 failures.append((patch.id, result))
                 console.print(f"{printable(patch.id)}: {result}", markup=False)
             else:
+                png, called = result
                 picture = _free_path(Path(out), short_name(patch.id), taken)
                 with whole_file(picture) as staged:
-                    staged.write_bytes(result)
+                    staged.write_bytes(png)
                 pictures.append(picture)
+                alike.append(near)
+                for sentence in disagreements(called, near):
+                    disagreeing.append((patch.id, sentence))
+                    console.print(f"{printable(patch.id)}: {sentence}", markup=False)
             shown.advance()
     if failures and not pictures:
         raise DataError(
             f"none of the {len(failures)} images could be explained; the first: {failures[0][1]}",
             where=failures[0][0],
         )
-    return Explained(tuple(pictures), tuple(failures), explainer.method)
+    return Explained(
+        tuple(pictures), tuple(failures), explainer.method, tuple(alike) if known else (), tuple(disagreeing)
+    )
 
 
-def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
-    """The picture of a patch as a PNG, or why there is none."""
+def _explained(
+    explainer: Explainer, patch: Patch, target: str, near: tuple[Neighbour, ...] = ()
+) -> tuple[bytes, str] | str:
+    """The picture of a patch as a PNG and what it was called, or why there is none."""
     if isinstance(patch.pixels, DataError):
         return patch.pixels.what
     try:
         (evidence,) = explainer.evidence(patch.pixels[None], target)
-        return draw(patch, evidence, explainer.card)
+        called = explainer.card.called(evidence.probability)
+        return (draw(patch, evidence, explainer.card, near) if near else draw(patch, evidence, explainer.card)), called
     except SentinodeError:
         raise
     # A bug that one image triggers must not stop the others.
@@ -294,10 +333,19 @@ def _explained(explainer: Explainer, patch: Patch, target: str) -> bytes | str:
         return f"a bug in Sentinode: {type(error).__name__}: {error}"
 
 
-def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:
-    """A PNG: the patch, and the evidence over it, each with the centre square that the label covers, if it does."""
-    figure = Figure(figsize=(7.2, 3.9), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
+def draw(patch: Patch, evidence: Evidence, card: Card, near: tuple[Neighbour, ...] = ()) -> bytes:
+    """A PNG: the patch, and the evidence over it, each with the centre square that the label covers, if it does.
+
+    Below them lie the nearest training patches, if there are any.
+    """
+    rows_below = -(-len(near) // ACROSS)
+    figure = Figure(figsize=(7.2, 3.9 + 2.1 * rows_below), dpi=120, layout="constrained")
+    if near:
+        parts = figure.subfigures(2, 1, height_ratios=(3.9, 2.1 * rows_below), squeeze=False)[:, 0]
+        left, right = parts[0].subplots(1, 2)
+        _draw_neighbours(parts[1], near, card)
+    else:
+        left, right = figure.subplots(1, 2)
     for axes in (left, right):
         axes.imshow(patch.pixels, interpolation="nearest")
         if not card.geometry.whole:
@@ -318,6 +366,22 @@ def draw(patch: Patch, evidence: Evidence, card: Card) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def _draw_neighbours(figure: SubFigure, near: tuple[Neighbour, ...], card: Card) -> None:
+    """Each with its label, its distance and its slide."""
+    panels = figure.subplots(-(-len(near) // ACROSS), ACROSS, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, one in zip(panels.flat, near, strict=False):
+        axes.imshow(one.pixels, interpolation="nearest")
+        if not card.geometry.whole:
+            axes.add_patch(_label_square(card.geometry))
+        lines = [f"{one.label}, {one.distance:.3f}", shortened(one.id, NEIGHBOUR_WIDTH)]
+        lines += [shortened(one.slide, NEIGHBOUR_WIDTH)] if one.slide else []
+        lines += ["near-duplicate"] if one.copy else []
+        axes.set_title("\n".join(map(drawable, lines)), fontsize=6.5, family=list(families()))
+    figure.suptitle("nearest training patches: label, distance (1 - cosine), id, slide", fontsize=8)
 
 
 def _label_square(geometry: PatchGeometry) -> Rectangle:

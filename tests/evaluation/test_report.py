@@ -20,7 +20,8 @@ def metrics(labels: list[int], **more: Any) -> dict[str, Any]:
 def test_the_verdict_is_one_plain_sentence_with_both_intervals() -> None:
     sentence = verdict(metrics([0, 1, 0, 1, 1, 0] * 4))
     assert sentence.startswith("On 24 test patches the model ranks a tumour patch above a normal one ")
-    assert sentence.count("95 % interval") == 2
+    assert sentence.count("95\N{NO-BREAK SPACE}% interval") == 2
+    assert " %" not in sentence  # no line may end between a number and its sign
     assert sentence.endswith(".")
 
 

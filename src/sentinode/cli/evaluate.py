@@ -238,6 +238,15 @@ def explain(
     target: Annotated[
         str, typer.Option(help="Class whose evidence is shown: a class name, or called (each patch's predicted class).")
     ] = "called",
+    neighbours: Annotated[
+        int, typer.Option(min=0, max=50, metavar="N", help="Show the N nearest training patches of each. Needs --data.")
+    ] = 0,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Labelled patches that the bundle was trained on.")
+    ] = None,
+    slides: Annotated[
+        Path | None, typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch of DATA (id,slide).")
+    ] = None,
     mpp: Mpp = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the pictures and the failures as JSON.")] = False,
@@ -250,10 +259,16 @@ def explain(
     """
 
     bundle, images = open_model(paths)
-    done = sentinode.explain(bundle, images, out, target=target, mpp=mpp, device=device)
+    done = sentinode.explain(
+        bundle, images, out, target=target, mpp=mpp, neighbours=neighbours, data=data, slide_map=slides, device=device
+    )
     pictures = [str(picture) for picture in done.pictures]
     failed = [{"id": name, "error": why} for name, why in done.failures]
-    told = {"method": done.method, "pictures": pictures, "failed": failed}
+    told: dict[str, Any] = {"method": done.method, "pictures": pictures, "failed": failed}
+    if neighbours:
+        keys = ("id", "label", "slide", "distance", "copy")
+        told["neighbours"] = [[{key: getattr(one, key) for key in keys} for one in near] for near in done.neighbours]
+        told["disagreements"] = [{"id": name, "what": what} for name, what in done.disagreements]
     typer.echo(json.dumps(told, indent=2) if as_json else "\n".join(pictures))
     if failed:
         raise typer.Exit(EXIT_PARTIAL)

@@ -122,12 +122,17 @@ def trust(metrics: dict[str, Any]) -> str:
 
 
 def _percent(figure: dict[str, float]) -> str:
-    return f"{100 * figure['value']:.1f} %"
+    """With a space at which no line breaks."""
+    return f"{100 * figure['value']:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _interval(figure: dict[str, float | None]) -> str:
     low, high = figure["low"], figure["high"]
-    return "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    return (
+        ""
+        if low is None or high is None
+        else f" (95\N{NO-BREAK SPACE}% interval {100 * low:.1f} to {100 * high:.1f}\N{NO-BREAK SPACE}%)"
+    )
 
 
 def _yardsticks(metrics: dict[str, Any], card: Card) -> bool:

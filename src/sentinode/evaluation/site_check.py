@@ -33,7 +33,8 @@ ALPHA = 0.01
 """How often patches like the bundle's own may be called different. Three tests share it evenly."""
 
 FAR = 0.01
-"""The squared discrepancy of the features from which the threshold is not to be trusted; see docs/how-to/site.md."""
+"""The squared discrepancy of the features from which the threshold is not to be trusted. It caught 88 in 100 samples of
+300 patches whose accuracy falls by more than 0.03, and 40 in 100 of the others; see docs/how-to/site.md."""
 
 MOST = 1000
 """Patches of the site that are compared at most, drawn at random."""

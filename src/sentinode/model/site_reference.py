@@ -113,7 +113,12 @@ def look(bundle: Bundle, batches: Iterable[NDArray[np.uint8]], *, device: str = 
     try:
         with torch.inference_mode():
             for images in batches:
-                logits = network(torch.from_numpy(np.ascontiguousarray(images)).to(chosen)).float().cpu().numpy()
+                logits = (
+                    network(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(chosen))
+                    .float()
+                    .cpu()
+                    .numpy()
+                )
                 margins.append(logits[:, 1] - logits[:, 0])
                 looks.append(appearance(images))
     finally:
