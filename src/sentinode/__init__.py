@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sentinode.experiments.features_file import Embeddings
     from sentinode.experiments.probing import Probe, probe
     from sentinode.experiments.spread import Spread
+    from sentinode.experiments.trial_store import TunedTrial
+    from sentinode.experiments.tuning import Confirmed, Tuned, tune
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
     from sentinode.learning import Learned, learn
@@ -89,6 +91,9 @@ _HOME = {
     "Spread": "sentinode.experiments.spread",
     "StressPoint": "sentinode.evaluation.stress",
     "Target": "sentinode.model.slide_operating_point",
+    "Confirmed": "sentinode.experiments.tuning",
+    "Tuned": "sentinode.experiments.tuning",
+    "TunedTrial": "sentinode.experiments.trial_store",
     "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",
@@ -120,6 +125,7 @@ _HOME = {
     "symmetry": "sentinode.augmentation.transforms",
     "synthesise": "sentinode.patches.synthetic",
     "train": "sentinode.training",
+    "tune": "sentinode.experiments.tuning",
     "view": "sentinode.app",
 }
 """The module of each public name."""
@@ -131,6 +137,7 @@ __all__ = [
     "Card",
     "Classifier",
     "Comparison",
+    "Confirmed",
     "Embeddings",
     "Engine",
     "Estimate",
@@ -164,6 +171,8 @@ __all__ = [
     "Spread",
     "StressPoint",
     "Target",
+    "Tuned",
+    "TunedTrial",
     "View",
     "__version__",
     "audit",
@@ -196,6 +205,7 @@ __all__ = [
     "symmetry",
     "synthesise",
     "train",
+    "tune",
     "view",
 ]
 

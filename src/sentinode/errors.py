@@ -85,6 +85,10 @@ class DeviceError(SentinodeError):
     """A device or precision that this machine does not have."""
 
 
+class StoppedEarly(SentinodeError):
+    """A training that its caller stopped after an epoch; its checkpoint is saved."""
+
+
 class Interrupted(SentinodeError):
     """Stopped by Ctrl-C or by the system; the work so far is saved."""
 

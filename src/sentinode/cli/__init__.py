@@ -28,6 +28,7 @@ from sentinode.cli.scan import scan
 from sentinode.cli.site import check_site
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
 from sentinode.cli.train import recipe, train
+from sentinode.cli.tune import tune
 from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
 
@@ -55,6 +56,7 @@ for panel, command in (
     (EVALUATION, froc),
     (EXPERIMENTS, embed),
     (EXPERIMENTS, probe),
+    (EXPERIMENTS, tune),
     (SLIDES, scan),
     (SLIDES, lesions),
     (SLIDES, operate),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,10 @@ BUNDLE = "bundle"
 """The folder of the bundle in that of the run."""
 
 
+AfterEpoch = Callable[[Mapping[str, float]], bool]
+"""Gets what the history has of an epoch, such as ``epoch`` and ``valid_auc``, and says whether training goes on."""
+
+
 @dataclass(frozen=True)
 class Job:
     """All that a process needs to take part in a run; it can be sent to another process.
@@ -39,6 +43,7 @@ class Job:
         parent: the bundle that the training goes on from, or None.
         resume: go on from the last checkpoint in ``out``.
         show: whether to show progress on standard error.
+        after_epoch: asked after each epoch whether training goes on; None for always.
     """
 
     recipe: Recipe
@@ -53,6 +58,7 @@ class Job:
     parent: Parent | None = None
     resume: bool = False
     show: bool = True
+    after_epoch: AfterEpoch | None = None
 
     def open_data(self) -> PatchData:
         """The patches, opened again in another process."""

@@ -22,7 +22,7 @@ from sentinode.recipes import Recipe, load_recipe
 from sentinode.training.checkpoint import CHECKPOINT
 from sentinode.training.finishing import finish
 from sentinode.training.interruption import left_to_workers
-from sentinode.training.job import BUNDLE, Job, check, refuse_to_overwrite
+from sentinode.training.job import BUNDLE, AfterEpoch, Job, check, refuse_to_overwrite
 from sentinode.training.loop import train_and_evaluate
 from sentinode.training.parent import (
     FROM_BUNDLE,
@@ -58,6 +58,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     show: bool = True,
+    after_epoch: AfterEpoch | None = None,
 ) -> Bundle:
     """Train a patch classifier, write it to ``out/bundle``, and return this bundle.
 
@@ -87,6 +88,8 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         devices: number of processes that train together (DDP), one for each GPU, or all on the CPU.
         show: whether to show progress on standard error.
+        after_epoch: a function that gets the log's entry of each epoch and returns whether training goes on; for one
+            device.
 
     Returns:
         The bundle, with temperature, offset and thresholds chosen on valid.
@@ -99,8 +102,11 @@ def train(
         BundleError: that bundle cannot be loaded, or its network is a class of its author's.
         DeviceError: there are fewer devices.
         OutputError: ``out`` cannot be written, or contains a run and ``resume`` is False.
+        StoppedEarly: ``after_epoch`` returned False; the work so far is saved, and there is no bundle.
         Interrupted: Ctrl-C was pressed; the work so far is saved.
     """
+    if after_epoch is not None and devices > 1:
+        raise DeviceError("after_epoch is for one device.", hint="Leave out after_epoch, or train on one device.")
     out, settings = Path(out), list(settings)
     if start_from is not None:
         refuse_beside_parent(weights, module, resume, settings)
@@ -132,6 +138,7 @@ def train(
         parent=parent,
         resume=resume,
         show=show,
+        after_epoch=after_epoch,
     )
     target = choose_device(device)
     fabric = _open_devices(recipe, target, devices)

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from sentinode.errors import Interrupted, RecipeError
+from sentinode.errors import Interrupted, RecipeError, StoppedEarly
 from sentinode.model.classifier import Classifier
 from sentinode.progress import bar, console
 from sentinode.training.batches import epoch_order, epoch_rows, read_batches
@@ -30,6 +30,7 @@ def train_and_evaluate(run: Run) -> None:
 
     Raises:
         RecipeError: the loss is no longer a number.
+        StoppedEarly: the job's ``after_epoch`` has said so; a checkpoint is saved.
         Interrupted: Ctrl-C, or the system asked the process to end; a checkpoint is saved.
     """
     with StopSignals(run.stopping):
@@ -147,6 +148,9 @@ def evaluate_epoch(run: Run, learner: Learner, epoch: int) -> None:
         _print_epoch(run)
     progress.forget_epoch()
     run.save(learner)
+    after_epoch = run.job.after_epoch
+    if after_epoch is not None and not after_epoch(progress.history[-1]):
+        raise StoppedEarly(f"stopped after epoch {done} of {training.epochs}.", where=run.job.out)
 
 
 def _note(run: Run) -> str:
