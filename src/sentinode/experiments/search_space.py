@@ -1,4 +1,4 @@
-"""The space that ``tune`` searches: keys of the recipe, each with a range or a few values, checked before the search."""
+"""The space that ``tune`` searches: keys of the recipe, with a range or a few values each, checked first."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def parse_space(base: Recipe, search: Sequence[str]) -> Space:
 def default_space(base: Recipe) -> Space:
     """What is worth a search for most recipes, around the values that the recipe has.
 
-    The learning rate may be ten times lower or higher; then come the weight decay, colour and stain of the augmentation,
-    label smoothing and dropout, and for pretrained weights how much slower the lower layers learn.
+    The learning rate may be ten times lower or higher; then come the weight decay, stain and brightness of the
+    augmentation, label smoothing and dropout, and for pretrained weights how much slower the lower layers learn.
     """
     rate = base.optimizer.lr
     space = [

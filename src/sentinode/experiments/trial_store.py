@@ -251,7 +251,7 @@ def _suggest(trial: Trial, dimension: Dimension) -> Any:
     return trial.suggest_float(key, low, high, log=log)
 
 
-def _open(journal: Path, direction: str) -> optuna.Study:
+def _open(journal: Path, direction: Literal["maximize", "minimize"]) -> optuna.Study:
     """The journal, opened or begun."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

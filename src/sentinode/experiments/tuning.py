@@ -22,7 +22,7 @@ import torch
 from sentinode.atomic import make_folder
 from sentinode.errors import Interrupted, RecipeError, SentinodeError, StoppedEarly
 from sentinode.experiments.search_space import Dimension, Space, parse_space
-from sentinode.experiments.sweeping import Setting, gathered, opened, require_counts, sampled, seeded
+from sentinode.experiments.sweeping import Setting, described, gathered, opened, require_counts, sampled, seeded
 from sentinode.experiments.trials import AGAIN, RUNS, Study, Trial, held, require_trainable, run_trials
 from sentinode.model.hardware import choose_device
 from sentinode.patches import PatchData
@@ -208,7 +208,8 @@ def tune(
     Raises:
         RecipeError: an unknown key, an empty range or a value that its key does not take; another base recipe than
             that of the search in ``out``; or no trial was finished.
-        DataError: the patches cannot be read or lack a split or a class, or the search in ``out`` was begun with others.
+        DataError: the patches cannot be read or lack a split or a class, or the search in ``out`` was begun with
+            others.
         OutputError: ``out`` contains something else, or a search with other options, or cannot be written.
         WeightsError: the initial weights cannot be had.
         SentinodeError: Optuna is not installed.
@@ -485,12 +486,7 @@ def _write(job: _Search, store: TrialStore, confirmed: Confirmed | None) -> Tune
         confirmed=confirmed,
         notes=_notes(job, finished, enough, confirmed),
         about={
-            "data": {
-                "name": data.path.resolve().name,
-                "toy": data.toy,
-                **{s: len(data[s]) for s in ("train", "valid")},
-            },
-            "recipe": job.base.model_dump(mode="json"),
+            **described(job.study, job.base),
             "seed": job.seed,
         },
         out=job.study.out,
