@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sentinode.experiments.features_file import Embeddings
     from sentinode.experiments.probing import Probe, probe
     from sentinode.experiments.spread import Spread
+    from sentinode.experiments.sweeping import Setting, Sweep, sweep
+    from sentinode.experiments.trials import Failure
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
     from sentinode.learning import Learned, learn
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from sentinode.prediction import Predicted, Prediction, predict
     from sentinode.recipes import Recipe, load_recipe
     from sentinode.scoring import Estimate, Predictions, Scores, cluster_interval, measure
+    from sentinode.scoring.comparison import Difference
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
@@ -56,6 +59,7 @@ _HOME = {
     "Card": "sentinode.model.bundle",
     "Classifier": "sentinode.model.classifier",
     "Comparison": "sentinode.evaluation.comparing",
+    "Difference": "sentinode.scoring.comparison",
     "Embeddings": "sentinode.experiments.features_file",
     "Engine": "sentinode.model.engines",
     "Estimate": "sentinode.scoring",
@@ -65,6 +69,7 @@ _HOME = {
     "Explainer": "sentinode.explanation",
     "Exported": "sentinode.model.exporting",
     "ExtractOptions": "sentinode.slides.extract",
+    "Failure": "sentinode.experiments.trials",
     "Learned": "sentinode.learning",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
@@ -82,12 +87,14 @@ _HOME = {
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
+    "Setting": "sentinode.experiments.sweeping",
     "SiteCheck": "sentinode.evaluation.site_check",
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
     "Spread": "sentinode.experiments.spread",
     "StressPoint": "sentinode.evaluation.stress",
+    "Sweep": "sentinode.experiments.sweeping",
     "Target": "sentinode.model.slide_operating_point",
     "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
@@ -117,6 +124,7 @@ _HOME = {
     "probe": "sentinode.experiments.probing",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
+    "sweep": "sentinode.experiments.sweeping",
     "symmetry": "sentinode.augmentation.transforms",
     "synthesise": "sentinode.patches.synthetic",
     "train": "sentinode.training",
@@ -131,6 +139,7 @@ __all__ = [
     "Card",
     "Classifier",
     "Comparison",
+    "Difference",
     "Embeddings",
     "Engine",
     "Estimate",
@@ -140,6 +149,7 @@ __all__ = [
     "Explainer",
     "Exported",
     "ExtractOptions",
+    "Failure",
     "Learned",
     "Lesion",
     "Lesions",
@@ -157,12 +167,14 @@ __all__ = [
     "Recipe",
     "Scores",
     "SentinodeError",
+    "Setting",
     "SiteCheck",
     "SlideOperatingPoint",
     "SlideOperatingPoints",
     "SlideState",
     "Spread",
     "StressPoint",
+    "Sweep",
     "Target",
     "View",
     "__version__",
@@ -193,6 +205,7 @@ __all__ = [
     "read_predictions",
     "scan",
     "stress",
+    "sweep",
     "symmetry",
     "synthesise",
     "train",

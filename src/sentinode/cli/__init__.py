@@ -27,6 +27,7 @@ from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.site import check_site
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
+from sentinode.cli.sweep import sweep
 from sentinode.cli.train import recipe, train
 from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
@@ -55,6 +56,7 @@ for panel, command in (
     (EVALUATION, froc),
     (EXPERIMENTS, embed),
     (EXPERIMENTS, probe),
+    (EXPERIMENTS, sweep),
     (SLIDES, scan),
     (SLIDES, lesions),
     (SLIDES, operate),
