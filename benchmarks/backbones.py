@@ -10,8 +10,7 @@ goes on.
  b  Five backbones from nothing.
  c  EfficientNet-Lite0 from ImageNet against from nothing.
 
-Everything is chosen on valid; test is scored and stands in brackets. Results lie in DIR/PART as `sentinode sweep` writes
-them.
+Everything is chosen on valid; test is scored and stands in brackets. DIR/PART holds what `sentinode sweep` writes.
 """
 
 from __future__ import annotations

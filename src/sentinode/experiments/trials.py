@@ -188,7 +188,7 @@ def _begin(study: Study, kind: str, base: Recipe, about: Mapping[str, Any]) -> N
     """Write down what the study is, or refuse a folder that is another's."""
     out = study.out
     data = {split: study.data[split].fingerprint() for split in ("train", "valid")}
-    now = {
+    now: dict[str, Any] = {
         "kind": kind,
         "recipe": base.model_dump(mode="json"),
         "data": {"name": study.data.path.resolve().name, "geometry": str(study.data.geometry), **data},
