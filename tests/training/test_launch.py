@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import sentinode
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
+from sentinode.locks import lock
 from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
@@ -378,3 +379,20 @@ def test_further_patches_join_the_training_split(data: PatchData, tmp_path: Path
     with pytest.raises(DataError, match="other training patches"):
         train(data.path, tmp_path / "run1", **again)
     train(data.path, tmp_path / "run1", also=[tmp_path / "more"], **again)
+
+
+def test_two_trainings_at_once_in_one_folder_are_refused(generated: Path, tmp_path: Path) -> None:
+    """Both would say that they are done, one of them with the other's bundle."""
+    out = tmp_path / "run"
+    out.mkdir()
+    with lock(out, "run"), pytest.raises(OutputError, match="another process is training"):
+        sentinode.train(
+            generated, out, recipe="quick", weights="none", settings=("model.backbone=test_resnet",), show=False
+        )
+    assert [path.name for path in out.iterdir()] == [".locks"]
+
+
+def test_a_training_that_is_refused_leaves_no_folder(generated: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        sentinode.train(generated, tmp_path / "run", recipe="quick", weights=tmp_path / "absent.pth", show=False)
+    assert not list(tmp_path.iterdir())
