@@ -73,7 +73,7 @@ TOPICS = {
         *("load", "evaluate", "stress", "check_site", "predict", "explain", "Explainer"),
         *("open_engine", "export"),
     ),
-    "Experiments": ("embed", "probe"),
+    "Experiments": ("embed", "probe", "sweep", "tune"),
     "Slides": (
         *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
         *("extract", "ExtractOptions"),
@@ -101,7 +101,7 @@ RESULTS = {
             "Exported",
         ),
     ),
-    "Experiments": ("Embeddings", "Probe", "Spread"),
+    "Experiments": ("Embeddings", "Probe", "Spread", "Sweep", "Setting", "Failure", "Tuned", "TunedTrial", "Confirmed"),
     "Slides": (
         *(
             "SlideState",
@@ -114,7 +114,7 @@ RESULTS = {
             "SlideOperatingPoint",
         ),
     ),
-    "Scores": ("PredictionEvaluation", "Comparison", "Scores", "Estimate"),
+    "Scores": ("PredictionEvaluation", "Comparison", "Difference", "Scores", "Estimate"),
     "Errors": (),
 }
 """The types that the functions of a topic return. Users read them and do not make them."""

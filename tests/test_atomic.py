@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -74,3 +77,38 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
 def test_a_place_that_nobody_can_write_is_refused() -> None:
     with pytest.raises(OutputError, match=r"cannot be written|folder is needed"):
         make_folder(Path("/proc/sentinode"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path) -> None:
+    """``--out /dev/null`` as the administrator would put a file in the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        with pytest.raises(OutputError, match="no regular file"):
+            write_text(path, "1")
+        with pytest.raises(OutputError, match="a file where a folder is needed"), whole_folder(path):
+            pass
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_folder_is_not_taken_for_a_file_nor_a_file_for_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="a folder where a file is needed"):
+        write_text(tmp_path, "1")
+    write_text(tmp_path / "a.csv", "1")
+    with pytest.raises(OutputError, match="a file where a folder is needed"), whole_folder(tmp_path / "a.csv"):
+        pass
+    assert (tmp_path / "a.csv").read_text() == "1"
+
+
+def test_two_processes_of_one_id_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    """Two containers on a shared folder have the same process ids."""
+    with mock.patch("os.getpid", return_value=7):
+        with whole_file(tmp_path / "a") as one, whole_file(tmp_path / "a") as other:
+            assert one != other
+            one.write_text("one")
+            other.write_text("other")
+        with whole_folder(tmp_path / "b") as one, whole_folder(tmp_path / "b") as other:
+            assert one != other

@@ -373,3 +373,14 @@ def test_neighbours_without_data_and_data_without_neighbours_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match="neighbours need"):
         explain(bundle, [tmp_path], tmp_path / "out", show=False, **options)  # type: ignore[arg-type]
+
+
+def test_a_picture_never_takes_the_place_of_an_image(bundle: Bundle, tmp_path: Path) -> None:
+    image = tmp_path / "x.png"
+    Image.new("RGB", (96, 96)).save(image)
+    before = image.read_bytes()
+    for given in (image, tmp_path):
+        with pytest.raises(OutputError, match="among the images"):
+            explain(bundle, [given], tmp_path, show=False)
+    assert image.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]

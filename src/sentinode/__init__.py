@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from sentinode.experiments.features_file import Embeddings
     from sentinode.experiments.probing import Probe, probe
     from sentinode.experiments.spread import Spread
+    from sentinode.experiments.sweeping import Setting, Sweep, sweep
     from sentinode.experiments.trial_store import TunedTrial
+    from sentinode.experiments.trials import Failure
     from sentinode.experiments.tuning import Confirmed, Tuned, tune
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from sentinode.prediction import Predicted, Prediction, predict
     from sentinode.recipes import Recipe, load_recipe
     from sentinode.scoring import Estimate, Predictions, Scores, cluster_interval, measure
+    from sentinode.scoring.comparison import Difference
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
@@ -58,6 +61,7 @@ _HOME = {
     "Card": "sentinode.model.bundle",
     "Classifier": "sentinode.model.classifier",
     "Comparison": "sentinode.evaluation.comparing",
+    "Difference": "sentinode.scoring.comparison",
     "Embeddings": "sentinode.experiments.features_file",
     "Engine": "sentinode.model.engines",
     "Estimate": "sentinode.scoring",
@@ -67,6 +71,7 @@ _HOME = {
     "Explainer": "sentinode.explanation",
     "Exported": "sentinode.model.exporting",
     "ExtractOptions": "sentinode.slides.extract",
+    "Failure": "sentinode.experiments.trials",
     "Learned": "sentinode.learning",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
@@ -84,12 +89,14 @@ _HOME = {
     "Recipe": "sentinode.recipes",
     "Scores": "sentinode.scoring",
     "SentinodeError": "sentinode.errors",
+    "Setting": "sentinode.experiments.sweeping",
     "SiteCheck": "sentinode.evaluation.site_check",
     "SlideOperatingPoint": "sentinode.model.slide_operating_point",
     "SlideOperatingPoints": "sentinode.model.slide_operating_point",
     "SlideState": "sentinode.slides.scanning.manifest",
     "Spread": "sentinode.experiments.spread",
     "StressPoint": "sentinode.evaluation.stress",
+    "Sweep": "sentinode.experiments.sweeping",
     "Target": "sentinode.model.slide_operating_point",
     "Confirmed": "sentinode.experiments.tuning",
     "Tuned": "sentinode.experiments.tuning",
@@ -122,6 +129,7 @@ _HOME = {
     "probe": "sentinode.experiments.probing",
     "scan": "sentinode.slides.batch",
     "stress": "sentinode.evaluation.stress",
+    "sweep": "sentinode.experiments.sweeping",
     "symmetry": "sentinode.augmentation.transforms",
     "synthesise": "sentinode.patches.synthetic",
     "train": "sentinode.training",
@@ -138,6 +146,7 @@ __all__ = [
     "Classifier",
     "Comparison",
     "Confirmed",
+    "Difference",
     "Embeddings",
     "Engine",
     "Estimate",
@@ -147,6 +156,7 @@ __all__ = [
     "Explainer",
     "Exported",
     "ExtractOptions",
+    "Failure",
     "Learned",
     "Lesion",
     "Lesions",
@@ -164,12 +174,14 @@ __all__ = [
     "Recipe",
     "Scores",
     "SentinodeError",
+    "Setting",
     "SiteCheck",
     "SlideOperatingPoint",
     "SlideOperatingPoints",
     "SlideState",
     "Spread",
     "StressPoint",
+    "Sweep",
     "Target",
     "Tuned",
     "TunedTrial",
@@ -202,6 +214,7 @@ __all__ = [
     "read_predictions",
     "scan",
     "stress",
+    "sweep",
     "symmetry",
     "synthesise",
     "train",

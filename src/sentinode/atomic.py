@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -78,11 +79,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place if the block succeeds, remove it if not.
 
     Raises:
-        OutputError: the place cannot be written or the disk is full.
+        OutputError: the place cannot be written or the disk is full, or what stands there is no file: renaming would
+            put a file in the place of a device or a pipe.
     """
     path = Path(path)
+    _refuse_what_is_no_file(path)
     # The ending stays, because writers such as matplotlib and Pillow choose the format by it.
-    staged = path.with_name(f".{_brief(path.stem)}.{os.getpid()}.part{path.suffix}")
+    staged = path.with_name(f".{_brief(path.stem)}.{_mark()}.part{path.suffix}")
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -100,10 +103,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OutputError: the place cannot be written or the disk is full.
     """
     path = Path(path)
-    staged, old = (path.with_name(f".{_brief(path.name)}.{os.getpid()}.{end}") for end in ("part", "old"))
+    if path.exists() and not path.is_dir():
+        raise OutputError("there is a file where a folder is needed.", where=path, hint="Choose another place.")
+    mark = _mark()
+    staged, old = (path.with_name(f".{_brief(path.name)}.{mark}.{end}") for end in ("part", "old"))
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
         try:
             yield staged
@@ -117,6 +122,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _mark() -> str:
+    """What makes a temporary name ours alone. Containers that share a folder have the same process ids."""
+    return secrets.token_hex(4)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """
+    Raises:
+        OutputError: a folder, a device, a pipe or a socket stands there.
+    """
+    if path.is_dir():
+        raise OutputError("there is a folder where a file is needed.", where=path, hint="Name a file in it.")
+    if path.exists() and not path.is_file():
+        raise OutputError(
+            "this is no regular file, and a result takes the place of what stands there.",
+            where=path,
+            hint="Name a file. Without --out, commands that print a table write to standard output.",
+        )
 
 
 def _brief(name: str) -> str:

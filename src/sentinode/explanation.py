@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sentinode.atomic import whole_file
-from sentinode.errors import BundleError, DataError, RecipeError, SentinodeError
+from sentinode.errors import BundleError, DataError, OutputError, RecipeError, SentinodeError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.bundle import Bundle, Card, images_as
 from sentinode.model.classifier import Classifier, Head
@@ -271,7 +271,7 @@ def explain(
         BundleError: the network has no feature map, or ``mpp`` is given and the bundle's own is unknown.
         DataError: no image could be explained, or ``data`` cannot be read, is not of the bundle's geometry and classes,
             or has no train split; nothing is written.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or the pictures would lie among the images.
     """
     _check_target(target, bundle.card)
     if bool(neighbours) != (data is not None) or neighbours < 0:
@@ -279,6 +279,8 @@ def explain(
             "neighbours need their number and the data that the bundle was trained on.",
             hint="For example --neighbours 5 --data pcam",
         )
+    out = Path(out)
+    _refuse_among_images(out, paths)
     explainer = Explainer(bundle, device=device)
     known = None
     if data is not None:
@@ -297,7 +299,7 @@ def explain(
                 console.print(f"{printable(patch.id)}: {result}", markup=False)
             else:
                 png, called = result
-                picture = _free_path(Path(out), short_name(patch.id), taken)
+                picture = _free_path(out, short_name(patch.id), taken)
                 with whole_file(picture) as staged:
                     staged.write_bytes(png)
                 pictures.append(picture)
@@ -389,6 +391,22 @@ def _label_square(geometry: PatchGeometry) -> Rectangle:
     square = Rectangle((corner, corner), side, side, fill=False, ec="white", lw=1.6)
     square.set_path_effects([Stroke(linewidth=3, foreground="black"), Normal()])
     return square
+
+
+def _refuse_among_images(out: Path, paths: Sequence[str | Path]) -> None:
+    """Refuse a folder in which a picture could replace an image, which often has the same name.
+
+    Raises:
+        OutputError: an image or its folder was given that is or lies in this folder.
+    """
+    place = out.resolve()
+    for path in (Path(path).resolve() for path in paths):
+        if place in (path, path.parent):
+            raise OutputError(
+                "the pictures would lie among the images that they explain.",
+                where=out,
+                hint="Choose a folder of its own with --out.",
+            )
 
 
 def _free_path(folder: Path, name: str, taken: set[str]) -> Path:

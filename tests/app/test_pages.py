@@ -20,12 +20,12 @@ from scipy.special import expit, logit
 import sentinode
 from sentinode.app import serving
 from sentinode.errors import SlideError
+from sentinode.locks import lock
 from sentinode.model.slide_operating_point import ChosenOn
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.results.outline import outline
 from sentinode.slides.results.outputs import TOTALS
 from sentinode.slides.review import LOG
-from sentinode.slides.scanning.locks import lock
 from sentinode.slides.scanning.manifest import MANIFEST
 from sentinode.slides.scanning.probability_map import RECORD, write_map
 

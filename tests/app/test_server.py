@@ -21,13 +21,13 @@ from PIL import Image
 from scanned_batch import COLUMNS, ROWS, SECOND, half_scanned, write_lesions
 from slide_files import tissue_picture, write_tiff
 
+from sentinode.locks import lock
 from sentinode.model.slide_operating_point import GENERAL, ChosenOn
 from sentinode.slides import review
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.reading.slide import open_slide
 from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.results.outputs import GEOJSON, TOTALS
-from sentinode.slides.scanning.locks import lock
 from sentinode.slides.scanning.manifest import MANIFEST, EngineRecord, Settings, write_batch
 from sentinode.slides.scanning.probability_map import ARRAY, open_map, write_map
 from sentinode.slides.scanning.scores import LOG, PLAN

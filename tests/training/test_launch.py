@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from own_network import Own
 from safetensors.torch import load_file
 
 import sentinode
-from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, WeightsError
+from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, StoppedEarly, WeightsError
+from sentinode.locks import lock
 from sentinode.model.classifier import build_classifier
 from sentinode.patches import PatchData, open_data
 from sentinode.patches.synthetic import synthesise
@@ -378,3 +380,38 @@ def test_further_patches_join_the_training_split(data: PatchData, tmp_path: Path
     with pytest.raises(DataError, match="other training patches"):
         train(data.path, tmp_path / "run1", **again)
     train(data.path, tmp_path / "run1", also=[tmp_path / "more"], **again)
+
+
+def test_two_trainings_at_once_in_one_folder_are_refused(generated: Path, tmp_path: Path) -> None:
+    """Both would say that they are done, one of them with the other's bundle."""
+    out = tmp_path / "run"
+    out.mkdir()
+    with lock(out, "run"), pytest.raises(OutputError, match="another process is training"):
+        sentinode.train(
+            generated, out, recipe="quick", weights="none", settings=("model.backbone=test_resnet",), show=False
+        )
+    assert [path.name for path in out.iterdir()] == [".locks"]
+
+
+def test_a_training_that_is_refused_leaves_no_folder(generated: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        sentinode.train(generated, tmp_path / "run", recipe="quick", weights=tmp_path / "absent.pth", show=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_function_after_each_epoch_may_stop_the_training(data: PatchData, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def once(entry: Mapping[str, float]) -> bool:
+        seen.append(entry["epoch"])
+        return False
+
+    with pytest.raises(StoppedEarly, match="after epoch 1 of 2"):
+        train(data, tmp_path / "cut", recipe=recipe(), show=False, after_epoch=once)
+    assert seen == [1]
+    assert not (tmp_path / "cut" / "bundle").exists()
+    train(data, tmp_path / "cut", recipe=recipe(), resume=True, show=False, after_epoch=lambda _: True)
+    train(data, tmp_path / "whole", recipe=recipe(), show=False)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    with pytest.raises(DeviceError, match="one device"):
+        train(data, tmp_path / "two", recipe=recipe(), devices=2, show=False, after_epoch=once)

@@ -28,6 +28,7 @@ from sentinode.app.descriptions import (
     verdict_of,
 )
 from sentinode.errors import SentinodeError, SlideError
+from sentinode.locks import is_locked
 from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.names import printable
 from sentinode.scoring.counts import CLASS_NAMES
@@ -37,7 +38,6 @@ from sentinode.slides.results.lesions import find_lesions
 from sentinode.slides.results.outputs import GEOJSON, SMALL, TOTALS
 from sentinode.slides.review import LOG as REVIEW_LOG
 from sentinode.slides.review import Review, read_lesions, read_review
-from sentinode.slides.scanning.locks import is_locked
 from sentinode.slides.scanning.manifest import (
     DONE,
     MANIFEST,

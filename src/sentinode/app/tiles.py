@@ -203,7 +203,9 @@ class Tiles:
                 tile = self._made(source, slide, *place)
                 self._keep((source.content, *place), tile)
                 x0, y0, x1, y1 = shape.box(*place)
-                whole[y0 - top : y1 - top, x0 - left : x1 - left] = np.asarray(Image.open(io.BytesIO(tile)))
+                whole[y0 - top : y1 - top, x0 - left : x1 - left] = np.asarray(
+                    Image.open(io.BytesIO(tile), formats=["JPEG"])
+                )
                 known = [min(known[0], x0), min(known[1], y0), max(known[2], x1), max(known[3], y1)]
         x0, y0, x1, y1 = known
         inner = whole[y0 - top : y1 - top, x0 - left : x1 - left]

@@ -27,6 +27,7 @@ from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.site import check_site
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
+from sentinode.cli.sweep import sweep
 from sentinode.cli.train import recipe, train
 from sentinode.cli.tune import tune
 from sentinode.cli.view import view
@@ -57,6 +58,7 @@ for panel, command in (
     (EXPERIMENTS, embed),
     (EXPERIMENTS, probe),
     (EXPERIMENTS, tune),
+    (EXPERIMENTS, sweep),
     (SLIDES, scan),
     (SLIDES, lesions),
     (SLIDES, operate),

@@ -87,7 +87,7 @@ def _defocus(patch: Image.Image, by: float) -> Image.Image:
 def _jpeg(patch: Image.Image, by: float) -> Image.Image:
     file = io.BytesIO()
     patch.save(file, "JPEG", quality=round(by))
-    return Image.open(file).convert("RGB")
+    return Image.open(file, formats=["JPEG"]).convert("RGB")
 
 
 def _hue(patch: Image.Image, by: float) -> Image.Image:

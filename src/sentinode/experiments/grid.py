@@ -57,7 +57,9 @@ def combinations(base: Recipe, settings: Iterable[str]) -> list[Combination]:
     axes = [parse_axis(text) for text in settings]
     for key, count in Counter(axis.key for axis in axes).items():
         if count > 1:
-            raise RecipeError(f"'{key}' is given {count} times.", where="--set", hint=f"Give its values once. {EXAMPLE}")
+            raise RecipeError(
+                f"'{key}' is given {count} times.", where="--set", hint=f"Give its values once. {EXAMPLE}"
+            )
     for axis in axes:
         _check(base, axis)
     tables = base.model_dump(mode="json")

@@ -36,7 +36,11 @@ def write_sweep(sweep: Sweep) -> Path:
         pictures=pictures(sweep),
         tables=[
             Table(heading(sweep.splits), rows),
-            *([Table("Differences on valid: which are real", differences(sweep))] if sweep.compared.differences else ()),
+            *(
+                [Table("Differences on valid: which are real", differences(sweep))]
+                if sweep.compared.differences
+                else ()
+            ),
             *([Table("Runs that failed", failed(sweep.failures))] if sweep.failures else ()),
         ],
         notes=[METHOD, *sweep.notes] if sweep.compared.differences else sweep.notes,

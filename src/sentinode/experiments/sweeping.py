@@ -246,9 +246,7 @@ def sweep(
     with held(study, "sweep", base, {}):
         found = run_trials(study, trials)
         each = [found[place * seeds : (place + 1) * seeds] for place in range(len(grid))]
-        groups = tuple(
-            gathered(one.name, results, one.settings) for one, results in zip(grid, each, strict=True)
-        )
+        groups = tuple(gathered(one.name, results, one.settings) for one, results in zip(grid, each, strict=True))
         result = _result(study, base, groups, trials, settings, resamples)
         write_sweep(result)
     return result

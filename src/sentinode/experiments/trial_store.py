@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sentinode.errors import OutputError
 from sentinode.experiments.search_space import Dimension, Space
-from sentinode.slides.scanning.locks import is_locked, lock
+from sentinode.locks import is_locked, lock
 
 JOURNAL = "journal.log"
 GATE = ".gate"

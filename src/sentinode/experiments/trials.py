@@ -29,6 +29,7 @@ from sentinode.atomic import make_folder, write_text
 from sentinode.errors import DataError, DeviceError, Interrupted, OutputError, RecipeError, SentinodeError
 from sentinode.evaluation.evaluating import predict_labelled
 from sentinode.evaluation.prediction_files import read_predictions, write_predictions
+from sentinode.locks import lock
 from sentinode.model.bundle import Bundle, load
 from sentinode.model.classifier import build_classifier
 from sentinode.model.hardware import choose_device
@@ -37,7 +38,6 @@ from sentinode.patches import PatchData
 from sentinode.progress import console
 from sentinode.recipes import Recipe, check_recipe
 from sentinode.scoring import Predictions
-from sentinode.slides.scanning.locks import lock
 from sentinode.training import train
 from sentinode.training.checkpoint import BEST, CHECKPOINT
 from sentinode.training.interruption import left_to_workers
@@ -188,7 +188,7 @@ def _begin(study: Study, kind: str, base: Recipe, about: Mapping[str, Any]) -> N
     """Write down what the study is, or refuse a folder that is another's."""
     out = study.out
     data = {split: study.data[split].fingerprint() for split in ("train", "valid")}
-    now = {
+    now: dict[str, Any] = {
         "kind": kind,
         "recipe": base.model_dump(mode="json"),
         "data": {"name": study.data.path.resolve().name, "geometry": str(study.data.geometry), **data},

@@ -262,7 +262,7 @@ def _begin(job: _Search) -> None:
         DataError, RecipeError, OutputError: it was begun with other patches, another recipe or other options.
     """
     from sentinode.experiments.trial_store import GATE
-    from sentinode.slides.scanning.locks import lock
+    from sentinode.locks import lock
 
     make_folder(job.study.out)
     about = {"search": [str(one) for one in job.space], "monitor": job.monitor, "seed": job.seed}
@@ -475,7 +475,6 @@ def _write(job: _Search, store: TrialStore, confirmed: Confirmed | None) -> Tune
     best, trials = _best(job, store), tuple(store.trials())
     finished = sum(one.state == "finished" for one in trials)
     enough = finished >= max(ENOUGH, 2 * len(job.space))
-    data = job.study.data
     tuned = Tuned(
         best=best,
         recipe=job.recipe(best.settings),

@@ -10,7 +10,7 @@ bootstrap of the patches, or a jackknife over slides where slides are few. The i
 with Student's t for the seeds, and for the patches the normal quantile, or Student's with f degrees of freedom from the
 number of slides. It is exact where one of the two errors is all, and wider than it need be between (as Cochran and Cox
 1957 combine two variances); s holds a part of the patches' error, which then counts twice. p is the level at which the
-interval ends at 0. ``benchmarks/seeds.py`` measures how often the interval holds the truth.
+interval ends at 0.
 """
 
 from __future__ import annotations

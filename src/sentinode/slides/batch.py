@@ -25,6 +25,7 @@ from filelock import Timeout
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.locks import BATCH, lock
 from sentinode.model.bundle import DENSE, Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
 from sentinode.model.readings import choose_reading
@@ -37,7 +38,6 @@ from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
 from sentinode.slides.results.summary import PAGE, write_summary
-from sentinode.slides.scanning.locks import BATCH, lock
 from sentinode.slides.scanning.manifest import (
     DONE,
     FAILED,

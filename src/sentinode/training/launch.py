@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import Timeout
 from lightning.fabric import Fabric
 
-from sentinode.errors import DataError, DeviceError, RecipeError, SentinodeError
+from sentinode.atomic import make_folder
+from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
+from sentinode.locks import LOCKS, lock
 from sentinode.model.bundle import Bundle, ModuleSource, load
 from sentinode.model.classifier import pooling_for
 from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
@@ -34,6 +39,9 @@ from sentinode.training.parent import (
     require_same_patches,
 )
 from sentinode.training.run import RECIPE, begin
+
+RUN = "run"
+"""The lock of a run's folder."""
 
 # Importing it has set this to INFO; what the user must know of devices and precision, we say ourselves.
 for _name in ("lightning.fabric", "lightning.pytorch"):
@@ -101,7 +109,8 @@ def train(
             contradicts the bundle to continue.
         BundleError: that bundle cannot be loaded, or its network is a class of its author's.
         DeviceError: there are fewer devices.
-        OutputError: ``out`` cannot be written, or contains a run and ``resume`` is False.
+        OutputError: ``out`` cannot be written, another process trains into it, or it contains a run and ``resume`` is
+            False.
         StoppedEarly: ``after_epoch`` returned False; the work so far is saved, and there is no bundle.
         Interrupted: Ctrl-C was pressed; the work so far is saved.
     """
@@ -144,11 +153,35 @@ def train(
     fabric = _open_devices(recipe, target, devices)
     if show:
         _announce(job, data, target)
-    with left_to_workers(devices > 1):
+    with _alone(out), left_to_workers(devices > 1):
+        refuse_to_overwrite(out, resume)  # another process may have begun and ended since
         failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
     if failure is not None:
         raise failure
     return load(out / BUNDLE, module=module)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two trainings do not mix their files.
+
+    Raises:
+        OutputError: another process trains into it, or it cannot be written.
+    """
+    make_folder(out)
+    try:
+        with lock(out, RUN, wait=False):
+            try:
+                yield
+            finally:
+                if all(one.name == LOCKS for one in out.iterdir()):  # refused before anything was written
+                    shutil.rmtree(out, ignore_errors=True)
+    except Timeout as error:
+        raise OutputError(
+            "another process is training into this folder.",
+            where=out,
+            hint="Wait until it is done, or choose another folder with --out.",
+        ) from error
 
 
 def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeError | None:

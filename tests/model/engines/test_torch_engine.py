@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 
-from sentinode.errors import DeviceError
+from sentinode.errors import BundleError, DeviceError
 from sentinode.geometry import PatchGeometry
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, save
 from sentinode.model.classifier import Classifier, build_classifier
 from sentinode.model.dense import lattice_of
 from sentinode.model.engines import open_engine
@@ -106,3 +107,16 @@ def test_padding_that_depends_on_the_size_is_left_to_the_network() -> None:
 def test_a_device_that_is_not_there_is_refused(bundle: Bundle) -> None:
     with pytest.raises(DeviceError):
         open_engine(bundle, device="cuda:99")
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_whose_answer_is_no_number_is_refused(
+    bundle: Bundle, tmp_path: Path, kind: str, value: float
+) -> None:
+    network = bundle.classifier()
+    with torch.no_grad():
+        list(network.parameters())[-1].fill_(value)
+    broken = save(tmp_path / "bundle", network, bundle.card)
+    with pytest.raises(BundleError, match="not a number"):
+        open_engine(broken, kind=kind, device="cpu").probabilities(np.zeros((2, 96, 96, 3), np.uint8))

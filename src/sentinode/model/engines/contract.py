@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinode.errors import DataError
+from sentinode.errors import BundleError, DataError
 from sentinode.geometry import PatchGeometry
 
 BATCH = 64
@@ -32,6 +32,20 @@ def check_size(images: NDArray[np.uint8], geometry: PatchGeometry) -> None:
             f"these patches are {width} x {height} pixels, and the bundle takes {geometry.size} x {geometry.size}.",
             hint="Resample them to its size and resolution, or train a bundle on patches like these.",
         )
+
+
+def finite(margins: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The margins themselves, if all of them are numbers.
+
+    Raises:
+        BundleError: the network returned NaN or an infinite value, of which no probability can be made.
+    """
+    if not np.isfinite(margins).all():
+        raise BundleError(
+            "the network returned a value that is not a number.",
+            hint="Try --precision float32. If it persists, the weights are damaged: train the bundle again.",
+        )
+    return margins
 
 
 def probabilities_of(margins: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from sentinode.augmentation.symmetries import SYMMETRIES, inverse_symmetry, turn
 from sentinode.errors import DeviceError, SentinodeError
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import compile_cache
-from sentinode.model.engines.contract import BATCH, BLOCK, MOST_STREAMS, TILE, check_size, probabilities_of
+from sentinode.model.engines.contract import BATCH, BLOCK, MOST_STREAMS, TILE, check_size, finite, probabilities_of
 from sentinode.model.hardware import keep_freed_memory, processor, processor_precision, threads
 from sentinode.model.lattice import Features, Lattice, check_region
 from sentinode.model.pooled_head import PooledHead
@@ -115,7 +115,7 @@ class OpenVinoEngine:
         check_size(images, self.geometry)
         views = [self._margins(turned(images, k)) for k in range(SYMMETRIES if self.tta else 1)]
         answer: NDArray[np.float32] = np.mean(views, 0, dtype=np.float32)
-        return answer
+        return finite(answer)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B,): P(positive class) after temperature scaling."""

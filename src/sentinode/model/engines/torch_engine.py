@@ -18,7 +18,7 @@ from sentinode.errors import BundleError
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
 from sentinode.model.dense import feature_views, lattice_of, window_margins
-from sentinode.model.engines.contract import BATCH, BLOCK, TILE, check_size
+from sentinode.model.engines.contract import BATCH, BLOCK, TILE, check_size, finite
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
 from sentinode.model.lattice import Features, Lattice, check_region
@@ -62,7 +62,7 @@ class TorchEngine:
             views = [symmetry(batch, k) for k in range(8)] if self.tta else [batch]
             margins = torch.stack([self._margin(view) for view in views]).mean(0)
         answer: NDArray[np.float32] = margins.float().cpu().numpy()
-        return answer
+        return finite(answer)
 
     @cached_property
     def lattice(self) -> Lattice:

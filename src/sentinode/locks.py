@@ -1,7 +1,7 @@
-"""Locks that keep two processes off one slide of a batch.
+"""Locks that keep two processes off one piece of work: a slide of a batch, a run, a sweep.
 
-The operating system drops a lock with its process, however that ends. So the lock also says whether a slide that is
-noted as running is still being scanned.
+The operating system drops a lock with its process, however that ends. So the lock also says whether work that is noted
+as running still runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH = ".batch"
 
 @contextlib.contextmanager
 def lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a slide of the batch in ``out``, or that of the batch.
+    """Hold the lock ``name`` of the folder ``out``: that of a slide, or of the work as a whole.
 
     Raises:
         Timeout: another process holds it and we do not ``wait``.

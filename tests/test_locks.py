@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from sentinode.slides.scanning.locks import LOCKS, is_locked, lock
+from sentinode.locks import LOCKS, is_locked, lock
 
 
 def test_a_slide_is_locked_while_somebody_is_at_it_and_free_after(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_slide_is_locked_while_somebody_is_at_it_and_free_after(tmp_path: Path
 
 def test_a_process_that_is_killed_leaves_its_slide_free(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys, time; from sentinode.slides.scanning.locks import lock\n"
+        "import pathlib, sys, time; from sentinode.locks import lock\n"
         "with lock(pathlib.Path(sys.argv[1]), 'slide'): print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:

@@ -1,0 +1,83 @@
+"""``sentinode sweep``: some settings of the recipe, each trained with several seeds, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentinode.cli.embed import Device, print_rows
+from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
+from sentinode.errors import EXIT_PARTIAL
+from sentinode.progress import console
+
+
+def sweep(
+    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the runs and the results.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE,VALUE",
+            help="A key of the recipe and its values, such as model.backbone=resnet18,resnet50.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination, each with another seed.")] = 3,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Recipe to change.")] = "resnet50",
+    sample: Annotated[int, typer.Option(min=0, metavar="N", help="Train on N random training patches. 0: on all.")] = 0,
+    sample_valid: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Score on N random validation patches. 0: on all.")
+    ] = 0,
+    test: Annotated[bool, typer.Option("--test", help="Also score the test split. Nothing is chosen by it.")] = False,
+    slides: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Makes intervals by slide."),
+    ] = None,
+    mpp: PatchMpp = None,
+    label_region: LabelRegion = None,
+    positive: Positive = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that train at a time. 0: one on each GPU, and one on a CPU.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json instead of a table.")] = False,
+) -> None:
+    """Train all combinations of some settings, each with several seeds, and say which differences are real.
+
+    Writes sweep.html, .csv, .json and .md to DIR, and each run to DIR/runs. The same command goes on where it
+    stopped; a finished run is not trained again. The choice is by valid.
+
+    Example: sentinode sweep pcam --set model.backbone=resnet18,resnet50 --seeds 3 --out backbones
+    """
+    import sentinode
+    from sentinode.experiments.sweep_page import sentence, table
+
+    found = sentinode.sweep(
+        data,
+        out,
+        settings=settings or (),
+        seeds=seeds,
+        recipe=recipe,
+        sample=sample,
+        sample_valid=sample_valid,
+        test=test,
+        slide_map=slides,
+        mpp=mpp,
+        label_region=label_region,
+        positive=names(positive),
+        device=device,
+        workers=workers,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        print_rows(table(found))
+        typer.echo(sentence(found))
+    for failure in found.failures:
+        console.print(f"Failed: {failure.name}, seed {failure.seed}: {failure.error}", markup=False)
+    console.print(f"Page: {out / 'sweep.html'}", markup=False)
+    if found.failures:
+        raise typer.Exit(EXIT_PARTIAL)
