@@ -415,3 +415,26 @@ def test_a_function_after_each_epoch_may_stop_the_training(data: PatchData, tmp_
     assert_same(tmp_path / "whole", tmp_path / "cut")
     with pytest.raises(DeviceError, match="one device"):
         train(data, tmp_path / "two", recipe=recipe(), devices=2, show=False, after_epoch=once)
+
+
+def test_a_caller_may_stop_a_training_after_an_epoch_and_resume_it(generated: Path, tmp_path: Path) -> None:
+    seen = []
+
+    def after_epoch(entry: Any) -> bool:
+        seen.append(int(entry["epoch"]))
+        return False
+
+    options: dict[str, Any] = {
+        "recipe": "quick",
+        "weights": "none",
+        "settings": [*SETTINGS, "training.epochs=2"],
+        "show": False,
+    }
+    with pytest.raises(StoppedEarly, match="stopped after epoch 1 of 2"):
+        sentinode.train(generated, tmp_path / "run", after_epoch=after_epoch, **options)
+    assert seen == [1]
+    assert not (tmp_path / "run" / "bundle").exists()
+    sentinode.train(generated, tmp_path / "run", resume=True, **options)
+    assert (tmp_path / "run" / "bundle" / "card.json").exists()
+    with pytest.raises(DeviceError, match="for one device"):
+        sentinode.train(generated, tmp_path / "two", after_epoch=after_epoch, devices=2, **options)

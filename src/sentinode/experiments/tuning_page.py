@@ -32,7 +32,7 @@ def write_tuned(tuned: Tuned, space: Sequence[Dimension]) -> Path:
         tables.append(Table("Trained again with other seeds", confirmed_table(tuned)))
     name = tuned.about["data"]["name"]
     page = Page(
-        title=f"Search of {len(space)} hyperparameters on {name}",
+        title=f"Search of {len(space)} hyperparameter{'s' if len(space) > 1 else ''} on {name}",
         lead=sentence(tuned),
         pictures=[history(tuned), *importance(tuned), *(slice_of(tuned, one) for one in space)],
         tables=tables,
