@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sentinode.experiments.probing import Probe, probe
     from sentinode.experiments.spread import Spread
     from sentinode.experiments.sweeping import Setting, Sweep, sweep
-    from sentinode.experiments.trial_store import TunedTrial
     from sentinode.experiments.trials import Failure
+    from sentinode.experiments.tuned_trial import TunedTrial
     from sentinode.experiments.tuning import Confirmed, Tuned, tune
     from sentinode.explanation import Evidence, Explained, Explainer, explain
     from sentinode.geometry import PatchGeometry
@@ -100,7 +100,7 @@ _HOME = {
     "Target": "sentinode.model.slide_operating_point",
     "Confirmed": "sentinode.experiments.tuning",
     "Tuned": "sentinode.experiments.tuning",
-    "TunedTrial": "sentinode.experiments.trial_store",
+    "TunedTrial": "sentinode.experiments.tuned_trial",
     "View": "sentinode.app",
     "audit": "sentinode.patches.audit",
     "build_classifier": "sentinode.model.classifier",

@@ -168,3 +168,9 @@ def test_without_optuna_the_extra_is_named(few: PatchData, tmp_path: Path, monke
     )
     with pytest.raises(SentinodeError, match=r"sentinode\[tune\]"):
         tuned(few, tmp_path / "search")
+
+
+def test_every_public_name_is_there_without_optuna() -> None:
+    code = "import sys; sys.modules['optuna'] = None; from sentinode import *; print(tune, TunedTrial)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

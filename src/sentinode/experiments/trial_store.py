@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sentinode.errors import OutputError
 from sentinode.experiments.search_space import Dimension, Space
+from sentinode.experiments.tuned_trial import State, TunedTrial
 from sentinode.locks import is_locked, lock
 
 JOURNAL = "journal.log"
@@ -40,39 +41,7 @@ TRIES = 3
 MOST = 1_000_000
 """More trials than any search has, so that the random seeds of two searches differ."""
 
-State = Literal["finished", "pruned", "failed", "running"]
-
 optuna.logging.set_verbosity(logging.WARNING)
-
-
-@dataclass(frozen=True)
-class TunedTrial:
-    """One trial.
-
-    Attributes:
-        number: from 0, and the name of its folder.
-        state: ``finished``, ``pruned``, ``failed`` or ``running``.
-        value: the best valid score of its epochs; None unless it is finished.
-        settings: the value of each key that is searched.
-        scores: the valid score after each epoch.
-        seconds: from its begin to its end; None while it runs.
-        base: whether it is the recipe that the search began with.
-        why: why it failed.
-    """
-
-    number: int
-    state: State
-    value: float | None
-    settings: Mapping[str, str]
-    scores: Mapping[int, float]
-    seconds: float | None
-    base: bool = False
-    why: str = ""
-
-    @property
-    def overrides(self) -> list[str]:
-        """``KEY=VALUE`` of each key."""
-        return [f"{key}={value}" for key, value in self.settings.items()]
 
 
 @dataclass

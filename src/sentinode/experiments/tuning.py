@@ -36,7 +36,8 @@ from sentinode.training.interruption import left_to_workers
 from sentinode.training.job import BUNDLE, Job
 
 if TYPE_CHECKING:
-    from sentinode.experiments.trial_store import Claim, TrialStore, TunedTrial
+    from sentinode.experiments.trial_store import Claim, TrialStore
+    from sentinode.experiments.tuned_trial import TunedTrial
 
 Monitor = Literal["auc", "nll"]
 CONFIRMED = "confirm"

@@ -14,7 +14,7 @@ from sentinode.atomic import write_text
 from sentinode.evaluation.charts import Chart
 from sentinode.experiments.page import Page, Picture, Row, Table
 from sentinode.experiments.search_space import Dimension
-from sentinode.experiments.trial_store import TunedTrial
+from sentinode.experiments.tuned_trial import TunedTrial
 from sentinode.experiments.tuning import CONFIRMED, Tuned
 
 SHOWN = 10
