@@ -33,7 +33,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 if CHROMIUM is None:
     pytest.skip("there is no Chromium on this machine: apt-get install chromium", allow_module_level=True)
