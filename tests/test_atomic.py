@@ -112,3 +112,18 @@ def test_two_processes_of_one_id_do_not_share_a_temporary_file(tmp_path: Path) -
             other.write_text("other")
         with whole_folder(tmp_path / "b") as one, whole_folder(tmp_path / "b") as other:
             assert one != other
+
+
+def test_a_place_whose_state_may_not_be_read_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a user who is not root, the parent folder may hide what stands there."""
+
+    def forbidden(self: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    for name in ("exists", "is_dir", "is_file", "stat", "lstat"):
+        monkeypatch.setattr(Path, name, forbidden)
+    for write in (whole_file, whole_folder):
+        with pytest.raises(OutputError, match="not writable"), write(tmp_path / "a.txt"):
+            raise AssertionError("the block must not run")

@@ -83,10 +83,10 @@ def whole_file(path: Path) -> Iterator[Path]:
             put a file in the place of a device or a pipe.
     """
     path = Path(path)
-    _refuse_what_is_no_file(path)
     # The ending stays, because writers such as matplotlib and Pillow choose the format by it.
     staged = path.with_name(f".{_brief(path.stem)}.{_mark()}.part{path.suffix}")
     with output_errors(path):
+        _refuse_what_is_no_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield staged
@@ -100,14 +100,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path`` that takes its place if the block succeeds.
 
     Raises:
-        OutputError: the place cannot be written or the disk is full.
+        OutputError: the place cannot be written or the disk is full, or what stands there is no folder.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise OutputError("there is a file where a folder is needed.", where=path, hint="Choose another place.")
     mark = _mark()
     staged, old = (path.with_name(f".{_brief(path.name)}.{mark}.{end}") for end in ("part", "old"))
     with output_errors(path):
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "a file is in the way", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.mkdir()
         try:
