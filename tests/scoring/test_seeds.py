@@ -78,6 +78,19 @@ def test_the_error_over_seeds_counts() -> None:
     assert width[1].high - width[1].low > 2 * (width[0].high - width[0].low)
 
 
+def test_with_fewer_than_five_slides_no_difference_is_called_real() -> None:
+    def of_slides(shift: float, seed: int, slides: int) -> Predictions:
+        names = np.array([f"s{number % slides}" for number in range(200)])
+        return replace(made(shift, seed), slides=np.repeat(names[:100], 2))
+
+    for slides, is_real in ((3, False), (8, True)):
+        sets = [{s: of_slides(shift, s, slides) for s in range(3)} for shift in (4.0, 0.5)]
+        found = compare_seeds(sets, resamples=50)
+        assert (found.of("auc")[0].better == 0) is is_real
+        assert found.of("auc")[0].value > 0
+        assert ("no difference can be called real" in " ".join(found.notes)) is not is_real
+
+
 def test_other_patches_and_a_missing_threshold_are_refused() -> None:
     with pytest.raises(DataError, match="not of the same patches"):
         compare_seeds([{0: made(2.0, 1)}, {0: made(2.0, 1, ids="q")}])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Final
 
@@ -161,7 +162,7 @@ def compare_metrics(
         DataError: fewer than two sets, other patches, no threshold, or a margin that is not above 0.
     """
     _check(sets, margin)
-    compared = _Compared(sets, resamples, seed)
+    compared = Compared(sets, resamples, seed)
     pairs = list(combinations(range(len(sets)), 2))
     found: list[Difference] = []
     tails: dict[tuple[str, int, int], _Estimated] = {}
@@ -176,14 +177,22 @@ def compare_metrics(
     return Paired(tuple(found), tuple(_non_inferiority(tails, len(sets), margin, reference)), tuple(compared.notes()))
 
 
-def _check(sets: Sequence[Predictions], margin: tuple[str, float] | None) -> None:
-    if len(sets) < 2:
-        raise DataError("a comparison needs two models or more.")
+def require_same_patches(sets: Sequence[Predictions]) -> None:
+    """
+    Raises:
+        DataError: other patches, another order, or no threshold.
+    """
     for one in sets:
         if one.threshold is None:
             raise DataError(f"{one.name} has no threshold.")
         if len(one) != len(sets[0]) or (one.ids != sets[0].ids).any() or (one.labels != sets[0].labels).any():
             raise DataError(f"{sets[0].name} and {one.name} are not of the same patches in the same order.")
+
+
+def _check(sets: Sequence[Predictions], margin: tuple[str, float] | None) -> None:
+    if len(sets) < 2:
+        raise DataError("a comparison needs two models or more.")
+    require_same_patches(sets)
     if margin is not None and (margin[0] not in METRICS or not 0 < margin[1] < math.inf):
         raise DataError(
             f"a margin of {margin[1]:g} by {margin[0]!r} cannot be tested.",
@@ -191,8 +200,15 @@ def _check(sets: Sequence[Predictions], margin: tuple[str, float] | None) -> Non
         )
 
 
-class _Compared:
-    """The models' metrics on all patches, on resamples and without each slide, computed once for all pairs."""
+class Compared:
+    """The models' metrics on all patches, on resamples or without each slide, computed once for all pairs.
+
+    Attributes:
+        values: float64 (models, metrics), on all patches.
+        by_jackknife: whether slides are few, so that they are left out one by one.
+        again: float64 (models, n, metrics), on n resamples, or without each of n slides.
+        weights: of each model and metric, what each slide counts; empty without a jackknife.
+    """
 
     def __init__(self, sets: Sequence[Predictions], resamples: int, seed: int) -> None:
         self.sets, self.resamples = sets, resamples
@@ -202,18 +218,20 @@ class _Compared:
         self.cluster = self.slides.cluster if self.slides.by_slide else self.slides.copies
         self.values = np.array([one.metrics(one.counts) for one in self.counted])
         self.right = [(one.probabilities >= (one.threshold or 0.0)) == (labels == 1) for one in sets]
-        self.areas: Areas = areas(labels, [one.probabilities for one in sets], self.cluster)
         self.by_jackknife = self.slides.by_slide and self.slides.few() is not None
-        self.without: list[Floats] = []
         self.weights: list[dict[str, Floats]] = []
-        self.resampled: Floats = np.empty((len(sets), 0, len(METRICS)))
         if self.by_jackknife:
             assert self.cluster is not None
             block = joined(self.cluster)
-            self.without = [without_each(one, block) for one in self.counted]
+            self.again: Floats = np.array([without_each(one, block) for one in self.counted])
             self.weights = [weights_of(one, labels, block) for one in self.counted]
         else:
-            self.resampled = resampled_metrics(self.counted, self.cluster, resamples, seed)
+            self.again = resampled_metrics(self.counted, self.cluster, resamples, seed)
+
+    @cached_property
+    def areas(self) -> Areas:
+        """The AUCs by DeLong's method."""
+        return areas(self.sets[0].labels.astype(np.int64), [one.probabilities for one in self.sets], self.cluster)
 
     def difference(self, metric: str, one: int, other: int) -> _Estimated:
         if metric == "auc" and not self.by_jackknife:  # of few slides, the variance by DeLong's method is too small
@@ -224,6 +242,18 @@ class _Compared:
             return estimated
         test = mcnemar(self.right[one], self.right[other], self.cluster)
         return replace(estimated, p=test.p, method=f"{test.method}; interval: {estimated.method}")
+
+    def jackknife_error(self, metric: str, without: Floats, models: Sequence[int]) -> tuple[float, float]:
+        """The standard error of a figure of some models, from its values without each slide, and its freedom."""
+        n = len(without)
+        error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
+        weights = np.sum([self.weights[at][metric] for at in models], axis=0)
+        return error, max(effective_clusters(weights) - 1, 1.0)
+
+    @property
+    def unit(self) -> str:
+        """What is resampled: a patch, a group of copies or a slide."""
+        return "patch" if self.cluster is None else self._unit
 
     def notes(self) -> list[str]:
         """What to bear in mind of the intervals and tests."""
@@ -257,9 +287,8 @@ class _Compared:
     def _by_bootstrap(self, metric: str, one: int, other: int) -> _Estimated:
         at = METRICS.index(metric)
         value = float(self.values[one, at] - self.values[other, at])
-        unit = "patch" if self.cluster is None else self._unit
-        method = f"paired bootstrap by {unit}, {self.resamples:,} resamples"
-        resampled = self.resampled[one, :, at] - self.resampled[other, :, at]
+        method = f"paired bootstrap by {self.unit}, {self.resamples:,} resamples"
+        resampled = self.again[one, :, at] - self.again[other, :, at]
         resampled = resampled[np.isfinite(resampled)]
         if not math.isfinite(value) or not len(resampled):
             return _undefined(method)
@@ -277,12 +306,10 @@ class _Compared:
         at = METRICS.index(metric)
         method = "jackknife by slide, Student's t"
         value = float(self.values[one, at] - self.values[other, at])
-        without = self.without[one][:, at] - self.without[other][:, at]
+        without = self.again[one, :, at] - self.again[other, :, at]
         if not math.isfinite(value) or not np.isfinite(without).all():
             return _undefined(method)
-        n = len(without)
-        error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-        freedom = max(effective_clusters(self.weights[one][metric] + self.weights[other][metric]) - 1, 1.0)
+        error, freedom = self.jackknife_error(metric, without, (one, other))
         if error < 1e-12:
             return _Estimated(value, value, value, 1.0 if value == 0 else math.nan, method, lambda *_: math.nan)
         reach = float(student.ppf(0.975, freedom)) * error

@@ -25,13 +25,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from sentinode.errors import DataError
-from sentinode.scoring.bootstrap import resampled_metrics
-from sentinode.scoring.comparison import Difference, holm
-from sentinode.scoring.counts import METRICS, Counted, Floats
-from sentinode.scoring.intervals import effective_clusters, joined
+from sentinode.scoring.comparison import Compared, Difference, few_slides, holm, require_same_patches
+from sentinode.scoring.counts import METRICS, Floats
 from sentinode.scoring.predictions import Predictions
-from sentinode.scoring.uncertainty import Slides, weights_of, without_each
 
 COMPARED: Final = ("auc", "accuracy", "nll", "ece")
 """The metrics by which settings are compared."""
@@ -81,7 +77,7 @@ def compare_seeds(
     pairs = [pair for pair in combinations(range(len(settings)), 2) if _shared(settings, *pair)]
     if not pairs:
         return SeedsCompared((), 0)
-    measured = _Measured(settings, resamples, seed)
+    measured = _Seeds(settings, resamples, seed)
     found: list[Difference] = []
     for metric in metrics:
         of_metric = [measured.difference(metric, *pair) for pair in pairs]
@@ -95,45 +91,28 @@ def _shared(settings: Sequence[Mapping[int, Predictions]], one: int, other: int)
     return sorted(set(settings[one]) & set(settings[other]))
 
 
-class _Measured:
-    """The metrics of each model on all patches, and on resamples or without each slide."""
+class _Seeds:
+    """All models of all settings, compared as if each were a model of its own."""
 
     def __init__(self, settings: Sequence[Mapping[int, Predictions]], resamples: int, seed: int) -> None:
         self.settings = settings
         keys = [(at, number) for at, setting in enumerate(settings) for number in setting]
         sets = [settings[at][number] for at, number in keys]
-        for one in sets:
-            if one.threshold is None:
-                raise DataError(f"{one.name} has no threshold.")
-            if len(one) != len(sets[0]) or (one.ids != sets[0].ids).any() or (one.labels != sets[0].labels).any():
-                raise DataError(f"{sets[0].name} and {one.name} are not of the same patches in the same order.")
-        labels = sets[0].labels.astype(np.int64)
-        counted = [Counted.of(labels, one.probabilities, one.threshold or 0.0) for one in sets]
+        require_same_patches(sets)
         self.place = {key: at for at, key in enumerate(keys)}
-        self.values = np.array([one.metrics(one.counts) for one in counted])
-        self.slides = Slides.of(sets[0].slides, labels, sets[0].class_names, sets[0].copies)
-        self.cluster = self.slides.cluster if self.slides.by_slide else self.slides.copies
-        self.resamples = resamples
-        self.by_jackknife = self.slides.by_slide and self.slides.few() is not None
-        self.weights: list[dict[str, Floats]] = []
-        if self.by_jackknife:
-            assert self.cluster is not None
-            block = joined(self.cluster)
-            self.again: Floats = np.array([without_each(one, block) for one in counted])
-            self.weights = [weights_of(one, labels, block) for one in counted]
-        else:
-            self.again = resampled_metrics(counted, self.cluster, resamples, seed)
+        self.compared = Compared(sets, resamples, seed)
+        self.few = few_slides(sets)
 
     def difference(self, metric: str, one: int, other: int) -> Difference:
-        """Of two settings, p not yet corrected."""
+        """Of two settings, p not yet corrected; with too few slides it has a value and no interval."""
         shared = _shared(self.settings, one, other)
         first, second = ([self.place[at, number] for number in shared] for at in (one, other))
         column = METRICS.index(metric)
-        each = self.values[first, column] - self.values[second, column]
-        again = (self.again[first, :, column] - self.again[second, :, column]).mean(0)
+        each = self.compared.values[first, column] - self.compared.values[second, column]
+        again = (self.compared.again[first, :, column] - self.compared.again[second, :, column]).mean(0)
         value, method = float(each.mean()), self._method(len(shared))
         patches, freedom = self._error_over_patches(metric, again, first + second)
-        if not (math.isfinite(value) and math.isfinite(patches)):
+        if self.few is not None or not (math.isfinite(value) and math.isfinite(patches)):
             return Difference(metric, one, other, value, math.nan, math.nan, math.nan, method)
         over_seeds = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else 0.0
         low, high, p = combined(value, over_seeds, len(each) - 1, patches, freedom)
@@ -141,28 +120,20 @@ class _Measured:
 
     def _error_over_patches(self, metric: str, again: Floats, models: Sequence[int]) -> tuple[float, float]:
         """The standard error of a mean difference, and its degrees of freedom."""
-        if not self.by_jackknife:
-            defined = again[np.isfinite(again)]
-            return (float(defined.std(ddof=1)) if len(defined) > 1 else math.nan), math.inf
-        n = len(again)
-        error = math.sqrt((n - 1) / n * float(((again - again.mean()) ** 2).sum()))
-        weights = np.sum([self.weights[at][metric] for at in models], axis=0)
-        return error, max(effective_clusters(weights) - 1, 1.0)
+        if self.compared.by_jackknife:
+            return self.compared.jackknife_error(metric, again, models)
+        defined = again[np.isfinite(again)]
+        return (float(defined.std(ddof=1)) if len(defined) > 1 else math.nan), math.inf
 
     def _method(self, seeds: int) -> str:
-        if self.by_jackknife:
-            patches = "jackknife by slide"
-        else:
-            unit = "patch" if self.cluster is None else "slide" if self.slides.by_slide else "group of copies"
-            patches = f"paired bootstrap by {unit}"
+        patches = "jackknife by slide" if self.compared.by_jackknife else f"paired bootstrap by {self.compared.unit}"
         return f"Student's t over {seeds} seeds with {patches}" if seeds > 1 else f"{patches}, one seed"
 
     def notes(self, seeds: int) -> list[str]:
         """What to bear in mind."""
-        if self.slides.by_slide:
-            notes = self.slides.notes()
-        else:
-            notes = ["No two slides are known, so patches count as independent: the intervals are too narrow."]
+        notes = self.compared.notes()
+        if self.few is not None:
+            notes.append(f"From {self.few} slides no difference can be called real, so none has an interval.")
         if seeds == 1:
             notes.append(
                 "With one seed the variance of training is not seen. A difference is one between these trained models, "

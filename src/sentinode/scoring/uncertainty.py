@@ -120,7 +120,7 @@ class Slides:
         if few := self.few():
             return [
                 f"{few}: the intervals by slide are rough, because there are few. In simulations with 5 to {FEW} "
-                "slides, 95 % intervals contained the true value in 90 to 99 of 100 data sets (fewer for the ECE)."
+                "slides, 95 % intervals contained the true value in 91 to 98 of 100 data sets (fewer for the ECE)."
             ]
         return []
 
