@@ -35,8 +35,13 @@ class Spread:
         if count < 2:
             return cls(mean, None, None, None, count)
         deviation = float(np.std(values, ddof=1))
-        reach = float(student.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+        reach = _reach(deviation, count)
         return cls(mean, deviation, max(mean - reach, 0.0), min(mean + reach, most), count)
+
+    @property
+    def reach(self) -> float | None:
+        """Half the width of the interval, before its limits are cut off at 0 and 1; None for a single draw."""
+        return None if self.deviation is None else _reach(self.deviation, self.draws)
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Ready for JSON."""
@@ -46,3 +51,7 @@ class Spread:
         if self.low is None or self.high is None:
             return f"{self.mean:.4f}"
         return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
+
+
+def _reach(deviation: float, draws: int) -> float:
+    return float(student.ppf(0.975, draws - 1)) * deviation / math.sqrt(draws)

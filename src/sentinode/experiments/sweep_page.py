@@ -13,6 +13,7 @@ from sentinode.evaluation.report import NAMES
 from sentinode.experiments.page import Page, Picture, Row, Table, write_results
 from sentinode.experiments.spread import Spread
 from sentinode.experiments.sweeping import SHOWN, Setting, Sweep
+from sentinode.experiments.trials import Failure
 from sentinode.scoring.comparison import Difference
 
 METHOD = (
@@ -80,12 +81,7 @@ def cell(setting: Setting, splits: Sequence[str], metric: str) -> str:
 
 def spread_text(spread: Spread) -> str:
     """The mean, and half the width of Student's interval."""
-    if spread.deviation is None:
-        return f"{spread.mean:.3f}"
-    from scipy.stats import t as student
-
-    reach = float(student.ppf(0.975, spread.draws - 1)) * spread.deviation / math.sqrt(spread.draws)
-    return f"{spread.mean:.3f} ± {reach:.3f}"
+    return f"{spread.mean:.3f}" if spread.reach is None else f"{spread.mean:.3f} ± {spread.reach:.3f}"
 
 
 def costs(setting: Setting) -> tuple[str, ...]:
@@ -110,6 +106,8 @@ def difference_row(one: Difference, first: str, second: str) -> Row:
     """A difference as a row."""
     if math.isnan(one.value):
         return (first, second, NAMES[one.metric][0], "-", "-", "-", "undefined")
+    if math.isnan(one.low):
+        return (first, second, NAMES[one.metric][0], f"{one.value:+.4f}", "-", "-", "cannot be told")
     interval = f"{one.low:+.4f} to {one.high:+.4f}"
     return (first, second, NAMES[one.metric][0], f"{one.value:+.4f}", interval, p_value(one.corrected), real(one))
 
@@ -121,9 +119,9 @@ def real(one: Difference) -> str:
     return "yes" if one.better is not None else "not shown"
 
 
-def failed(failures: Sequence[object]) -> list[Row]:
+def failed(failures: Sequence[Failure]) -> list[Row]:
     """A head, and a row for each run that failed."""
-    return [("run", "seed", "error"), *((one.name, str(one.seed), one.error) for one in failures)]  # type: ignore[attr-defined]
+    return [("run", "seed", "error"), *((one.name, str(one.seed), one.error) for one in failures)]
 
 
 def sentence(sweep: Sweep) -> str:

@@ -66,10 +66,10 @@ def _confirmed(tuned: Tuned) -> str:
         return "The best of many is too good on the patches that chose it."
     difference, seeds = tuned.confirmed.difference, len(tuned.confirmed.best.outcomes)
     seeds_told = f"{seeds} other seeds" if seeds > 1 else "one other seed"
-    text = (
-        f"Trained again with {seeds_told}, best less base is {difference.value:+.4f} "
-        f"({difference.low:+.4f} to {difference.high:+.4f})"
-    )
+    text = f"Trained again with {seeds_told}, best less base is {difference.value:+.4f}"
+    if math.isnan(difference.low):
+        return f"{text}; whether that is chance cannot be told."
+    text += f" ({difference.low:+.4f} to {difference.high:+.4f})"
     if difference.low <= 0 <= difference.high:
         return f"{text}: no difference is shown."
     good = (difference.value > 0) == (tuned.monitor == "auc")
