@@ -37,7 +37,7 @@ from sentinode.names import folder_name
 from sentinode.patches import PatchData
 from sentinode.progress import console
 from sentinode.recipes import Recipe, check_recipe
-from sentinode.scoring import Predictions
+from sentinode.scoring import Predictions, auc
 from sentinode.training import train
 from sentinode.training.checkpoint import BEST, CHECKPOINT
 from sentinode.training.interruption import left_to_workers
@@ -325,8 +325,6 @@ def _one(study: Study, trial: Trial, number: int, of: int) -> Outcome | Failure:
 def _told(found: Outcome | Failure) -> str:
     if isinstance(found, Failure):
         return f"failed. {found.error}"
-    from sentinode.scoring import auc
-
     valid = found.predictions["valid"]
     return f"valid AUC {auc(valid.labels, valid.probabilities):.4f}, {found.seconds:,.0f} s of training."
 
@@ -475,17 +473,7 @@ class _Task:
 
     @classmethod
     def of(cls, study: Study, trial: Trial, device: str, threads: int) -> _Task:
-        data = study.data
-        job = Job(
-            recipe=trial.recipe,
-            out=study.out,
-            data=data.path,
-            stated=data.stated,
-            also=tuple(more.path for more in data.also),
-            slide_map=data.slide_map,
-            assignment=None if data.own_splits else data.assignment(),
-            rows=data.rows,
-        )
+        job = Job.on(study.data, trial.recipe, study.out)
         return cls(job, trial, study.out, study.test, device, threads)
 
     def run(self) -> Outcome | Failure | SentinodeError:

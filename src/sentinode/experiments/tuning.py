@@ -24,6 +24,7 @@ from sentinode.errors import Interrupted, RecipeError, SentinodeError, StoppedEa
 from sentinode.experiments.search_space import Dimension, Space, parse_space
 from sentinode.experiments.sweeping import Setting, described, gathered, opened, require_counts, sampled, seeded
 from sentinode.experiments.trials import AGAIN, RUNS, Study, Trial, held, require_trainable, run_trials
+from sentinode.locks import lock
 from sentinode.model.hardware import choose_device
 from sentinode.patches import PatchData
 from sentinode.progress import console
@@ -263,7 +264,6 @@ def _begin(job: _Search) -> None:
         DataError, RecipeError, OutputError: it was begun with other patches, another recipe or other options.
     """
     from sentinode.experiments.trial_store import GATE
-    from sentinode.locks import lock
 
     make_folder(job.study.out)
     about = {"search": [str(one) for one in job.space], "monitor": job.monitor, "seed": job.seed}
@@ -327,17 +327,7 @@ class _Helper:
 
     @classmethod
     def of(cls, job: _Search, device: str, workers: int) -> _Helper:
-        data = job.study.data
-        opening = Job(
-            recipe=job.base,
-            out=job.study.out,
-            data=data.path,
-            stated=data.stated,
-            also=tuple(more.path for more in data.also),
-            slide_map=data.slide_map,
-            assignment=None if data.own_splits else data.assignment(),
-            rows=data.rows,
-        )
+        opening = Job.on(job.study.data, job.base, job.study.out)
         threads = max(1, torch.get_num_threads() // workers) if device == "cpu" else 0
         return cls(opening, job.base, job.space, job.monitor, job.total, job.seed, device, threads)
 

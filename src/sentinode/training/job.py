@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,21 @@ class Job:
     resume: bool = False
     show: bool = True
     after_epoch: AfterEpoch | None = None
+
+    @classmethod
+    def on(cls, data: PatchData, recipe: Recipe, out: Path, **more: Any) -> Job:
+        """The job on open data, with all that another process needs to open it again; ``more`` is the other fields."""
+        return cls(
+            recipe=recipe,
+            out=out,
+            data=data.path,
+            stated=data.stated,
+            also=tuple(further.path for further in data.also),
+            slide_map=data.slide_map,
+            assignment=None if data.own_splits else data.assignment(),
+            rows=data.rows,
+            **more,
+        )
 
     def open_data(self) -> PatchData:
         """The patches, opened again in another process."""

@@ -134,21 +134,7 @@ def train(
         require_same_patches(parent, data)
     check(recipe, data, devices)
     refuse_to_overwrite(out, resume)
-    job = Job(
-        recipe=recipe,
-        out=out,
-        data=data.path,
-        stated=data.stated,
-        also=tuple(more.path for more in data.also),
-        slide_map=data.slide_map,
-        assignment=None if data.own_splits else data.assignment(),
-        rows=data.rows,
-        module=module,
-        parent=parent,
-        resume=resume,
-        show=show,
-        after_epoch=after_epoch,
-    )
+    job = Job.on(data, recipe, out, module=module, parent=parent, resume=resume, show=show, after_epoch=after_epoch)
     target = choose_device(device)
     fabric = _open_devices(recipe, target, devices)
     if show:
@@ -168,13 +154,14 @@ def _alone(out: Path) -> Iterator[None]:
     Raises:
         OutputError: another process trains into it, or it cannot be written.
     """
+    is_new = not out.exists()
     make_folder(out)
     try:
         with lock(out, RUN, wait=False):
             try:
                 yield
             finally:
-                if all(one.name == LOCKS for one in out.iterdir()):  # refused before anything was written
+                if is_new and all(one.name == LOCKS for one in out.iterdir()):  # refused before anything was written
                     shutil.rmtree(out, ignore_errors=True)
     except Timeout as error:
         raise OutputError(
