@@ -12,6 +12,7 @@ from sentinode.errors import DataError
 from sentinode.model import neighbours
 from sentinode.model.bundle import Bundle
 from sentinode.model.neighbours import Neighbour, TrainingPatches, disagreements
+from sentinode.model.site_reference import FeatureReader
 from sentinode.patches import open_data
 from sentinode.patches.synthetic import synthesise
 
@@ -49,8 +50,8 @@ def test_features_are_computed_once_and_a_damaged_cache_is_made_again(
     first = TrainingPatches(bundle, generated, device="cpu", cache=tmp_path, show=False)
     (kept,) = (tmp_path / "neighbours").iterdir()
     calls = []
-    looked = neighbours.look
-    monkeypatch.setattr(neighbours, "look", lambda *words, **options: calls.append(1) or looked(*words, **options))
+    looked = FeatureReader.look
+    monkeypatch.setattr(FeatureReader, "look", lambda self, batches: calls.append(1) or looked(self, batches))
     TrainingPatches(bundle, generated, device="cpu", cache=tmp_path, show=False)
     assert not calls
     kept.write_bytes(kept.read_bytes()[:200])
@@ -59,13 +60,25 @@ def test_features_are_computed_once_and_a_damaged_cache_is_made_again(
     np.testing.assert_array_equal(again._features, first._features)
 
 
+def test_the_network_is_loaded_once_for_all_patches(
+    bundle: Bundle, generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    loaded = Bundle.classifier
+    monkeypatch.setattr(Bundle, "classifier", lambda self, *words: loads.append(1) or loaded(self, *words))
+    known = TrainingPatches(bundle, generated, device="cpu", show=False)
+    for row in range(3):
+        known.nearest(known.patches.images[row : row + 1][0], 2)
+    assert len(loads) == 1
+
+
 def test_a_killed_computation_leaves_nothing_behind(
     bundle: Bundle, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_words: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(neighbours, "look", killed)
+    monkeypatch.setattr(FeatureReader, "look", killed)
     with pytest.raises(KeyboardInterrupt):
         TrainingPatches(bundle, generated, device="cpu", cache=tmp_path, show=False)
     assert not list((tmp_path / "neighbours").iterdir())

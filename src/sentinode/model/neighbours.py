@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sentinode.atomic import make_folder, whole_file
 from sentinode.errors import DataError
 from sentinode.model.bundle import Bundle
-from sentinode.model.site_reference import BATCH, look
+from sentinode.model.site_reference import BATCH, FeatureReader
 from sentinode.patches import PatchSet, open_data
 from sentinode.patches.cache import cache_folder
 from sentinode.patches.near_duplicates import describe, near_pairs
@@ -91,18 +91,18 @@ class TrainingPatches:
                 where=data,
                 hint="Neighbours are patches that a bundle was trained on: give the data that it was trained on.",
             )
-        self.bundle, self.device = bundle, device
+        self._reader = FeatureReader(bundle, device=device)
         self.patches: PatchSet = opened["train"]
         if not len(self.patches):
             raise DataError("the train split here is empty.", where=data, hint="Give the data of the training.")
-        self._features = _unit(self._kept(cache_folder(cache), show))
+        self._features = _unit(self._kept(bundle.fingerprint, cache_folder(cache), show))
 
     def nearest(self, image: NDArray[np.uint8], count: int) -> tuple[Neighbour, ...]:
         """The ``count`` nearest training patches of a patch uint8 (S, S, 3), the nearest first.
 
         Near-duplicates among the 50 nearest come along, even if others are nearer.
         """
-        own = _unit(look(self.bundle, [image[None]], device=self.device).features)[0]
+        own = _unit(self._reader.look([image[None]]).features)[0]
         distances = 1 - self._features @ own
         rows = np.argsort(distances, kind="stable")[: max(count, SEARCHED)]
         pixels = self.patches.images[rows]
@@ -122,9 +122,9 @@ class TrainingPatches:
             if at < count or at in copies
         )
 
-    def _kept(self, cache: Path, show: bool) -> Floats:
+    def _kept(self, fingerprint: str, cache: Path, show: bool) -> Floats:
         """The features of the train split, (N, D): from the cache, or computed and put there."""
-        name = f"{self.bundle.fingerprint[:16]}-{self.patches.fingerprint()[:16]}.npy"
+        name = f"{fingerprint[:16]}-{self.patches.fingerprint()[:16]}.npy"
         path = make_folder(cache / "neighbours") / name
         try:
             features = np.load(path, allow_pickle=False)
@@ -139,7 +139,7 @@ class TrainingPatches:
                     yield self.patches.images[start : start + BATCH]
                     shown.advance(min(BATCH, len(self.patches) - start))
 
-            features = look(self.bundle, batches(), device=self.device).features
+            features = self._reader.look(batches()).features
         with whole_file(path) as staged, staged.open("wb") as stream:
             np.save(stream, features)
         return features

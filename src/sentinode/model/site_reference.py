@@ -80,56 +80,61 @@ class Reference:
         return np.asarray((features - self.centre) @ self.directions, np.float32)
 
 
-def look(bundle: Bundle, batches: Iterable[NDArray[np.uint8]], *, device: str = "cpu") -> Seen:
-    """Pass patches through a bundle's network.
+class FeatureReader:
+    """A bundle's network, loaded once, for the features of patches.
 
     Args:
         bundle: the model, of Sentinode's own kind of network.
-        batches: uint8 (B, S, S, 3) each.
         device: where to compute, in float32.
 
     Raises:
         BundleError: the network is the user's own, and has no head that is known.
+        DeviceError: no such device.
     """
-    import torch
-    from torch import nn
 
-    from sentinode.model.classifier import Classifier
-    from sentinode.model.hardware import choose_device
+    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+        from torch import nn
 
-    chosen = choose_device(device)
-    network = bundle.classifier().to(chosen)
-    if type(network) is not Classifier:
-        raise BundleError("a site check needs a network of Sentinode's own kind.", where=bundle.path)
-    last = [module for module in network.head.modules() if isinstance(module, nn.Linear)][-1]
-    features: list[Floats] = []
-    margins: list[Floats] = []
-    looks: list[Floats] = []
+        from sentinode.model.classifier import Classifier
+        from sentinode.model.hardware import choose_device
 
-    def keep(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        features.append(given[0].float().cpu().numpy())
+        self.device = choose_device(device)
+        self.network = bundle.classifier().to(self.device)
+        self.shape = bundle.card.geometry.shape
+        if type(self.network) is not Classifier:
+            raise BundleError("features need a network of Sentinode's own kind.", where=bundle.path)
+        self._last = [module for module in self.network.head.modules() if isinstance(module, nn.Linear)][-1]
 
-    hook = last.register_forward_pre_hook(keep)
-    try:
-        with torch.inference_mode():
-            for images in batches:
-                logits = (
-                    network(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(chosen))
-                    .float()
-                    .cpu()
-                    .numpy()
-                )
-                margins.append(logits[:, 1] - logits[:, 0])
-                looks.append(appearance(images))
-    finally:
-        hook.remove()
-    if not margins:
-        return Seen(np.zeros((0, last.in_features), np.float32), np.zeros(0, np.float32), appearance(_none(bundle)))
-    return Seen(np.concatenate(features), np.concatenate(margins), np.concatenate(looks))
+    def look(self, batches: Iterable[NDArray[np.uint8]]) -> Seen:
+        """Pass patches through the network; ``batches`` are uint8 (B, S, S, 3) each."""
+        import torch
+
+        features: list[Floats] = []
+        margins: list[Floats] = []
+        looks: list[Floats] = []
+
+        def keep(_module: object, given: tuple[Tensor, ...]) -> None:
+            features.append(given[0].float().cpu().numpy())
+
+        hook = self._last.register_forward_pre_hook(keep)
+        try:
+            with torch.inference_mode():
+                for images in batches:
+                    batch = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
+                    logits = self.network(batch).float().cpu().numpy()
+                    margins.append(logits[:, 1] - logits[:, 0])
+                    looks.append(appearance(images))
+        finally:
+            hook.remove()
+        if not margins:
+            none = np.zeros((0, *self.shape), np.uint8)
+            return Seen(np.zeros((0, self._last.in_features), np.float32), np.zeros(0, np.float32), appearance(none))
+        return Seen(np.concatenate(features), np.concatenate(margins), np.concatenate(looks))
 
 
-def _none(bundle: Bundle) -> NDArray[np.uint8]:
-    return np.zeros((0, *bundle.card.geometry.shape), np.uint8)
+def look(bundle: Bundle, batches: Iterable[NDArray[np.uint8]], *, device: str = "cpu") -> Seen:
+    """Pass patches, uint8 (B, S, S, 3) each batch, through a bundle's network; see :class:`FeatureReader`."""
+    return FeatureReader(bundle, device=device).look(batches)
 
 
 def write_reference(bundle: Bundle, patches: PatchSet, *, device: str = "cpu") -> Bundle:
