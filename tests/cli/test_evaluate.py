@@ -115,6 +115,20 @@ def test_explain_prints_the_pictures_it_made(sentinode: Sentinode, bundle: Bundl
     assert np.asarray(Image.open(out.strip())).ndim == 3
 
 
+def test_explain_names_the_nearest_training_patches(
+    sentinode: Sentinode, bundle: Bundle, generated: Path, tmp_path: Path
+) -> None:
+    train = open_data(generated, show=False)["train"]
+    Image.fromarray(train.images[5:6][0]).save(tmp_path / "copy.png")
+    words = ("explain", bundle.path, tmp_path / "copy.png", "--out", tmp_path / "out", "--neighbours", "2")
+    code, out, told = sentinode(*words, "--data", generated, "--json")
+    assert code == 0, told
+    (near,) = json.loads(out)["neighbours"]
+    assert near[0]["id"] == train.ids[5] and near[0]["copy"]
+    code, _, told = sentinode(*words)
+    assert code == EXIT_REFUSED and "neighbours need" in told
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict", "explain"])
 def test_what_is_refused_ends_with_two_and_leaves_nothing(
     sentinode: Sentinode, bundle: Bundle, generated: Path, image: Path, tmp_path: Path, command: str
