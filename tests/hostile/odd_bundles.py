@@ -20,7 +20,7 @@ Tables = dict[str, Any]
 
 def odd_bundle(folder: Path, change: Change) -> Path:
     """The bundled model in ``folder``, changed, with checksums that are right unless the change wrote its own."""
-    bundle = Path(shutil.copytree(PACKAGED, folder / "odd"))
+    bundle = Path(shutil.copytree(PACKAGED, folder / "odd", ignore=shutil.ignore_patterns("__pycache__")))
     (bundle / CHECKSUMS).unlink()
     change(bundle)
     if not os.path.lexists(bundle / CHECKSUMS):
@@ -136,10 +136,7 @@ def split(rows: str) -> Change:
 
 def bomb(bundle: Path) -> None:
     """A split file of 400 MB in 400 kB."""
-    packer_input = b"id,split\n" + b"a" * 4_000_000
-    with gzip.open(bundle / ASSIGNMENT, "wb") as file:
-        for _ in range(100):
-            file.write(packer_input)
+    (bundle / ASSIGNMENT).write_bytes(gzip.compress(b"id,split\n") + 100 * gzip.compress(b"a" * 4_000_000))
 
 
 def truncated_split(bundle: Path) -> None:
@@ -224,7 +221,7 @@ CARDS: dict[str, tuple[Change, str]] = {
     "a threshold of NaN": (text('"value": 0.48', '"value": NaN, "x": 0.48'), "NaN"),
     "a threshold of -1": (card(thresholds__accuracy__value=-1), "thresholds.accuracy.value"),
     "a threshold of 2": (card(thresholds__accuracy__value=2), "thresholds.accuracy.value"),
-    "an infinite threshold": (text('"value": 0.48', '"value": Infinity, "x": 0.48'), "Infinity"),
+    "an infinite threshold": (text('"value": 0.48', '"value": Infinity, "x": 0.48'), "infinite"),
     "no thresholds": (card(thresholds={}), "thresholds"),
     "a missing rule": (card(threshold_rule="best"), "threshold_rule"),
     "a threshold under another rule's name": (card(thresholds__accuracy=HALF), "thresholds"),
@@ -233,10 +230,10 @@ CARDS: dict[str, tuple[Change, str]] = {
     "the same class name twice": (card(class_names=["tumour", "tumour"]), "class_names"),
     "an empty class name": (card(class_names=["", "tumour"]), "class_names"),
     "a class name with a line break": (card(class_names=["normal", "tu\nmour"]), "class_names"),
-    "a class name with an escape": (card(class_names=["normal", "\x1b[2Jtumour"]), "class_names"),
+    "a class name with an escape": (card(class_names=["normal", "\x1b[2Jtumour"]), r"U\+001B"),
     "a class name of a megabyte": (card(class_names=["normal", "t" * 10**6]), "class_names"),
-    "a class name with a lone surrogate": (card(class_names=["normal", "tumour\ud800"]), "class_names|Unicode"),
-    "a name with a lone surrogate": (card(name="\udcff"), "name|Unicode"),
+    "a class name with a lone surrogate": (card(class_names=["normal", "tumour\ud800"]), r"U\+D800"),
+    "a name with a lone surrogate": (card(name="\udcff"), r"U\+DCFF"),
     "a name of many lines": (card(name="a\n\nRefused: b"), "name"),
     "a name that is a number": (card(name=7), "name"),
     "format 0": (card(format=0), "format 0"),
@@ -251,7 +248,7 @@ CARDS: dict[str, tuple[Change, str]] = {
     "a metric of text": (card(metrics__valid__auc=AUC | {"low": "x"}), "metrics"),
     "a history of text": (card(history=[{"epoch": "one"}]), "history"),
     "a history of lists": (card(history=[[1]]), "history"),
-    "a history of a million epochs": (card(history=[{}] * 10**6), "history|values"),
+    "a history of 20,000 epochs": (card(history=[{}] * 20_000), "history"),
     "data of a number": (card(data=3), "data"),
     "counts of text": (card(data__counts={"train": {"normal": "many"}}), "data"),
     "counts of a list": (card(data__counts=[1]), "data"),
@@ -290,9 +287,7 @@ FILES: dict[str, tuple[Change, str]] = {
     "a card that is a folder": (folder(CARD), "card.json is no regular file"),
     "a card that is a dangling link": (link(CARD, "nowhere"), "card.json"),
     "a card that is a link to itself": (link(CARD, CARD), "card.json"),
-    "a card outside the bundle": (link(CARD, "/etc/hostname"), "card.json"),
     "weights that are a pipe": (fifo(WEIGHTS), "weights.safetensors is no regular file"),
-    "weights outside the bundle": (link(WEIGHTS, str(PACKAGED / WEIGHTS)), "weights.safetensors"),
     "sums that are a pipe": (fifo(CHECKSUMS), "SHA256SUMS is no regular file"),
     "sums of an absolute path": (sums(f"{'0' * 64}  /etc/passwd"), "SHA256SUMS"),
     "sums of a climbing path": (sums(f"{'0' * 64}  ../odd/card.json"), "SHA256SUMS"),
@@ -301,15 +296,11 @@ FILES: dict[str, tuple[Change, str]] = {
     "sums that are no digests": (instead(CHECKSUMS, b"hello  card.json\n"), "SHA256SUMS"),
     "sums that are binary": (instead(CHECKSUMS, bytes(range(256))), "SHA256SUMS"),
     "sums that name a file twice": (sums(f"{'0' * 64}  {CARD}"), "SHA256SUMS"),
-    "sums of 50 MB": (sums(*[f"{'0' * 64}  {i}" for i in range(700_000)]), "SHA256SUMS"),
-    "weights of a terabyte": (sparse(WEIGHTS, 2**40), "weights.safetensors"),
+    "sums of 3,000 files": (sums(*[f"{'0' * 64}  {i}" for i in range(3000)]), "SHA256SUMS"),
+    "weights of a terabyte": (sparse(WEIGHTS, 2**40), "GiB"),
     "weights that are no safetensors": (instead(WEIGHTS, b"PK\x03\x04" * 100), "weights.safetensors"),
     "weights that are empty": (instead(WEIGHTS, b""), "weights.safetensors"),
     "weights whose header speaks of terabytes": (header(a_huge_tensor), "weights.safetensors"),
-    "a split file that no checksum names": (
-        both(lambda bundle: write_sums(bundle), split("id,split\na,train\n")),
-        "split.csv.gz is not among",
-    ),
 }
 """Files that are refused when a bundle is opened."""
 
@@ -324,7 +315,10 @@ NETWORKS: dict[str, tuple[Change, str]] = {
         "do not fit",
     ),
     "a backbone with a tag that there is not": (card(architecture__backbone="resnet18.of_mine"), "network"),
-    "a backbone of text": (card(architecture__backbone="naflexvit_base_patch16_gap"), "network"),
+    "a backbone that is no image classifier": (
+        card(architecture__backbone="coat_tiny", architecture__stride=32),
+        "network",
+    ),
     "another stride": (card(architecture__stride=32), "do not fit"),
     "a wide hidden layer": (card(architecture__hidden=[8192]), "do not fit"),
     "a tensor of another name": (header(renamed), "do not fit"),
@@ -332,6 +326,10 @@ NETWORKS: dict[str, tuple[Change, str]] = {
 """Networks that are refused when they are built."""
 
 SPLITS: dict[str, tuple[Change, str]] = {
+    "a split file that no checksum names": (
+        both(write_sums, split("id,split\na,train\n")),
+        "split.csv.gz is not among",
+    ),
     "a split file that is no gzip": (instead(ASSIGNMENT, b"id,split\na,train\n"), "split.csv.gz"),
     "a truncated split file": (truncated_split, "split.csv.gz"),
     "a split file that is a bomb": (bomb, "split.csv.gz"),
@@ -339,7 +337,7 @@ SPLITS: dict[str, tuple[Change, str]] = {
     "a split file that names a patch twice": (split("id,split\na,train\na,test\n"), "split.csv.gz"),
     "a split file of other splits": (split("id,split\na,holdout\n"), "split.csv.gz"),
     "a split file with a row too short": (split("id,split\na\n"), "split.csv.gz"),
-    "a split file in Latin-1": (instead(ASSIGNMENT, gzip.compress(b"id,split\n\xe9\xff,train,\n")), "split.csv.gz"),
+    "a split file of noise": (instead(ASSIGNMENT, gzip.compress(bytes(range(256)) * 9)), "split.csv.gz"),
     "an empty split file": (instead(ASSIGNMENT, b""), "split.csv.gz"),
 }
 """Split files that are refused when they are read."""

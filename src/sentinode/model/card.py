@@ -44,7 +44,7 @@ MOST_BYTES = 8_000_000
 DEEPEST, MOST_VALUES = 24, 500_000
 """Tables and lists within each other, and values in all."""
 
-LONGEST_LINE, LONGEST_TEXT = 500, 1_000_000
+LONGEST_LINE, LONGEST_TEXT = 1000, 1_000_000
 """Characters of a name, and of a text such as the source of a user's network."""
 
 MOST_EPOCHS = 10_000
@@ -518,12 +518,12 @@ def _check_values(tables: Any) -> None:
             raise ValueError(f"it has more than {MOST_VALUES:,} values")
         for value in level:
             _check_value(value)
-        tables_of_it = [value for value in level if isinstance(value, dict)]
-        for table in tables_of_it:
+        inner = [value for value in level if isinstance(value, dict)]
+        for table in inner:
             for key in table:
                 _check_value(key)
-        level = [item for table in tables_of_it for item in table.values()]
-        level += [item for value in level if isinstance(value, list) for item in value]
+        lists = [list(table.values()) for table in inner] + [value for value in level if isinstance(value, list)]
+        level = [item for values_of_it in lists for item in values_of_it]
         if not level:
             return
     raise ValueError(f"it is nested deeper than {DEEPEST} levels")
