@@ -275,13 +275,13 @@ CARDS: dict[str, tuple[Change, str]] = {
     "a backbone of the hub": (card(architecture__backbone="hf-hub:timm/resnet18.a1_in1k"), "backbone"),
     "a backbone of a folder": (card(architecture__backbone="local-dir:/etc"), "backbone"),
     "a backbone that is a path": (card(architecture__backbone="../../etc/passwd"), "backbone"),
-    "more parameters than the weights hold": (card(architecture__parameters=10**12), "parameters"),
     "a reading with a temperature of 0": (card(readings__dense__temperature=0), "readings"),
     "a reading that there is not": (card(readings={"sideways": {"temperature": 1, "threshold": 0.5}}), "readings"),
 }
 """Cards that are refused when a bundle is opened, and what the sentence must name."""
 
 FILES: dict[str, tuple[Change, str]] = {
+    "more parameters than the weights hold": (card(architecture__parameters=10**12), "parameters"),
     "a card that is a pipe": (fifo(CARD), "card.json is no regular file"),
     "a card that is a device": (link(CARD, "/dev/zero"), "card.json"),
     "a card that is a folder": (folder(CARD), "card.json is no regular file"),

@@ -138,7 +138,9 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def pack_assignment(assignment: Mapping[str, str]) -> bytes:
     """The split of each patch by id, as the bytes of a split file."""
     text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
+    # A carriage return, which ends a row for who reads it, is not quoted by itself.
+    quoting = csv.QUOTE_ALL if any("\r" in id for id in assignment) else csv.QUOTE_MINIMAL
+    rows = csv.writer(text, lineterminator="\n", quoting=quoting)
     rows.writerow(["id", "split"])
     rows.writerows(assignment.items())
     return gzip.compress(text.getvalue().encode("utf-8", "surrogateescape"), mtime=0)
