@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sound
 from harness import Case, Hostile, by_name
-from odd_bundles import CARDS, FILES, NETWORKS, SPLITS, Change, odd_bundle
+from odd_bundles import CARDS, FILES, NETWORKS, SPLITS, Change, card, odd_bundle
 
 
 def shown(change: Change) -> Callable[[Path], list[str]]:
@@ -36,6 +36,16 @@ def evaluated(change: Change) -> Callable[[Path], list[str]]:
     return make
 
 
+def of_links(folder: Path) -> Path:
+    """A bundle whose files lie elsewhere, as in a cache that keeps each once."""
+    kept = odd_bundle(folder, lambda _: None)
+    links = folder / "links"
+    links.mkdir()
+    for file in kept.iterdir():
+        (links / file.name).symlink_to(file)
+    return links
+
+
 CASES = [
     Case(name, make(change), f"Refused: .*({says})")
     for kinds, make in ((CARDS, shown), (FILES, shown), (NETWORKS, used), (SPLITS, evaluated))
@@ -43,6 +53,35 @@ CASES = [
 ]
 
 
+ODD_NAMES = card(name="[/red] <b>model", class_names=["normal [bold]", "<i>tumour$^$"])
+
+TAKEN = [
+    Case(
+        "names with markup",
+        shown(ODD_NAMES),
+        "",
+        code=0,
+        says_out=r"\[/red\] <b>model .*<i>tumour\$\^\$, not normal \[",
+    ),
+    Case("a table for names with markup", used(ODD_NAMES), "", code=0, says_out=r"probability,<i>tumour\$\^\$,error"),
+    Case(
+        "a report for names with markup",
+        evaluated(ODD_NAMES),
+        "",
+        code=0,
+        leaves=("out*",),
+        says_out=r"\[/red\] <b>model: 20 all patches",
+    ),
+    Case("links to regular files", lambda folder: ["bundle", str(of_links(folder))], "", code=0),
+]
+"""What is odd and no fault. Names are shown as they are, and change neither the terminal nor a page."""
+
+
 @pytest.mark.parametrize("case", CASES, ids=by_name)
 def test_it_is_refused(case: Case, hostile: Hostile) -> None:
+    hostile(case)
+
+
+@pytest.mark.parametrize("case", TAKEN, ids=by_name)
+def test_it_is_taken(case: Case, hostile: Hostile) -> None:
     hostile(case)

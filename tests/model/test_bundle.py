@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None
         load(tmp_path / "mine", module=torch.nn.Linear(2, 2)).classifier()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["weights of NaN", "another stride", "a tensor of another name"])
 def test_an_odd_network_is_refused(name: str, tmp_path: Path) -> None:
     change, says = NETWORKS[name]
     odd = load(odd_bundle(tmp_path, change))

@@ -139,11 +139,11 @@ def pack_assignment(assignment: Mapping[str, str]) -> bytes:
     """The split of each patch by id, as the bytes of a split file."""
     text = io.StringIO(newline="")
     # A carriage return, which ends a row for who reads it, is not quoted by itself.
-    quoting = csv.QUOTE_ALL if any("\r" in id for id in assignment) else csv.QUOTE_MINIMAL
-    rows = csv.writer(text, lineterminator="\n", quoting=quoting)
+    quoted = any("\r" in id for id in assignment)
+    rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
     rows.writerow(["id", "split"])
     rows.writerows(assignment.items())
-    return gzip.compress(text.getvalue().encode("utf-8", "surrogateescape"), mtime=0)
+    return gzip.compress(text.getvalue().encode("utf-8", "surrogatepass"), mtime=0)
 
 
 def read_assignment(folder: Path) -> dict[str, str] | None:
@@ -160,7 +160,7 @@ def read_assignment(folder: Path) -> dict[str, str] | None:
             content = packed.read(MOST_OF_SPLIT + 1)
         if len(content) > MOST_OF_SPLIT:
             raise ValueError(f"it has more than {MOST_OF_SPLIT // 1_000_000} MB")
-        return _assignment(content.decode("utf-8", "surrogateescape"))
+        return _assignment(content.decode("utf-8", "surrogatepass"))
     except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
         raise BundleError(f"{ASSIGNMENT} cannot be read ({_brief(error)}).", where=folder, hint=AGAIN) from None
 
