@@ -19,6 +19,7 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 sys.dont_write_bytecode = True  # or each import of a child would write beside the source
@@ -118,8 +119,9 @@ class Child:
     """A child that runs one case, ended if it takes longer than its limits."""
 
     def __init__(self, request: dict[str, Any], readable: list[str]) -> None:
-        self._request, self._began, self._killed_at = request, time.monotonic(), 0.0
-        self._hung = False
+        self._request, self._began = request, time.monotonic()
+        self._hung, self._killed_at = False, 0.0
+        self._used, self._busy_at = 0.0, self._began
         self._notes, writing = os.pipe()
         self._process = os.fork()
         if self._process == 0:
@@ -133,15 +135,25 @@ class Child:
         os.close(writing)
 
     def ended(self) -> bool:
-        """Whether it has ended. One that hangs is asked where, and killed a moment later."""
+        """Whether it has ended. One that takes too long or does nothing is asked where it is, then killed.
+
+        On a busy machine a child may wait long for a processor. So what counts is that it gets some of it and does not
+        end, or that it gets none for a while: none at all does not happen to one that could run.
+        """
         process, self._status, self._usage = os.wait4(self._process, os.WNOHANG)
         now = time.monotonic()
-        if process == 0 and not self._hung and now - self._began > self._request["limit"]:
-            self._hung, self._killed_at = True, now + 0.3
+        if process:
+            return True
+        used = _processor(self._process)
+        if used != self._used:
+            self._used, self._busy_at = used, now
+        too_long = used > self._request["processor"] or now - self._busy_at > self._request["idle"]
+        if too_long and not self._hung:
+            self._hung, self._killed_at = True, now + 0.5
             os.kill(self._process, signal.SIGUSR1)
-        elif process == 0 and self._hung and now > self._killed_at:
+        elif self._hung and now > self._killed_at:
             os.kill(self._process, signal.SIGKILL)
-        return process != 0
+        return False
 
     def answer(self) -> dict[str, Any]:
         """How it ended, and what it did on the way."""
@@ -159,6 +171,12 @@ class Child:
             "peak": max(0, self._usage.ru_maxrss * 1024 - start),
             "broken": [f"{note['kind']}: {note['what']}" for note in noted if note["kind"] != "start"],
         }
+
+
+def _processor(process: int) -> float:
+    """Seconds that all threads of a process had of the processor, to a hundredth."""
+    numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _end_group(group: int) -> None:
@@ -246,7 +264,7 @@ def _redirect(place: Path, request: dict[str, Any]) -> None:
 
 def _watch(notes: int, place: Path, readable: list[str], may: list[str]) -> None:
     """Note each file opened outside of the case's folder and the installation, each program and each connection."""
-    inside = [str(place)]
+    inside = [str(place), os.environ["HF_HOME"]]
     readable = [*inside, *readable]
 
     def outside(name: object, allowed: list[str]) -> str | None:
@@ -267,13 +285,23 @@ def _watch(notes: int, place: Path, readable: list[str], may: list[str]) -> None
             for far in filter(None, (outside(arguments[index], inside) for index in WRITES[event])):
                 os.write(notes, _note("write outside", f"{event} {far}"))
         elif event in STARTS and "start" not in may:
-            os.write(notes, _note("program", f"{event} {arguments[:2]!r}"))
+            os.write(notes, _note("program", f"{event} {arguments[:2]!r} by {_caller()}"))
             raise PermissionError(f"a case may not start a program: {event}")
         elif event in CONNECTS and "connect" not in may:
             os.write(notes, _note("connection", f"{event} {arguments[-1]!r}"))
             raise PermissionError(f"a case may not connect: {event}")
 
     sys.addaudithook(hook)
+
+
+def _caller() -> str:
+    """Who started a program: the innermost file that is neither Python's nor the frame's."""
+    frame: FrameType | None = sys._getframe(2)
+    names = []
+    while frame is not None:
+        names.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    return next((name for name in names if "site-packages" in name or "sentinode" in name), names[0])
 
 
 def _resident() -> int:
