@@ -1,8 +1,9 @@
 """A power law of learning: with n training patches the error is a + b n^-c, and a forecast that has to earn its trust.
 
-Errors of many learners fall with the amount of data as a power law, above a floor that more data does not lower (Hestness
-et al. 2017, *Deep Learning Scaling is Predictable, Empirically*). A law of three numbers fits almost any few points, so
-a good fit shows nothing. The forecast here is made only if the law, fitted without the largest size, predicts that size.
+Errors of many learners fall with the amount of data as a power law, above a floor that more data does not lower
+(Hestness et al. 2017, *Deep Learning Scaling is Predictable, Empirically*). A law of three numbers fits almost any few
+points, so a good fit shows nothing. The forecast here is made only if the law, fitted without the largest size,
+predicts that size.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def fit_power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
         powers = scaled ** -np.exp(log_exponent)
         return nnls(np.stack([1 / error, powers / error], 1), np.ones_like(error))
 
-    grid = np.linspace(*np.log(EXPONENTS), GRID)
+    lowest, highest = np.log(EXPONENTS).tolist()
+    grid = np.linspace(lowest, highest, GRID)
     best = int(np.argmin([fitted(one)[1] for one in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
     found = minimize_scalar(lambda one: fitted(one)[1], bounds=around, method="bounded", options={"xatol": 1e-8})
