@@ -1,4 +1,4 @@
-"""``sentinode sweep`` and ``sentinode tune``: what they print, and their exit codes."""
+"""``sentinode sweep``, ``curve`` and ``tune``: what they print, and their exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sentinode.cli import app
-from sentinode.errors import EXIT_PARTIAL, DeviceError, RecipeError
+from sentinode.errors import EXIT_PARTIAL, DataError, DeviceError, RecipeError
 from sentinode.experiments import trials
 
 TINY = (
@@ -61,6 +61,35 @@ def test_a_run_that_fails_is_named_and_the_exit_code_says_so(
 def test_a_device_that_does_not_exist_stops_a_sweep(generated: Path, tmp_path: Path) -> None:
     result = run("sweep", generated, "--out", tmp_path / "out", *TINY, "--device", "cuda:77")
     assert isinstance(result.exception, DeviceError)
+
+
+SMALL = [word for word in TINY if word not in ("--sample", "64")]
+
+
+def test_a_curve_prints_a_row_for_each_size_one_sentence_and_its_page(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "more"
+    words = ("curve", generated, "--out", out, *SMALL, "--sizes", "32,64", "--same-epochs", "--seeds")
+    result = run(*words, "1")
+    assert result.exit_code == 0, result.output
+    assert "from 32 to 64 patches" in " ".join(result.stdout.split())
+    assert "Page:" in result.stderr and (out / "curve.html").exists()
+    assert json.loads(run(*words, "1", "--json").stdout) == json.loads((out / "curve.json").read_text("utf-8"))
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RecipeError("the loss is no longer a number at step 1.")
+
+    monkeypatch.setattr(trials, "train", broken)
+    again = run(*words, "2")
+    assert again.exit_code == EXIT_PARTIAL
+    assert "64 patches, seed 1: the loss is no longer a number" in again.stderr
+
+
+@pytest.mark.parametrize("sizes", ["", "32,", "32,many", "3e1,64", "32;64"])
+def test_sizes_that_are_no_numbers_are_refused(generated: Path, tmp_path: Path, sizes: str) -> None:
+    result = run("curve", generated, "--out", tmp_path / "more", *SMALL, "--sizes", sizes)
+    assert isinstance(result.exception, DataError) and "is no size" in str(result.exception)
 
 
 def test_a_search_prints_its_trials_and_says_what_to_train_next(generated: Path, tmp_path: Path) -> None:
