@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from sentinode.recipes import Recipe, load_recipe
     from sentinode.scoring import Estimate, Predictions, Scores, cluster_interval, measure
     from sentinode.scoring.comparison import Difference
-    from sentinode.scoring.power_law import Ahead, Forecast, PowerLaw
+    from sentinode.scoring.power_law import Forecast, ForecastPoint, PowerLaw
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from sentinode.training import train
 
 _HOME = {
-    "Ahead": "sentinode.scoring.power_law",
     "Audit": "sentinode.patches.audit",
     "Augment": "sentinode.augmentation.transforms",
     "Bundle": "sentinode.model.bundle",
@@ -78,6 +77,7 @@ _HOME = {
     "ExtractOptions": "sentinode.slides.extract",
     "Failure": "sentinode.experiments.trials",
     "Forecast": "sentinode.scoring.power_law",
+    "ForecastPoint": "sentinode.scoring.power_law",
     "Learned": "sentinode.learning",
     "LearningCurve": "sentinode.experiments.learning_curve",
     "Lesion": "sentinode.slides.results.lesions",
@@ -147,7 +147,6 @@ _HOME = {
 """The module of each public name."""
 
 __all__ = [
-    "Ahead",
     "Audit",
     "Augment",
     "Bundle",
@@ -168,6 +167,7 @@ __all__ = [
     "ExtractOptions",
     "Failure",
     "Forecast",
+    "ForecastPoint",
     "Learned",
     "LearningCurve",
     "Lesion",

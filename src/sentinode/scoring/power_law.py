@@ -52,7 +52,7 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class ForecastPoint:
     """The forecast error at one larger size, and its range over the laws that are fitted without one size each."""
 
     size: int
@@ -77,7 +77,7 @@ class Forecast:
     predicted: float | None = None
     observed: float | None = None
     law: PowerLaw | None = None
-    ahead: tuple[Ahead, ...] = ()
+    ahead: tuple[ForecastPoint, ...] = ()
 
 
 def fit_power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
@@ -136,5 +136,5 @@ def forecast(sizes: Sequence[int], errors: Sequence[float]) -> Forecast:
     for times in AHEAD:
         size = times * sizes[-1]
         found = [one.error(size) for one in (law, *others)]
-        ahead.append(Ahead(size, found[0], min(found), max(found)))
+        ahead.append(ForecastPoint(size, found[0], min(found), max(found)))
     return Forecast("", predicted, observed, law, tuple(ahead))
