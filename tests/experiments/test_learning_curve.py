@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_outcomes import made_outcomes
 
 from sentinode.errors import DataError, Interrupted, OutputError, RecipeError
-from sentinode.experiments import trials
+from sentinode.experiments import learning_curve, trials
 from sentinode.experiments.curve_page import markdown, numbers, picture, sentence, table
 from sentinode.experiments.learning_curve import LearningCurve, curve
 from sentinode.experiments.trials import Trial
@@ -32,12 +33,15 @@ def curved(data: PatchData, out: Path, sizes: tuple[int, ...] = (48, 96), **opti
 
 @pytest.fixture(scope="module")
 def whole(few: PatchData, tmp_path_factory: pytest.TempPathFactory) -> LearningCurve:
-    return curved(few, tmp_path_factory.mktemp("curved") / "curve", (96, 48), test=True)
+    """A curve whose trainings are made up."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(learning_curve, "run_trials", made_outcomes)
+        return curved(few, tmp_path_factory.mktemp("curved") / "curve", (96, 24, 48), test=True)
 
 
 @pytest.fixture
 def out(whole: LearningCurve, tmp_path: Path) -> Path:
-    """A copy of the finished curve."""
+    """A copy of its folder."""
     return Path(shutil.copytree(whole.path, tmp_path / "curve"))
 
 
@@ -50,21 +54,21 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
         kept.extend(wanted)
         return [trials.Failure(one.name, one.seed, "not run") for one in wanted]
 
-    monkeypatch.setattr("sentinode.experiments.learning_curve.run_trials", fail)
+    monkeypatch.setattr(learning_curve, "run_trials", fail)
     return kept
 
 
 def test_each_size_is_trained_with_each_seed_in_ascending_order(whole: LearningCurve) -> None:
-    assert [point.size for point in whole.points] == [48, 96]
-    assert [point.setting.name for point in whole.points] == ["48 patches", "96 patches"]
+    assert [point.size for point in whole.points] == [24, 48, 96]
+    assert [point.setting.name for point in whole.points] == ["24 patches", "48 patches", "96 patches"]
     for point in whole.points:
         assert [one.seed for one in point.setting.outcomes] == [0, 1]
         assert {one.patches for one in point.setting.outcomes} == {point.size}
 
 
 def test_smaller_sizes_make_more_passes_so_that_all_have_the_steps_of_the_largest(whole: LearningCurve) -> None:
-    assert [point.steps for point in whole.points] == [3, 3]
-    assert [point.setting.outcomes[0].epochs for point in whole.points] == [3, 1]
+    assert [point.steps for point in whole.points] == [3, 3, 3]
+    assert [point.setting.outcomes[0].epochs for point in whole.points] == [3, 3, 1]
     assert "about as many steps of the optimiser as the largest (3 to 3)" in whole.notes[0]
 
 
@@ -119,7 +123,7 @@ def test_it_leaves_a_page_a_table_and_a_record(whole: LearningCurve) -> None:
     assert record["last_gain_on_valid"]["from"] == 48 and record["last_gain_on_valid"]["to"] == 96
     with (whole.path / "curve.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["size"]) for row in rows] == [48, 96]
+    assert [int(row["size"]) for row in rows] == [24, 48, 96]
     assert [float(row["valid_auc"]) for row in rows] == pytest.approx(
         [point["valid"]["auc"]["mean"] for point in record["points"]]
     )
@@ -168,19 +172,8 @@ def broken(*_: Any, **__: Any) -> Any:
     raise torch.OutOfMemoryError("out of memory")
 
 
-def test_finished_runs_are_kept_and_a_larger_curve_adds_only_what_is_new(
-    few: PatchData, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trials, "train", broken)
-    assert markdown(curved(few, out, test=True)) == (out / "curve.md").read_text("utf-8")
-    more = curved(few, out, (24, 96))
-    assert [(one.name, one.seed) for one in more.failures] == [("24 patches", 0), ("24 patches", 1)]
-    assert "2 runs with other sizes" in " ".join(more.notes)
-    assert "24 patches and fewer are less than the batch of 32" in " ".join(more.notes)
-
-
-def test_a_curve_that_is_stopped_goes_on_to_the_same_figures(
-    few: PatchData, whole: LearningCurve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_curve_that_is_stopped_goes_on_and_what_is_finished_is_not_trained_again(
+    few: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, trained = trials.train, []
 
@@ -190,27 +183,25 @@ def test_a_curve_that_is_stopped_goes_on_to_the_same_figures(
             raise Interrupted("stopped; the work so far is saved.")
         return real(*args, **options)
 
+    out = tmp_path / "curve"
     monkeypatch.setattr(trials, "train", stop)
     with pytest.raises(Interrupted, match="stopped"):
-        curved(few, tmp_path / "curve", seeds=1)
-    again = curved(few, tmp_path / "curve", seeds=1)
+        curved(few, out, seeds=1)
+    found = curved(few, out, seeds=1)
     assert len(trained) == 3  # one, the one that was stopped, and that again
-    for one, other in zip(again.points, whole.points, strict=True):
-        assert one.setting.values("valid", "nll") == other.setting.values("valid", "nll")[:1]
+    assert [(one.patches, one.epochs) for point in found.points for one in point.setting.outcomes] == [(48, 3), (96, 1)]
 
-
-def test_a_run_that_fails_is_named_and_the_sizes_that_are_finished_are_told(
-    few: PatchData, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for folder in (out / "runs").glob("test_resnet-seed*"):  # those of the largest size
-        shutil.rmtree(folder)
     monkeypatch.setattr(trials, "train", broken)
-    found = curved(few, out)
-    assert [(one.name, one.seed) for one in found.failures] == [("96 patches", 0), ("96 patches", 1)]
-    assert found.gain is None
-    assert "With 48 patches" in sentence(found) and "2 runs failed" in sentence(found)
-    assert table(found)[-1][2] == "failed" and len(set(map(len, numbers(found)))) == 1
+    assert markdown(curved(few, out, seeds=1)) == markdown(found)
+    more = curved(few, out, (24, 96), seeds=1)
+    assert [(one.name, one.seed, one.error) for one in more.failures] == [
+        ("24 patches", 0, "OutOfMemoryError: out of memory")
+    ]
+    assert "With 96 patches" in sentence(more) and "1 of 2 runs failed" in sentence(more) and more.gain is None
+    assert table(more)[1][2] == "failed" and len(set(map(len, numbers(more)))) == 1
     assert "out of memory" in (out / "curve.html").read_text("utf-8")
+    assert "24 patches and fewer are less than the batch of 32" in " ".join(more.notes)
+    assert "Runs with other sizes or other steps in this folder, not in this table: 1." in more.notes
 
 
 def test_where_no_run_is_finished_the_page_says_so(few: PatchData, tmp_path: Path, asked: list[Trial]) -> None:

@@ -82,7 +82,8 @@ def sentence(curve: LearningCurve) -> str:
     text += f", over {seeds} seeds." if seeds > 1 else ", one seed."
     text += f" {_gained(curve)} {_ahead(curve)}"
     if curve.failures:
-        text += f" {len(curve.failures)} runs failed."
+        asked = sum(len(point.setting.outcomes) + len(point.setting.failures) for point in curve.points)
+        text += f" {len(curve.failures)} of {asked} runs failed."
     return " ".join(text.split())
 
 

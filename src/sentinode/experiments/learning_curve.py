@@ -390,7 +390,7 @@ def _result(
             "less than one of a new slide, so more slides may help where more patches do not."
         )
     if others := other_runs(study, trials):
-        notes.append(f"{others} runs with other sizes or other steps are in this folder and not in this table.")
+        notes.append(f"Runs with other sizes or other steps in this folder, not in this table: {others}.")
     notes += study.data.warnings
     about = described(study, base) | {"same_epochs": same_epochs, "seeds": len(trials) // len(points)}
     return LearningCurve(

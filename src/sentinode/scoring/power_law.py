@@ -53,7 +53,14 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class ForecastPoint:
-    """The forecast error at one larger size, and its range over the laws that are fitted without one size each."""
+    """The forecast at one size that was not tried.
+
+    Attributes:
+        size: patches or slides.
+        error: by the law that is fitted to all sizes.
+        low: the lowest error by that law and by those that are fitted without one size each.
+        high: the highest.
+    """
 
     size: int
     error: float
