@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -11,10 +12,9 @@ from sentinode.atomic import write_text
 from sentinode.evaluation.charts import Chart
 from sentinode.evaluation.comparison_tables import as_markdown
 from sentinode.evaluation.report import NAMES
-from sentinode.experiments.learning_curve import CurvePoint, LearningCurve, sized
+from sentinode.experiments.learning_curve import MANY, CurvePoint, LearningCurve, sized
 from sentinode.experiments.page import Page, Picture, Row, Table, write_results
 from sentinode.experiments.sweep_page import cell, digits, failed, heading, spread_digits, spread_heads
-from sentinode.experiments.sweeping import SHOWN
 
 GAIN = (
     "The interval of the gain counts two errors: that of the training and of the draw, by Student's t over the seeds' "
@@ -24,8 +24,14 @@ RANGE = (
     "The forecast is a power law through the mean AUCs, error = a + b n^-c. Its range is that of the laws without one "
     "size each. It is no interval: it does not know what your next slides look like."
 )
-TICK = 0.17
+COLUMNS: Final = ("auc", "accuracy", "nll")
+"""The metrics of the table; CSV and JSON have more."""
+
+TICK: Final = 0.17
 """Share of the chart's width that a tick's number needs."""
+
+APART: Final = 0.012
+"""Share of the chart's width between the dots of valid and of test, whose intervals would lie on each other."""
 
 
 def write_curve(curve: LearningCurve) -> Path:
@@ -52,17 +58,17 @@ def write_curve(curve: LearningCurve) -> Path:
 def table(curve: LearningCurve) -> list[Row]:
     """A head, and a row for each size, the smallest first."""
     slides = any(point.slides is not None for point in curve.points)
-    names = [NAMES[metric][0] for metric in SHOWN]
+    names = [NAMES[metric][0] for metric in COLUMNS]
     rows: list[Row] = [("patches", *(("slides",) if slides else ()), *names, "runs", "steps", "training s")]
     for point in curve.points:
         told = (f"{point.patches:,.0f}", *((_count(point.slides),) if slides else ()))
         done, all_ = len(point.setting.outcomes), len(point.setting.outcomes) + len(point.setting.failures)
         runs = str(done) if done == all_ else f"{done} of {all_}"
         if not done:
-            rows.append((*told, *("failed" for _ in SHOWN), runs, f"{point.steps:,.0f}", ""))
+            rows.append((*told, *("failed" for _ in COLUMNS), runs, f"{point.steps:,.0f}", ""))
             continue
         seconds = sum(one.seconds for one in point.setting.outcomes) / done
-        figures = (cell(point.setting, curve.splits, metric) for metric in SHOWN)
+        figures = (cell(point.setting, curve.splits, metric) for metric in COLUMNS)
         rows.append((*told, *figures, runs, f"{point.steps:,.0f}", f"{seconds:,.0f}"))
     return rows
 
@@ -128,13 +134,13 @@ def picture(curve: LearningCurve) -> Picture:
     finished, told = curve.finished, curve.forecast
     size = {point.size: math.log10(point.size) for point in finished}
     reached = math.log10(told.ahead[-1].size) if told.ahead else max(size.values())
-    margin = 0.04 * max(reached - min(size.values()), 0.3)
+    margin = 0.08 * max(reached - min(size.values()), 0.3)
     across = (min(size.values()) - margin, reached + margin)
     named = [(at, f"{number:,}") for number, at in size.items()]
     named += [(math.log10(one.size), f"{one.size:,}") for one in told.ahead]
     chart = Chart(
-        f"AUC against the number of {sized(2, curve.by)[2:]}",
-        f"training {sized(2, curve.by)[2:]} (each grid line a size)",
+        f"AUC against the number of {MANY[curve.by]}",
+        f"training {MANY[curve.by]}, on a logarithmic axis",
         "AUC",
         across,
         _up(curve),
@@ -143,8 +149,8 @@ def picture(curve: LearningCurve) -> Picture:
     if told.law is not None:
         along = np.linspace(min(size.values()), reached, 80)
         chart.line(along, [1 - told.law.error(10**at) for at in along], "dash")
-    for split, colour in zip(curve.splits, ("tumour", "normal"), strict=False):
-        _draw(chart, curve, split, colour)
+    for split, colour, apart in zip(curve.splits, ("tumour", "normal"), (0.0, APART), strict=False):
+        _draw(chart, curve, split, colour, apart * (across[1] - across[0]))
         chart.legend(f"f-{colour}", split)
     if told.law is not None:
         chart.legend("f-soft", "power law")
@@ -155,10 +161,10 @@ def picture(curve: LearningCurve) -> Picture:
     return Picture("Would more data help?", chart.svg(), caption)
 
 
-def _draw(chart: Chart, curve: LearningCurve, split: str, colour: str) -> None:
-    """The line, the interval and the seeds of one split."""
+def _draw(chart: Chart, curve: LearningCurve, split: str, colour: str, apart: float) -> None:
+    """The line, the interval and the seeds of one split, a little to the right of their size."""
     finished = curve.finished
-    across = [math.log10(point.size) for point in finished]
+    across = [math.log10(point.size) + apart for point in finished]
     spreads = [point.setting.spread(split, "auc") for point in finished]
     chart.line(across, [spread.mean for spread in spreads], f"line s-{colour}")
     for at, spread in zip(across, spreads, strict=True):

@@ -33,6 +33,8 @@ from sentinode.scoring.seeds import compare_seeds
 
 By = Literal["patch", "slide"]
 
+MANY: Final = {"patch": "patches", "slide": "slides"}
+
 DOUBLINGS: Final = 5
 """Of the sizes that are tried where none are given: up to six, each twice the one before."""
 
@@ -240,7 +242,7 @@ def _trials(
 
 def sized(size: int, by: By) -> str:
     """A size in words."""
-    return f"{size:,} {by}{'' if size == 1 else 'es' if by == 'patch' else 's'}"
+    return f"{size:,} {by if size == 1 else MANY[by]}"
 
 
 def _sizes(data: PatchData, sizes: Sequence[int], by: By) -> list[int]:
