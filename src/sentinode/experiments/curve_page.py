@@ -22,7 +22,7 @@ GAIN = (
 )
 RANGE = (
     "The forecast is a power law through the mean AUCs, error = a + b n^-c. Its range is that of the laws without one "
-    "size each. It is no interval: it does not know what your next slides look like."
+    "size each. It is no interval: on made-up curves it held the truth about half of the time."
 )
 COLUMNS: Final = ("auc", "accuracy", "nll")
 """The metrics of the table; CSV and JSON have more."""

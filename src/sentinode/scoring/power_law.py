@@ -48,7 +48,7 @@ class PowerLaw:
 
     def error(self, size: float) -> float:
         """The error with ``size`` patches or slides."""
-        return self.floor + self.scale * (size / self.unit) ** -self.exponent
+        return float(self.floor + self.scale * (size / self.unit) ** -self.exponent)
 
 
 @dataclass(frozen=True)
