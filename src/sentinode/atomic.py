@@ -52,6 +52,18 @@ def output_error(path: Path, error: OSError) -> OutputError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError("this place is not writable.", where=path, hint="Choose a folder in which you may write.")
+    if error.errno == errno.EFBIG:
+        return OutputError(
+            "a file may not be so large here; nothing half-written was left behind.",
+            where=path,
+            hint="Raise the limit (see `ulimit -f`), or choose another disk.",
+        )
+    if error.errno in (errno.ENOLCK, errno.ENOSYS):
+        return OutputError(
+            f"files cannot be locked on this disk ({error.strerror}).",
+            where=path,
+            hint="Choose a folder on a disk that locks files, such as a local one. The cache's is SENTINODE_CACHE.",
+        )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return OutputError(
             "there is a file where a folder is needed.",

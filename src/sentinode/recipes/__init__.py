@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from sentinode.errors import RecipeError, nearest
+from sentinode.regular import require_regular
 
 
 class Section(BaseModel):
@@ -247,6 +248,7 @@ def _read(source: str | Path) -> dict[str, Any]:
         file = f"{OTHER_NAMES.get(str(source), source)}.toml"
         return tomllib.loads(resources.files(__name__).joinpath(file).read_text("utf-8"))
     try:
+        require_regular(path)
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot be read ({error.strerror}).", where=path) from None
