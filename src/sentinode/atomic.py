@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -35,6 +36,11 @@ def output_errors(path: Path) -> Iterator[None]:
         if isinstance(named, str | os.PathLike) and not _belongs(Path(named), path):
             raise
         raise output_error(path, error) from error
+    except Exception as error:
+        # safetensors and HDF5 raise errors of their own kinds, with the system's number in them.
+        if (number := re.search(r"(?:\(os error |errno = )(\d+)", str(error))) is None:
+            raise
+        raise output_error(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
 
 
 def _belongs(named: Path, path: Path) -> bool:
@@ -102,6 +108,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield staged
+            _settle(staged)
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)
@@ -124,6 +131,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         staged.mkdir()
         try:
             yield staged
+            for file in staged.rglob("*"):
+                if file.is_file():
+                    _settle(file)
             if path.exists():
                 path.replace(old)
             staged.replace(path)
@@ -134,6 +144,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _settle(staged: Path) -> None:
+    """Have the disk keep a file before its name is changed, or a loss of power may leave an empty one under it."""
+    with contextlib.suppress(PermissionError), staged.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _mark() -> str:
