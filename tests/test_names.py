@@ -171,3 +171,8 @@ def test_a_font_of_the_machine_draws_what_ours_lacks(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("sentinode.names._fonts", lambda weight: (Chinese(),))
     assert drawable("検体") == "検体"
+
+
+def test_a_name_that_is_no_text_becomes_text_that_every_file_takes() -> None:
+    assert as_text("a\udcff.png") == r"a\udcff.png"
+    assert as_text("é.png") == "é.png"

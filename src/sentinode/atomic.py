@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from sentinode.errors import OutputError
+
+ABANDONED_S = 24 * 3600.0
+"""Seconds after which a temporary file that nobody has written to is taken for that of a killed process."""
+
+_STAGED = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
 
 LONGEST = 200
 """Bytes of a file's name up to which its temporary name may begin with it; disks take 255."""
@@ -106,6 +113,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     with output_errors(path):
         _refuse_what_is_no_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         try:
             yield staged
             _settle(staged)
@@ -128,6 +136,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise FileExistsError(errno.EEXIST, "a file is in the way", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         staged.mkdir()
         try:
             yield staged
@@ -144,6 +153,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+@functools.cache  # once in a process for each folder, which may hold many files
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder: our temporary names that nothing has written to for
+    a day. A process that still writes touches its file far more often, on whichever machine it runs."""
+    with contextlib.suppress(OSError):
+        for old in folder.iterdir():
+            if _STAGED.fullmatch(old.name) and not old.is_symlink() and time.time() - _touched(old) > ABANDONED_S:
+                shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+
+
+def _touched(path: Path) -> float:
+    """When a file, or anything in a folder, was last written."""
+    return max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
 
 
 def _settle(staged: Path) -> None:

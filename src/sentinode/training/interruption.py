@@ -14,7 +14,6 @@ from typing import Any
 
 from sentinode.progress import console
 
-
 ONE_REQUEST_S = 1.0
 """Seconds within which a second signal is the same request to end."""
 
