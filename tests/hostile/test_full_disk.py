@@ -1,7 +1,7 @@
 """A disk that is full, wherever the file is that no longer fits.
 
-A small file system cannot be mounted where tests run. A limit on the size of files (``ulimit -f``) ends the same writes,
-in Python and in the libraries, with another number.
+A small file system cannot be mounted where tests run. A limit on the size of files (``ulimit -f``) ends the same
+writes, in Python and in the libraries, with another number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 import sound
 from harness import Case, Hostile, by_name
 
-SMALL = "--set model.backbone=test_resnet --set training.epochs=1 --set training.batch_size=16 --weights none --recipe quick"
+SMALL = "--recipe quick --weights none --set model.backbone=test_resnet --set training.epochs=1"
 LARGE = 8192
 """Bytes: enough for what is printed, too few for weights and images."""
 

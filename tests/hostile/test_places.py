@@ -1,4 +1,4 @@
-"""Names of files, and places that a command reads or writes: pipes, full devices, what may not be read, no text at all."""
+"""Names of files, and places that a command reads or writes: pipes, full devices, what may not be read, no text."""
 
 from __future__ import annotations
 
