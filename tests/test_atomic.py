@@ -158,7 +158,7 @@ def test_a_full_disk_is_also_known_from_the_errors_of_libraries(tmp_path: Path, 
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
-    with mock.patch("os.fsync", side_effect=lambda _: names.append(os.listdir(tmp_path))):
+    with mock.patch("os.fsync", side_effect=lambda _: names.append([path.name for path in tmp_path.iterdir()])):
         names: list[list[str]] = []
         write_text(tmp_path / "a", "1")
         with whole_folder(tmp_path / "b") as staged:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.cells import cell_len
 
-from sentinode.names import LONGEST, _fonts, aligned, drawable, families, folder_name, printable, shortened
+from sentinode.names import LONGEST, _fonts, aligned, as_text, drawable, families, folder_name, printable, shortened
 
 ODD = [
     "a$^$b",
