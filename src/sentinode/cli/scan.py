@@ -65,6 +65,14 @@ def scan(
     ] = "auto",
     operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Scan one of N parts of the slides, with I from 0 to N - 1. 'auto' is the part of this task in a Slurm "
+            "job array, and all slides elsewhere. 'none' is all slides.",
+        ),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
     """Scan whole slides: write probability maps, heatmaps, lesions and pages.
@@ -91,14 +99,17 @@ def scan(
         reading=reading,
         operating_point=operating_point,
         whole_slide_coordinates=whole_slide_coordinates,
+        shard=shard,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)
     console.print(
         f"{len(states) - failed} of {len(states)} slides done. The probabilities assume that {prior:.1%} of the "
-        f"tissue windows show tumour (--prior).\nOpen in a browser: {out / PAGE}",
+        f"tissue windows show tumour (--prior).",
         markup=False,
     )
+    if (out / PAGE).exists():
+        console.print(f"Open in a browser: {out / PAGE}", markup=False)
     if failed:
         raise typer.Exit(EXIT_REFUSED if failed == len(states) else EXIT_PARTIAL)
 

@@ -33,7 +33,7 @@ from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingNam
 from sentinode.names import printable
 from sentinode.progress import console
 from sentinode.slides.reading.fingerprint import fingerprint
-from sentinode.slides.reading.folder import find_slides, name_slides
+from sentinode.slides.reading.folder import NAMED, find_slides, name_slides
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
@@ -58,6 +58,7 @@ from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, Pr
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.scores import LOG, remove_scores
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
+from sentinode.slides.shards import Part, Shard, join
 
 RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
 """What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
@@ -82,6 +83,7 @@ def scan(
     reading: str = "auto",
     operating_point: PointName | None = None,
     whole_slide_coordinates: bool | None = None,
+    shard: str | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
@@ -110,15 +112,17 @@ def scan(
             ``balanced`` or ``specific``; None for an earlier call's choice, at first the bundle's default.
         whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
             states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
+        shard: scans one part of the slides: ``2/8`` is the third of eight, ``auto`` the one of this task of a Slurm
+            job array, if this is one. The pages are written when the last shard finishes. None for all slides.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
     Returns:
-        The state of each slide, in the order of their names. A slide that failed is among them, with its
+        The state of each slide (of the shard), in the order of their names. A slide that failed is among them, with its
         reason; so is one that was left alone because its folder holds the map of another slide.
 
     Raises:
-        SlideError: there is no slide at all.
+        SlideError: there is no slide at all, or no such shard.
         BundleError: the bundle's microns per pixel are unknown.
         OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings or
             of another operating point.
@@ -127,6 +131,7 @@ def scan(
     require_mpp(bundle)
     stride = bundle.card.geometry.stride if stride is None else stride
     _require_sense(stride, prior)
+    chosen = None if shard is None else Shard.asked(shard)
     out = make_folder(Path(out))
     found = find_slides(slides, exclude=out)
     reading = _settle_reading(out, bundle, reading, stride)
@@ -144,16 +149,46 @@ def scan(
         make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
     names = name_slides(found)
     _say_copies(found, names)
+    part = None if chosen is None else _take_part(out, chosen, names)
+    own = names if part is None else {name: path for name, path in names.items() if name in part.names}
     work = _Work(bundle, engine, asked, out, make, show)
-    taken = [(name, path) for name, path in names.items() if not work.attempt(name, path, wait=False)]
+    taken = [(name, path) for name, path in own.items() if not work.attempt(name, path, wait=False)]
     if taken:
         console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
     for name, path in taken:
         work.attempt(name, path, wait=True)
     states = read_states(out)
     _say_renamed(states, names)
-    write_summary(out)
-    return [work.refused.get(state.name, state) for state in states if state.name in names]
+    if part is None or _is_last(part, states, names):
+        write_summary(out)
+    return [work.refused.get(state.name, state) for state in states if state.name in own]
+
+
+def _take_part(out: Path, shard: Shard, names: Mapping[str, Path]) -> Part:
+    done = frozenset(state.name for state in read_states(out) if state.state == DONE)
+    part = join(out, shard, names, done)
+    console.print(f"Shard {shard}: {len(part.names)} of {len(names)} slides.", markup=False)
+    return part
+
+
+def _is_last(part: Part, states: Iterable[SlideState], names: Mapping[str, Path]) -> bool:
+    """Whether all shards have finished, so that this one writes the pages. What is missing is printed."""
+    others = part.finish()
+    if others:
+        numbers = ", ".join(map(str, others[:NAMED])) + (", ..." if len(others) > NAMED else "")
+        console.print(
+            f"Of {part.shard.count} shards, {len(others)} have not finished: {numbers}. The last one to finish writes "
+            f"the pages. 'sentinode lesions {part.out}' writes them at any time.",
+            markup=False,
+        )
+        return False
+    missing = names.keys() - {state.name for state in states}
+    if missing:
+        console.print(
+            f"{len(missing)} slides came while the shards ran, and are not scanned. Start all shards again.",
+            markup=False,
+        )
+    return True
 
 
 def _say_copies(found: Iterable[Path], names: Mapping[str, Path]) -> None:
