@@ -69,8 +69,8 @@ def scan(
         str,
         typer.Option(
             metavar="I/N",
-            help="Scan one of N parts of the slides, with I from 0 to N - 1. 'auto' is the part of this task in a Slurm "
-            "job array, and all slides elsewhere. 'none' is all slides.",
+            help="Scan one of N parts of the slides, with I from 0 to N - 1. 'auto' is the part of this task in a "
+            "Slurm job array, and all slides elsewhere. 'none' is all slides.",
         ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,

@@ -25,6 +25,7 @@ from filelock import Timeout
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.leases import Hold, LeaseLost
 from sentinode.locks import BATCH, lock
 from sentinode.model.bundle import DENSE, Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
@@ -311,21 +312,36 @@ class _Work:
         self.refused: dict[str, SlideState] = {}
 
     def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
-        """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``."""
+        """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``, or has
+        taken it over from us.
+        """
         try:
-            with lock(self._out, name, wait=wait):
+            with lock(self._out, name, wait=wait) as hold:
                 try:
-                    settled = self._is_settled(name, slide)
-                except SentinodeError as error:
-                    self.refused[name] = SlideState(name, str(slide.resolve()), FAILED, reason=str(error))
-                    _say_failed(error)
-                    return True
-                if not settled:
-                    self._scan(name, slide)
-                remove_scores(self._out / name)
+                    self._attempt(name, slide, hold)
+                except OutputError:
+                    hold.require()  # a process that took over removes what we had half-written
+                    raise
         except Timeout:
             return False
+        except LeaseLost:
+            console.print(
+                f"'{name}' is left to another process: this one was silent for too long, and lost its claim.",
+                markup=False,
+            )
+            return False
         return True
+
+    def _attempt(self, name: str, slide: Path, hold: Hold) -> None:
+        try:
+            settled = self._is_settled(name, slide)
+        except SentinodeError as error:
+            self.refused[name] = SlideState(name, str(slide.resolve()), FAILED, reason=str(error))
+            _say_failed(error)
+            return
+        if not settled:
+            self._scan(name, slide, hold)
+        remove_scores(self._out / name)
 
     def _is_settled(self, name: str, slide: Path) -> bool:
         """Whether a slide is done, or failed while this process has been running.
@@ -377,7 +393,7 @@ class _Work:
                 hint="Scan both in one call, choose another --out for this one, or remove that folder.",
             )
 
-    def _scan(self, name: str, path: Path) -> None:
+    def _scan(self, name: str, path: Path, hold: Hold) -> None:
         folder = make_folder(self._out / name)
         state = SlideState(
             name, str(path.resolve()), RUNNING, started=_now(), host=socket.gethostname(), process=os.getpid()
@@ -385,8 +401,8 @@ class _Work:
         self._write_state(state)
         _clear(folder, TISSUE, *RESULTS)
         try:
-            state = self._map(folder, path, state)
-        except OutputError:
+            state = self._map(folder, path, state, hold)
+        except (OutputError, LeaseLost):
             raise
         except SentinodeError as error:
             state = replace(state, state=FAILED, reason=str(error))
@@ -396,11 +412,12 @@ class _Work:
             state = replace(state, state=FAILED, reason=f"a bug in Sentinode: {type(error).__name__}: {error}")
             console.print_exception(max_frames=8)
             _say_failed(state.reason)
+        hold.require()
         if state.state == FAILED:
             _clear(folder, *RESULTS)
         self._write_state(replace(state, finished=_now()))
 
-    def _map(self, folder: Path, path: Path, state: SlideState) -> SlideState:
+    def _map(self, folder: Path, path: Path, state: SlideState, hold: Hold) -> SlideState:
         settings, content = self._settings, fingerprint(path)
         with open_slide(path, mpp=settings.mpp, icc=settings.icc) as slide:
             tissue = find_tissue(slide)
@@ -415,10 +432,13 @@ class _Work:
                 prior=settings.prior,
                 reading=settings.reading,
                 log=folder / LOG,
+                before_write=hold.require,
                 show=self._show,
             )
+            hold.require()
             write_map(folder, probability_map)
             if self._make is not None:
+                hold.require()
                 self._make(folder, slide, probability_map, tissue)
         if not content == probability_map.slide.fingerprint == fingerprint(path):
             raise SlideError(
