@@ -73,6 +73,14 @@ def scan(
             "Slurm job array, and all slides elsewhere. 'none' is all slides.",
         ),
     ] = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scan on a Ray cluster: 'auto' is the one of this computer, ray://HOST:10001 another, 'local' one "
+            "that is started for this scan. All computers must see the slides, the bundle and DIR at the same paths.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
     """Scan whole slides: write probability maps, heatmaps, lesions and pages.
@@ -100,6 +108,7 @@ def scan(
         operating_point=operating_point,
         whole_slide_coordinates=whole_slide_coordinates,
         shard=shard,
+        cluster=cluster,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)

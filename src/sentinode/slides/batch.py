@@ -11,18 +11,20 @@ that is done, the old results are removed and the new file is scanned.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
 
+from sentinode import cluster as ray_cluster
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.leases import Hold, LeaseLost
@@ -32,8 +34,8 @@ from sentinode.model.engines import Engine, open_engine
 from sentinode.model.readings import choose_reading
 from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
-from sentinode.progress import console
-from sentinode.slides.reading.fingerprint import fingerprint
+from sentinode.progress import bar, console
+from sentinode.slides.reading.fingerprint import fingerprint, size_of
 from sentinode.slides.reading.folder import NAMED, find_slides, name_slides
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
@@ -85,6 +87,7 @@ def scan(
     operating_point: PointName | None = None,
     whole_slide_coordinates: bool | None = None,
     shard: str | None = None,
+    cluster: str | None = None,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
@@ -115,6 +118,8 @@ def scan(
             states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
         shard: scans one part of the slides: ``2/8`` is the third of eight, ``auto`` the one of this task of a Slurm
             job array, if this is one. The pages are written when the last shard finishes. None for all slides.
+        cluster: the address of a Ray cluster that scans the slides, with ``out``, the slides and the bundle at the same
+            places on all of its machines: ``auto``, ``local`` or ``ray://host:port``. None for this process alone.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
@@ -127,7 +132,8 @@ def scan(
         BundleError: the bundle's microns per pixel are unknown.
         OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings or
             of another operating point.
-        DeviceError: the device is missing, or is not the one that the batch was begun with.
+        DeviceError: the device is missing, or is not the one that the batch was begun with; or there is no such
+            cluster.
     """
     require_mpp(bundle)
     stride = bundle.card.geometry.stride if stride is None else stride
@@ -139,30 +145,51 @@ def scan(
     card = bundle.card
     how = card.reading(reading)
     asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
-    engine = _join_batch(out, asked, bundle, device, precision, tta)
-    with lock(out, BATCH):
-        coordinates = settle_coordinates(out, whole_slide_coordinates)
-        points = settle_points(out, card.slide_points or GENERAL, operating_point)
-    if card.slide_points is None:
-        console.print(NO_POINT, markup=False)
-    caution_reading(points, reading)
-    if make is write_outputs:
-        make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
+    opening = _Opening(
+        bundle, out, asked, reading, device, precision, tta, operating_point, whole_slide_coordinates, make, show
+    )
+    work = opening() if cluster is None else None
     names = name_slides(found)
     _say_copies(found, names)
     part = None if chosen is None else _take_part(out, chosen, names)
     own = names if part is None else {name: path for name, path in names.items() if name in part.names}
-    work = _Work(bundle, engine, asked, out, make, show)
-    taken = [(name, path) for name, path in own.items() if not work.attempt(name, path, wait=False)]
-    if taken:
-        console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
-    for name, path in taken:
-        work.attempt(name, path, wait=True)
+    refused = _scan_here(work, own) if work is not None else _scan_on(cluster or "", opening, own)
     states = read_states(out)
     _say_renamed(states, names)
     if part is None or _is_last(part, states, names):
         write_summary(out)
-    return [work.refused.get(state.name, state) for state in states if state.name in own]
+    return [refused.get(state.name, state) for state in states if state.name in own]
+
+
+def _scan_here(work: _Work, slides: Mapping[str, Path]) -> Mapping[str, SlideState]:
+    """Scan slides in this process; those that were left alone, with the reason."""
+    taken = [(name, path) for name, path in slides.items() if not work.attempt(name, path, wait=False)]
+    if taken:
+        console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
+    for name, path in taken:
+        work.attempt(name, path, wait=True)
+    return work.refused
+
+
+def _scan_on(address: str, opening: _Opening, slides: Mapping[str, Path]) -> Mapping[str, SlideState]:
+    """Scan slides on a cluster, the largest first; those that were left alone, with the reason."""
+    refused: dict[str, SlideState] = {}
+    items = sorted(((name, path.absolute()) for name, path in slides.items()), key=lambda item: -size_of(item[1]))
+    with bar("Scanning", len(items), unit="slides", show=opening.show) as shown:
+        for (name, path), answer in ray_cluster.run(
+            address, opening.elsewhere().worker, items, gpu=opening.wants_gpu(), note=shown.note
+        ):
+            if isinstance(answer, ray_cluster.Lost):
+                reason = f"its process ended {answer.tries} times, perhaps because memory ran out."
+                state = SlideState(name, str(path.resolve()), FAILED, reason=reason, finished=_now())
+                with lock(opening.out, name):
+                    make_folder(opening.out / name)
+                    _write_state(opening.out, state)
+                _say_failed(f"{path}: {reason}")
+            elif answer is not None:
+                refused[name] = answer
+            shown.advance()
+    return refused
 
 
 def _take_part(out: Path, shard: Shard, names: Mapping[str, Path]) -> Part:
@@ -290,6 +317,60 @@ def _open_again(
     return engine
 
 
+@dataclass(frozen=True)
+class _Opening:
+    """What a process needs to know to work at a batch. Calling it begins or joins the batch and opens the engine."""
+
+    bundle: Bundle
+    out: Path
+    settings: Settings
+    reading: ReadingName
+    device: str
+    precision: str
+    tta: bool
+    operating_point: PointName | None
+    whole_slide_coordinates: bool | None
+    make: WriteOutputs | None
+    show: bool
+    began: str = field(default_factory=lambda: _now())
+
+    def __call__(self) -> _Work:
+        engine = _join_batch(self.out, self.settings, self.bundle, self.device, self.precision, self.tta)
+        card, make = self.bundle.card, self.make
+        with lock(self.out, BATCH):
+            coordinates = settle_coordinates(self.out, self.whole_slide_coordinates)
+            points = settle_points(self.out, card.slide_points or GENERAL, self.operating_point)
+        if card.slide_points is None:
+            console.print(NO_POINT, markup=False)
+        caution_reading(points, self.reading)
+        if make is write_outputs:
+            make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
+        return _Work(self.bundle, engine, self.settings, self.out, make, self.began, self.show)
+
+    def elsewhere(self) -> _Opening:
+        """The same for a process with another working folder."""
+        bundle = copy.copy(self.bundle)
+        bundle.path = bundle.path.absolute()
+        return replace(self, bundle=bundle, out=self.out.absolute())
+
+    def worker(self) -> Callable[[tuple[str, Path]], SlideState | None]:
+        """What scans a slide, given its name and path, in a worker of a cluster; see :meth:`_Work.refused`."""
+        work = replace(self, show=False)()
+
+        def attempt(slide: tuple[str, Path]) -> SlideState | None:
+            work.attempt(*slide, wait=True)
+            return work.refused.get(slide[0])
+
+        return attempt
+
+    def wants_gpu(self) -> bool | None:
+        """Whether the engine of the batch needs a GPU; None where that is open."""
+        device = self.device
+        if device == "auto" and (self.out / MANIFEST).exists():
+            device = read_batch(self.out / MANIFEST)[1].device
+        return None if device == "auto" else device.partition(":")[0] == "cuda"
+
+
 class _Work:
     """One process at a batch: takes the slides that no other process has in hand.
 
@@ -305,10 +386,11 @@ class _Work:
         settings: Settings,
         out: Path,
         make: WriteOutputs | None,
+        began: str,
         show: bool,
     ) -> None:
         self._bundle, self._engine, self._settings, self._out = bundle, engine, settings, out
-        self._make, self._show, self._began = make, show, _now()
+        self._make, self._show, self._began = make, show, began
         self.refused: dict[str, SlideState] = {}
 
     def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
@@ -385,7 +467,7 @@ class _Work:
         except SlideError:
             stayed = False
         if is_same and not stayed:
-            self._write_state(state)
+            _write_state(self._out, state)
         elif stayed and not is_same:
             raise SlideError(
                 f"'{state.name}' in {self._out} holds the results of another slide, {before}.",
@@ -398,7 +480,7 @@ class _Work:
         state = SlideState(
             name, str(path.resolve()), RUNNING, started=_now(), host=socket.gethostname(), process=os.getpid()
         )
-        self._write_state(state)
+        _write_state(self._out, state)
         _clear(folder, TISSUE, *RESULTS)
         try:
             state = self._map(folder, path, state, hold)
@@ -415,7 +497,7 @@ class _Work:
         hold.require()
         if state.state == FAILED:
             _clear(folder, *RESULTS)
-        self._write_state(replace(state, finished=_now()))
+        _write_state(self._out, replace(state, finished=_now()))
 
     def _map(self, folder: Path, path: Path, state: SlideState, hold: Hold) -> SlideState:
         settings, content = self._settings, fingerprint(path)
@@ -448,8 +530,9 @@ class _Work:
             state, state=DONE, windows=int(probability_map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3)
         )
 
-    def _write_state(self, state: SlideState) -> None:
-        write_text(self._out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
+
+def _write_state(out: Path, state: SlideState) -> None:
+    write_text(out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
 
 
 def _clear(folder: Path, *names: str) -> None:

@@ -1,0 +1,202 @@
+"""A batch on a Ray cluster leaves the same bytes as on one machine, whatever dies on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slide_files import tissue_picture, write_tiff
+from stand_in import StandInBundle, StandInEngine
+
+from sentinode import cluster as ray_cluster
+from sentinode.cluster import Lost
+from sentinode.errors import DeviceError, OutputError
+from sentinode.slides import batch
+from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.results.summary import PAGE
+from sentinode.slides.scanning.manifest import MANIFEST, SlideState, read_states
+
+ray = pytest.importorskip("ray", reason="Ray (sentinode[cluster]) is not installed here")
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.slow
+
+
+def node_of_one_core() -> dict[str, int]:
+    """What a node is started with. Its ports are given, for the node waits 15 s at most for those that it must find."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1] for one in held]
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return {"num_cpus": 1, "object_store_memory": 80_000_000, **dict(zip(names, ports, strict=True))}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes with one core each, to which this process is connected."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1] / "src")]))
+        from ray.cluster_utils import Cluster
+
+        nodes = Cluster(initialize_head=True, head_node_args={**node_of_one_core(), "include_dashboard": False})
+        nodes.add_node(**node_of_one_core())
+        ray.init(
+            nodes.address,
+            runtime_env={"worker_process_setup_hook": "stand_in.use_in_batch"},
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four slides."""
+    folder = tmp_path_factory.mktemp("slides")
+    for i in range(4):
+        write_tiff(folder / f"slide{i}.tif", tissue_picture(260 + 60 * i, 250, seed=i))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one machine makes of them."""
+    out = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "open_engine", lambda *_, **__: StandInEngine())
+        batch.scan(StandInBundle(), [slides], out, make=write_outputs, show=False)  # type: ignore[arg-type]
+    return contents(out)
+
+
+def scan(slides: Path, out: Path, **options: object) -> list[SlideState]:
+    options = {"make": write_outputs, "show": False, "cluster": "auto", **options}
+    return batch.scan(StandInBundle(), [slides], out, **options)  # type: ignore[arg-type]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file but the slides' manifests, which alone hold times, and the locks."""
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files if ".locks" not in path.parts}
+
+
+def when(happens: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
+    """Do something as soon as something happens, beside the test."""
+
+    def watch() -> None:
+        end = time.monotonic() + 120
+        while not happens() and time.monotonic() < end:
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def running(out: Path) -> list[int]:
+    return [state.process for state in read_states(out) if state.state == "running"]
+
+
+def test_a_batch_on_two_nodes_of_which_a_worker_and_then_a_node_die_ends_in_the_same_bytes(
+    cluster: Any, slides: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    killer = when(lambda: bool(running(tmp_path)), lambda: os.kill(running(tmp_path)[0], signal.SIGKILL))
+
+    stopper = when(
+        lambda: any(state.state == "done" for state in read_states(tmp_path)),
+        lambda: cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False),
+    )
+    states = scan(slides, tmp_path)
+    killer.join()
+    stopper.join()
+    assert [(state.name, state.state) for state in states] == [(f"slide{i}", "done") for i in range(4)]
+    assert contents(tmp_path) == alone
+    assert os.getpid() not in {state.process for state in states} and len({state.process for state in states}) > 1
+    # Once more, there is nothing to do.
+    before = {state.name: state for state in read_states(tmp_path)}
+    scan(slides, tmp_path)
+    assert {state.name: state for state in read_states(tmp_path)} == before
+    with pytest.raises(OutputError, match="stride 32, and you ask for 96"):
+        scan(slides, tmp_path, stride=96)
+
+
+def test_slides_that_fail_do_not_stop_the_others(
+    cluster: Any, slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    (folder / "letter.svs").write_text("Dear colleague")
+    (folder / "slide0.tif").write_bytes((slides / "slide0.tif").read_bytes())
+    states = {state.name: state for state in scan(folder, tmp_path / "out", make=None)}
+    assert "not a slide" in str(states["letter"].reason) and states["slide0"].state == "done"
+    assert "slide0" in (tmp_path / "out" / PAGE).read_text()
+
+
+def test_an_item_whose_workers_die_again_and_again_is_given_up_and_the_others_are_done(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "TRIES", 2)
+    notes: list[str] = []
+
+    def open_worker() -> Callable[[int], int]:
+        def work(item: int) -> int:
+            if item == 0:
+                os._exit(1)
+            return item * item
+
+        return work
+
+    results = dict(ray_cluster.run("auto", open_worker, [0, 1, 2, 3], gpu=False, note=notes.append))
+    assert results == {0: Lost(2), 1: 1, 2: 4, 3: 9}
+    assert "1 worker" in notes
+
+
+def test_what_a_worker_raises_is_raised_here_as_it_was(cluster: Any) -> None:
+    def full() -> Callable[[int], int]:
+        def work(item: int) -> int:
+            raise OutputError("the disk is full.", where="maps", hint="Free some space.")
+
+        return work
+
+    with pytest.raises(OutputError, match="the disk is full") as caught:
+        list(ray_cluster.run("auto", full, [1], gpu=False))
+    assert (caught.value.where, caught.value.hint) == ("maps", "Free some space.")
+
+
+def test_where_no_worker_can_be_opened_its_reason_is_said(cluster: Any) -> None:
+    def refused() -> Callable[[int], int]:
+        raise DeviceError("this machine offers another engine.")
+
+    with pytest.raises(DeviceError, match="another engine"):
+        list(ray_cluster.run("auto", refused, [1, 2], gpu=False))
+
+
+def test_a_worker_has_a_gpu_where_there_is_one_and_else_some_cores() -> None:
+    def node(alive: bool = True, **resources: float) -> dict[str, Any]:
+        return {"Alive": alive, "Resources": resources}
+
+    gpus = [node(CPU=8.0), node(CPU=16.0, GPU=4.0)]
+    assert ray_cluster._needs(gpus, None) == {"CPU": 1, "GPU": 1}
+    assert ray_cluster._needs(gpus, False) == {"CPU": 4}
+    assert ray_cluster._needs([node(CPU=8.0), node(CPU=2.0), node(CPU=1.0, alive=False)], None) == {"CPU": 2}
+    assert ray_cluster._needs([node()], True) == {"CPU": 1, "GPU": 1}
+
+
+@pytest.mark.parametrize("address", ["", "here", "http://host:1", "ray://host", "ray://user:secret@host:1", "a b:1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(DeviceError, match="no address of a Ray cluster"):
+        list(ray_cluster.run(address, lambda: abs, [1]))
