@@ -16,9 +16,7 @@ import pytest
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
-from sentinode import cluster as ray_cluster
-from sentinode.cluster import Lost
-from sentinode.errors import DeviceError, OutputError
+from sentinode.errors import OutputError
 from sentinode.slides import batch
 from sentinode.slides.results.outputs import write_outputs
 from sentinode.slides.results.summary import PAGE
@@ -134,9 +132,7 @@ def test_a_batch_on_two_nodes_of_which_a_worker_and_then_a_node_die_ends_in_the_
         scan(slides, tmp_path, stride=96)
 
 
-def test_slides_that_fail_do_not_stop_the_others(
-    cluster: Any, slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_slides_that_fail_do_not_stop_the_others(cluster: Any, slides: Path, tmp_path: Path) -> None:
     folder = tmp_path / "slides"
     folder.mkdir()
     (folder / "letter.svs").write_text("Dear colleague")
@@ -144,59 +140,3 @@ def test_slides_that_fail_do_not_stop_the_others(
     states = {state.name: state for state in scan(folder, tmp_path / "out", make=None)}
     assert "not a slide" in str(states["letter"].reason) and states["slide0"].state == "done"
     assert "slide0" in (tmp_path / "out" / PAGE).read_text()
-
-
-def test_an_item_whose_workers_die_again_and_again_is_given_up_and_the_others_are_done(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ray_cluster, "TRIES", 2)
-    notes: list[str] = []
-
-    def open_worker() -> Callable[[int], int]:
-        def work(item: int) -> int:
-            if item == 0:
-                os._exit(1)
-            return item * item
-
-        return work
-
-    results = dict(ray_cluster.run("auto", open_worker, [0, 1, 2, 3], gpu=False, note=notes.append))
-    assert results == {0: Lost(2), 1: 1, 2: 4, 3: 9}
-    assert "1 worker" in notes
-
-
-def test_what_a_worker_raises_is_raised_here_as_it_was(cluster: Any) -> None:
-    def full() -> Callable[[int], int]:
-        def work(item: int) -> int:
-            raise OutputError("the disk is full.", where="maps", hint="Free some space.")
-
-        return work
-
-    with pytest.raises(OutputError, match="the disk is full") as caught:
-        list(ray_cluster.run("auto", full, [1], gpu=False))
-    assert (caught.value.where, caught.value.hint) == ("maps", "Free some space.")
-
-
-def test_where_no_worker_can_be_opened_its_reason_is_said(cluster: Any) -> None:
-    def refused() -> Callable[[int], int]:
-        raise DeviceError("this machine offers another engine.")
-
-    with pytest.raises(DeviceError, match="another engine"):
-        list(ray_cluster.run("auto", refused, [1, 2], gpu=False))
-
-
-def test_a_worker_has_a_gpu_where_there_is_one_and_else_some_cores() -> None:
-    def node(alive: bool = True, **resources: float) -> dict[str, Any]:
-        return {"Alive": alive, "Resources": resources}
-
-    gpus = [node(CPU=8.0), node(CPU=16.0, GPU=4.0)]
-    assert ray_cluster._needs(gpus, None) == {"CPU": 1, "GPU": 1}
-    assert ray_cluster._needs(gpus, False) == {"CPU": 4}
-    assert ray_cluster._needs([node(CPU=8.0), node(CPU=2.0), node(CPU=1.0, alive=False)], None) == {"CPU": 2}
-    assert ray_cluster._needs([node()], True) == {"CPU": 1, "GPU": 1}
-
-
-@pytest.mark.parametrize("address", ["", "here", "http://host:1", "ray://host", "ray://user:secret@host:1", "a b:1"])
-def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(DeviceError, match="no address of a Ray cluster"):
-        list(ray_cluster.run(address, lambda: abs, [1]))
