@@ -28,7 +28,7 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
     here = Path(first)
     is_bundle = (here / CARD).is_file() or (here / "bundle" / CARD).is_file()
     # What is not there may be a bundle's misspelt name: no other may take its place.
-    if not is_bundle and here.exists():
+    if not is_bundle and (here.exists() or "://" in str(first)):
         bundle, others = load(), list(paths)
         auc = bundle.card.metrics["valid"]["auc"]["value"]
         console.print(

@@ -33,9 +33,10 @@ WholeSlide = Annotated[
 
 def scan(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="[BUNDLE] SLIDE...", help="A bundle (default: the bundled model), then slides or folders."
+            metavar="[BUNDLE] SLIDE...",
+            help="A bundle (default: the bundled model), then slides or folders, also such as s3://BUCKET/FOLDER.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results of the batch.")],
@@ -81,6 +82,13 @@ def scan(
             "that is started for this scan. All computers must see the slides, the bundle and DIR at the same paths.",
         ),
     ] = None,
+    stage: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Local folder for copies of s3://, gs:// and https:// slides while they are read."
+        ),
+    ] = None,
+    stage_limit: Annotated[float, typer.Option(metavar="GB", help="Gigabytes that these copies have at most.")] = 100.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
     """Scan whole slides: write probability maps, heatmaps, lesions and pages.
@@ -109,6 +117,8 @@ def scan(
         whole_slide_coordinates=whole_slide_coordinates,
         shard=shard,
         cluster=cluster,
+        stage=stage,
+        stage_gb=stage_limit,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)

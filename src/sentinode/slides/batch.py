@@ -11,6 +11,7 @@ that is done, the old results are removed and the new file is scanned.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from filelock import Timeout
 
@@ -35,8 +37,18 @@ from sentinode.model.readings import choose_reading
 from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
 from sentinode.progress import bar, console
-from sentinode.slides.reading.fingerprint import fingerprint, size_of
+from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import NAMED, find_slides, name_slides
+from sentinode.slides.reading.remote import (
+    STAGE_GB,
+    RemoteSlide,
+    Stage,
+    bytes_of,
+    find_remote,
+    is_remote,
+    where,
+    without_credentials,
+)
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
@@ -88,6 +100,8 @@ def scan(
     whole_slide_coordinates: bool | None = None,
     shard: str | None = None,
     cluster: str | None = None,
+    stage: str | Path | None = None,
+    stage_gb: float = STAGE_GB,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
@@ -98,7 +112,7 @@ def scan(
 
     Args:
         bundle: the model.
-        slides: files, and folders that are searched for them.
+        slides: files, and folders that are searched for them; also addresses such as ``s3://bucket/folder``.
         out: the batch's folder; each slide's map lies in ``out/<stem>`` (see
             :func:`sentinode.slides.reading.folder.name_slides`).
         stride: pixels between windows at the bundle's resolution; None for the side of the square that its labels
@@ -120,6 +134,8 @@ def scan(
             job array, if this is one. The pages are written when the last shard finishes. None for all slides.
         cluster: the address of a Ray cluster that scans the slides, with ``out``, the slides and the bundle at the same
             places on all of its machines: ``auto``, ``local`` or ``ray://host:port``. None for this process alone.
+        stage: a local folder to which slides that lie elsewhere are copied while they are scanned.
+        stage_gb: gigabytes that these copies have at most.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
@@ -140,17 +156,27 @@ def scan(
     _require_sense(stride, prior)
     chosen = None if shard is None else Shard.asked(shard)
     out = make_folder(Path(out))
-    found = find_slides(slides, exclude=out)
+    names = _find(slides, out, stage)
     reading = _settle_reading(out, bundle, reading, stride)
     card = bundle.card
     how = card.reading(reading)
     asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
+    copies = None if stage is None else (Path(stage).absolute(), stage_gb * 1e9)
     opening = _Opening(
-        bundle, out, asked, reading, device, precision, tta, operating_point, whole_slide_coordinates, make, show
+        bundle,
+        out,
+        asked,
+        reading,
+        device,
+        precision,
+        tta,
+        operating_point,
+        whole_slide_coordinates,
+        copies,
+        make,
+        show,
     )
     work = opening() if cluster is None else None
-    names = name_slides(found)
-    _say_copies(found, names)
     part = None if chosen is None else _take_part(out, chosen, names)
     own = names if part is None else {name: path for name, path in names.items() if name in part.names}
     refused = _scan_here(work, own) if work is not None else _scan_on(cluster or "", opening, own)
@@ -161,45 +187,74 @@ def scan(
     return [refused.get(state.name, state) for state in states if state.name in own]
 
 
-def _scan_here(work: _Work, slides: Mapping[str, Path]) -> Mapping[str, SlideState]:
+def _find(slides: Iterable[str | Path], out: Path, stage: str | Path | None) -> dict[str, Path | RemoteSlide]:
+    """The slides at paths and addresses, by the names of their folders."""
+    local: list[str | Path] = []
+    addresses: list[str] = []
+    for slide in slides:
+        (addresses if is_remote(slide) else local).append(str(slide))
+    if addresses and stage is None:
+        raise SlideError(
+            "slides that lie elsewhere are copied to a local disk while they are scanned, and no folder is named.",
+            where=without_credentials(addresses[0]),
+            hint="Name a folder on a fast local disk, such as --stage /tmp/slides.",
+        )
+    remote = {slide.place: slide for slide in find_remote(addresses)}
+    found = [*(find_slides(local, exclude=out) if local or not addresses else ()), *remote]
+    names = name_slides(found)
+    _say_copies(found, names)
+    return {name: remote.get(path, path) for name, path in names.items()}
+
+
+def _scan_here(work: _Work, slides: Mapping[str, Path | RemoteSlide]) -> Mapping[str, SlideState]:
     """Scan slides in this process; those that were left alone, with the reason."""
-    taken = [(name, path) for name, path in slides.items() if not work.attempt(name, path, wait=False)]
-    if taken:
-        console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
-    for name, path in taken:
-        work.attempt(name, path, wait=True)
+    with work:
+        taken = []
+        items = list(slides.items())
+        for at, (name, slide) in enumerate(items):
+            work.fetch_ahead(dict(items[at : at + 2]))
+            if not work.attempt(name, slide, wait=False):
+                taken.append((name, slide))
+        if taken:
+            console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
+        for name, slide in taken:
+            work.attempt(name, slide, wait=True)
     return work.refused
 
 
-def _scan_on(address: str, opening: _Opening, slides: Mapping[str, Path]) -> Mapping[str, SlideState]:
+def _scan_on(address: str, opening: _Opening, slides: Mapping[str, Path | RemoteSlide]) -> Mapping[str, SlideState]:
     """Scan slides on a cluster, the largest first; those that were left alone, with the reason."""
     refused: dict[str, SlideState] = {}
-    items = sorted(((name, path.absolute()) for name, path in slides.items()), key=lambda item: -size_of(item[1]))
+    sizes = {name: bytes_of(slide) for name, slide in slides.items()}
+    items = sorted(
+        ((name, slide.absolute() if isinstance(slide, Path) else slide) for name, slide in slides.items()),
+        key=lambda item: -sizes[item[0]],
+    )
     with bar("Scanning", len(items), unit="slides", show=opening.show) as shown:
-        for (name, path), answer in ray_cluster.run(
+        for (name, slide), answer in ray_cluster.run(
             address, opening.elsewhere().worker, items, gpu=opening.wants_gpu(), note=shown.note
         ):
             if isinstance(answer, ray_cluster.Lost):
                 reason = f"its process ended {answer.tries} times, perhaps because memory ran out."
-                state = SlideState(name, str(path.resolve()), FAILED, reason=reason, finished=_now())
+                state = SlideState(name, where(slide), FAILED, reason=reason, finished=_now())
                 with lock(opening.out, name):
                     make_folder(opening.out / name)
                     _write_state(opening.out, state)
-                _say_failed(f"{path}: {reason}")
+                _say_failed(f"{where(slide)}: {reason}")
             elif answer is not None:
                 refused[name] = answer
             shown.advance()
     return refused
 
 
-def _take_part(out: Path, shard: Shard, names: Mapping[str, Path]) -> Part:
+def _take_part(out: Path, shard: Shard, names: Mapping[str, Path | RemoteSlide]) -> Part:
     done = frozenset(state.name for state in read_states(out) if state.state == DONE)
     part = join(out, shard, names, done)
     console.print(f"Shard {shard}: {len(part.names)} of {len(names)} slides.", markup=False)
     return part
 
 
-def _is_last(part: Part, states: Iterable[SlideState], names: Mapping[str, Path]) -> bool:
+def _is_last(part: Part, states: Iterable[SlideState], names: Mapping[str, Path | RemoteSlide]) -> bool:
     """Whether all shards have finished, so that this one writes the pages. What is missing is printed."""
     others = part.finish()
     if others:
@@ -224,9 +279,9 @@ def _say_copies(found: Iterable[Path], names: Mapping[str, Path]) -> None:
         console.print(f"{printable(str(path))}: a copy of a slide of the same name, scanned once.", markup=False)
 
 
-def _say_renamed(states: Iterable[SlideState], names: Mapping[str, Path]) -> None:
+def _say_renamed(states: Iterable[SlideState], names: Mapping[str, Path | RemoteSlide]) -> None:
     """Say which of the batch's folders were made of slides that have another name now."""
-    here = {str(path.resolve()): name for name, path in names.items()}
+    here = {where(slide): name for name, slide in names.items()}
     for state in states:
         name = here.get(state.slide, state.name)
         if name != state.name and state.name not in names:
@@ -330,6 +385,7 @@ class _Opening:
     tta: bool
     operating_point: PointName | None
     whole_slide_coordinates: bool | None
+    copies: tuple[Path, float] | None
     make: WriteOutputs | None
     show: bool
     began: str = field(default_factory=lambda: _now())
@@ -345,7 +401,8 @@ class _Opening:
         caution_reading(points, self.reading)
         if make is write_outputs:
             make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
-        return _Work(self.bundle, engine, self.settings, self.out, make, self.began, self.show)
+        stage = None if self.copies is None else Stage(*self.copies)
+        return _Work(self.bundle, engine, self.settings, self.out, stage, make, self.began, self.show)
 
     def elsewhere(self) -> _Opening:
         """The same for a process with another working folder."""
@@ -353,11 +410,11 @@ class _Opening:
         bundle.path = bundle.path.absolute()
         return replace(self, bundle=bundle, out=self.out.absolute())
 
-    def worker(self) -> Callable[[tuple[str, Path]], SlideState | None]:
+    def worker(self) -> Callable[[tuple[str, Path | RemoteSlide]], SlideState | None]:
         """What scans a slide, given its name and path, in a worker of a cluster; see :meth:`_Work.refused`."""
         work = replace(self, show=False)()
 
-        def attempt(slide: tuple[str, Path]) -> SlideState | None:
+        def attempt(slide: tuple[str, Path | RemoteSlide]) -> SlideState | None:
             work.attempt(*slide, wait=True)
             return work.refused.get(slide[0])
 
@@ -385,15 +442,32 @@ class _Work:
         engine: Engine,
         settings: Settings,
         out: Path,
+        stage: Stage | None,
         make: WriteOutputs | None,
         began: str,
         show: bool,
     ) -> None:
-        self._bundle, self._engine, self._settings, self._out = bundle, engine, settings, out
+        self._bundle, self._engine, self._settings, self._out, self._stage = bundle, engine, settings, out, stage
         self._make, self._show, self._began = make, show, began
         self.refused: dict[str, SlideState] = {}
 
-    def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the local copies of slides that lie elsewhere."""
+        if self._stage is not None:
+            self._stage.__exit__()
+
+    def fetch_ahead(self, slides: Mapping[str, Path | RemoteSlide]) -> None:
+        """Begin to copy those of some slides that lie elsewhere and are not done."""
+        for name, slide in slides.items():
+            if isinstance(slide, RemoteSlide) and self._stage is not None:
+                state = read_state(self._out / name / MANIFEST)
+                if state is None or state.state != DONE:
+                    self._stage.ahead(slide)
+
+    def attempt(self, name: str, slide: Path | RemoteSlide, *, wait: bool) -> bool:
         """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``, or has
         taken it over from us.
         """
@@ -412,18 +486,47 @@ class _Work:
                 markup=False,
             )
             return False
+        finally:
+            if isinstance(slide, RemoteSlide) and self._stage is not None:
+                self._stage.drop(slide)
         return True
 
-    def _attempt(self, name: str, slide: Path, hold: Hold) -> None:
+    def _attempt(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
         try:
-            settled = self._is_settled(name, slide)
+            if isinstance(slide, RemoteSlide):
+                settled = self._is_remote_settled(name, slide)
+            else:
+                settled = self._is_settled(name, slide)
         except SentinodeError as error:
-            self.refused[name] = SlideState(name, str(slide.resolve()), FAILED, reason=str(error))
+            self.refused[name] = SlideState(name, where(slide), FAILED, reason=str(error))
             _say_failed(error)
             return
         if not settled:
             self._scan(name, slide, hold)
         remove_scores(self._out / name)
+
+    def _is_remote_settled(self, name: str, slide: RemoteSlide) -> bool:
+        """Whether a slide that lies elsewhere is done, or failed while this process has been running.
+
+        Raises:
+            SlideError: the folder holds the map of another slide.
+        """
+        state = read_state(self._out / name / MANIFEST)
+        if state is None or state.state not in (DONE, FAILED):
+            return False
+        if state.state == FAILED:
+            return (state.finished or "") >= self._began
+        if not (self._out / name / RECORD).exists():
+            return False
+        if state.slide != slide.shown:
+            raise SlideError(
+                f"'{name}' in {self._out} holds the results of another slide, {state.slide}.",
+                where=slide.shown,
+                hint="Choose another --out for this one, or remove that folder.",
+            )
+        if state.remote_version != slide.version:
+            console.print(f"{slide.shown}: not the file that was scanned before. It is scanned again.", markup=False)
+        return state.remote_version == slide.version
 
     def _is_settled(self, name: str, slide: Path) -> bool:
         """Whether a slide is done, or failed while this process has been running.
@@ -475,15 +578,22 @@ class _Work:
                 hint="Scan both in one call, choose another --out for this one, or remove that folder.",
             )
 
-    def _scan(self, name: str, path: Path, hold: Hold) -> None:
+    def _scan(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
         folder = make_folder(self._out / name)
         state = SlideState(
-            name, str(path.resolve()), RUNNING, started=_now(), host=socket.gethostname(), process=os.getpid()
+            name,
+            where(slide),
+            RUNNING,
+            started=_now(),
+            host=socket.gethostname(),
+            process=os.getpid(),
+            remote_version=slide.version if isinstance(slide, RemoteSlide) else None,
         )
         _write_state(self._out, state)
         _clear(folder, TISSUE, *RESULTS)
         try:
-            state = self._map(folder, path, state, hold)
+            with self._here(slide) as path:
+                state = self._map(folder, path, state, hold)
         except (OutputError, LeaseLost):
             raise
         except SentinodeError as error:
@@ -498,6 +608,13 @@ class _Work:
         if state.state == FAILED:
             _clear(folder, *RESULTS)
         _write_state(self._out, replace(state, finished=_now()))
+
+    def _here(self, slide: Path | RemoteSlide) -> contextlib.AbstractContextManager[Path]:
+        """A slide on this machine, for as long as it is needed."""
+        if isinstance(slide, Path):
+            return contextlib.nullcontext(slide)
+        assert self._stage is not None
+        return self._stage.copy(slide)
 
     def _map(self, folder: Path, path: Path, state: SlideState, hold: Hold) -> SlideState:
         settings, content = self._settings, fingerprint(path)

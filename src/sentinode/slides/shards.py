@@ -24,7 +24,7 @@ from sentinode.atomic import make_folder, write_text
 from sentinode.errors import OutputError, SlideError
 from sentinode.locks import BATCH, lock
 from sentinode.progress import console
-from sentinode.slides.reading.fingerprint import size_of
+from sentinode.slides.reading.remote import RemoteSlide, bytes_of
 
 FOLDER = ".shards"
 
@@ -121,7 +121,7 @@ class Part:
         return _unfinished(record)
 
 
-def join(out: Path, shard: Shard, names: Mapping[str, Path], done: frozenset[str]) -> Part:
+def join(out: Path, shard: Shard, names: Mapping[str, Path | RemoteSlide], done: frozenset[str]) -> Part:
     """Find out which slides are this shard's.
 
     Args:
@@ -145,7 +145,7 @@ def join(out: Path, shard: Shard, names: Mapping[str, Path], done: frozenset[str
         record["started"][shard.index] += 1
         yet_to_start = [i for i in range(shard.count) if i not in record["begun"] or i == shard.index]
         new = {
-            stem: sum(size_of(names[name]) for name in members if name not in done)
+            stem: sum(bytes_of(names[name]) for name in members if name not in done)
             for stem, members in stems.items()
             if stem not in dealt
         }
