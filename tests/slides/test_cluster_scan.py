@@ -32,11 +32,11 @@ pytestmark = pytest.mark.slow
 def node_of_one_core() -> dict[str, int]:
     """What a node is started with. Its ports are given, for the node waits 15 s at most for those that it must find."""
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(3)]
+        held = [stack.enter_context(socket.socket()) for _ in range(4)]
         for one in held:
             one.bind(("127.0.0.1", 0))
         ports = [one.getsockname()[1] for one in held]
-    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
     return {"num_cpus": 1, "object_store_memory": 80_000_000, **dict(zip(names, ports, strict=True))}
 
 
