@@ -30,10 +30,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its heading: the first row is its head."""
+    """A table with its heading: the first row is its head. A ``folded`` one is opened by a click."""
 
     heading: str
     rows: Sequence[Row]
+    folded: bool = False
+
+    def is_text(self, column: int) -> bool:
+        """Whether the cells of a column are words, which begin at the left, and not numbers."""
+        return all(row[column][:1].isalpha() for row in self.rows[1:])
 
 
 @dataclass(frozen=True)

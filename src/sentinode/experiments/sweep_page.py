@@ -37,11 +37,7 @@ def write_sweep(sweep: Sweep) -> Path:
         pictures=pictures(sweep),
         tables=[
             Table(heading(sweep.splits), rows),
-            *(
-                [Table("Differences on valid: which are real", differences(sweep))]
-                if sweep.compared.differences
-                else ()
-            ),
+            *difference_tables(sweep),
             *([Table("Runs that failed", failed(sweep.failures))] if sweep.failures else ()),
         ],
         notes=[METHOD, *sweep.notes] if sweep.compared.differences else sweep.notes,
@@ -100,6 +96,17 @@ def differences(sweep: Sweep) -> list[Row]:
     finished = sweep.finished
     return [head, *(difference_row(one, finished[one.one].name, finished[one.other].name)
                     for one in sweep.compared.differences)]  # fmt: skip
+
+
+def difference_tables(sweep: Sweep) -> list[Table]:
+    """The differences of the AUC, by which settings are chosen, and folded those of the other metrics."""
+    head, *rows = differences(sweep)
+    by_auc = [row for row in rows if row[2] == NAMES["auc"][0]]
+    others = [row for row in rows if row not in by_auc]
+    found = [Table("Differences of the AUC on valid: which are real", [head, *by_auc])] if by_auc else []
+    if others:
+        found.append(Table("Differences of the other metrics on valid", [head, *others], folded=True))
+    return found
 
 
 def difference_row(one: Difference, first: str, second: str) -> Row:
