@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
@@ -303,6 +304,28 @@ def build_classifier(
     channels = _channels(classifier, backbone)
     classifier.head = Head(channels, pooling_for(pooling, geometry), hidden, dropout, geometry)
     return classifier, origin
+
+
+@contextlib.contextmanager
+def at_most(parameters: int) -> Iterator[None]:
+    """Stop the building of a network before it takes more memory than so many parameters do.
+
+    Raises:
+        OverflowError: the modules that are made within have more parameters.
+    """
+    count = 0
+
+    def add(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel()
+        if count > parameters:
+            raise OverflowError(f"more than {parameters:,} parameters")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _no_backbone(name: str) -> RecipeError:
