@@ -29,7 +29,7 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
     here = Path(first)
     named = is_bundle(here) or is_bundle(here / "bundle")
     # What is not there may be a bundle's misspelt name: no other may take its place.
-    if not named and here.exists():
+    if not named and (here.exists() or "://" in str(first)):
         bundle, others = load(), list(paths)
         auc = bundle.card.metrics["valid"]["auc"]["value"]
         console.print(
