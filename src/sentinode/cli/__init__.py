@@ -32,6 +32,7 @@ from sentinode.cli.train import recipe, train
 from sentinode.cli.tune import tune
 from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
+from sentinode.extras import naming_extras
 
 app = typer.Typer(
     name="sentinode",
@@ -96,7 +97,8 @@ def main() -> None:
 
     _hush_libraries()
     try:
-        app()
+        with naming_extras():
+            app()
     except SentinodeError as error:
         interrupted = isinstance(error, Interrupted)
         console.print(
