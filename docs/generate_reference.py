@@ -73,7 +73,7 @@ TOPICS = {
         *("load", "evaluate", "stress", "check_site", "predict", "explain", "Explainer"),
         *("open_engine", "export"),
     ),
-    "Experiments": ("embed", "probe", "sweep", "tune"),
+    "Experiments": ("embed", "probe", "sweep", "curve", "tune"),
     "Slides": (
         *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
         *("extract", "ExtractOptions"),
@@ -101,7 +101,10 @@ RESULTS = {
             "Exported",
         ),
     ),
-    "Experiments": ("Embeddings", "Probe", "Spread", "Sweep", "Setting", "Failure", "Tuned", "TunedTrial", "Confirmed"),
+    "Experiments": (
+        *("Embeddings", "Probe", "Spread", "Sweep", "Setting", "Failure", "LearningCurve", "CurvePoint"),
+        *("Forecast", "ForecastPoint", "PowerLaw", "Tuned", "TunedTrial", "Confirmed"),
+    ),
     "Slides": (
         *(
             "SlideState",

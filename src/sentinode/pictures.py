@@ -19,6 +19,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sentinode.errors import PictureError
+from sentinode.regular import require_regular
 from sentinode.samples import (
     CMYK,
     EXPORT,
@@ -85,6 +86,8 @@ def open_picture(source: Path | bytes, formats: Sequence[str] = FORMATS) -> Imag
         UnidentifiedImageError: it is none of these formats.
         OSError: the file cannot be read.
     """
+    if not isinstance(source, bytes):
+        require_regular(source)
     # Pillow's own limit is lower than ours, and one for the whole process.
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -112,6 +115,7 @@ def _known(formats: tuple[str, ...]) -> tuple[str, ...]:
 def _head(source: Path | bytes) -> bytes:
     if isinstance(source, bytes):
         return source[:4]
+    require_regular(source)
     with source.open("rb") as file:
         return file.read(4)
 

@@ -324,6 +324,10 @@ def at_most(parameters: int) -> Iterator[None]:
     hook = register_module_parameter_registration_hook(add)
     try:
         yield
+    except Exception:
+        if count > parameters:  # whatever was made of it on the way
+            raise OverflowError(f"more than {parameters:,} parameters") from None
+        raise
     finally:
         hook.remove()
 

@@ -152,6 +152,10 @@ class TrainingRecipe(Section):
     checkpoint_minutes: float = Field(5.0, ge=0, le=1440, description="Minutes between checkpoints; 0: at each step.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed for order, augmentation and head.")
 
+    def steps_per_epoch(self, patches: int) -> int:
+        """Steps of the optimiser in one pass on one device; a last, smaller batch is left out."""
+        return patches // min(self.batch_size, patches)
+
 
 class OperatingPointRecipe(Section):
     """How outputs become probabilities, and which threshold separates the classes."""

@@ -127,8 +127,9 @@ def scan(
     require_mpp(bundle)
     stride = bundle.card.geometry.stride if stride is None else stride
     _require_sense(stride, prior)
-    out = make_folder(Path(out))
-    found = find_slides(slides, exclude=out)
+    out = Path(out)
+    found = find_slides(slides, exclude=out)  # before anything is written: there may be none
+    make_folder(out)
     reading = _settle_reading(out, bundle, reading, stride)
     card = bundle.card
     how = card.reading(reading)
