@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from filelock import Timeout
-
 from made_disks import ELSEWHERE, WITHOUT_LOCKS
+
 from sentinode import leases
 from sentinode.errors import OutputError
 from sentinode.leases import MARK, WANTED, LeaseLost

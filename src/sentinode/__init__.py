@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sentinode._version import __version__
+from sentinode.extras import naming_extras
 
 if TYPE_CHECKING:
     from sentinode.app import View, view
@@ -239,5 +240,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        with naming_extras():
+            return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'sentinode' has no attribute {name!r}")

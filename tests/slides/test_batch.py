@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from made_disks import ELSEWHERE
 from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
-from made_disks import ELSEWHERE
 from sentinode import leases
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.locks import LOCKS

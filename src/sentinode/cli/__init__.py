@@ -34,6 +34,7 @@ from sentinode.cli.train import recipe, train
 from sentinode.cli.tune import tune
 from sentinode.cli.view import view
 from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError, from_system
+from sentinode.extras import naming_extras
 
 app = typer.Typer(
     name="sentinode",
@@ -102,7 +103,8 @@ def main() -> None:
     try:
         refuse_empty(sys.argv[1:])
         try:
-            app()
+            with naming_extras():
+                app()
         finally:
             flush_output()
     except SentinodeError as error:
