@@ -52,10 +52,12 @@ def test_every_benchmark_that_the_pages_name_exists() -> None:
 
 WITHOUT_DATA = (
     "efficientnet_lite_weights.py",
+    "forecast.py",
     "froc_coverage.py",
     "install_size.py",
     "interval_coverage.py",
     "outline.py",
+    "seeds.py",
     "training_memory.py",
 )
 """Scripts that look at a network alone, or at made-up data whose truth is known."""

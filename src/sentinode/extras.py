@@ -16,7 +16,7 @@ EXTRAS = {
     "probe": ("sklearn",),
     "tune": ("optuna",),
     "cluster": ("ray",),
-    "remote": ("aiohttp", "fsspec", "s3fs"),
+    "remote": ("s3fs",),
 }
 """The modules that each extra installs beside those of the extras that it includes."""
 

@@ -26,7 +26,7 @@ from typing import Self
 
 from filelock import Timeout
 
-from sentinode import cluster as ray_cluster
+import sentinode.cluster as ray_cluster
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.leases import Hold, LeaseLost
