@@ -207,7 +207,7 @@ class Hdf5Pixels:
 
 
 def _count_and_size(data: h5py.Dataset, path: Path) -> tuple[int, int]:
-    shape = data.shape or ()
+    shape: tuple[int, ...] = data.shape or ()
     if data.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
         kind = "compound" if data.dtype.names else data.dtype
         raise DataError(f"'x' must be uint8 (N, S, S, 3), square RGB patches; this is {kind} {shape}.", where=path)
@@ -337,7 +337,7 @@ def _labels(path: Path) -> NDArray[np.uint8]:
     content = io.BytesIO(b"".join(gunzip(path, most=MOST_LABELS))) if path.suffix == ".gz" else None
     with open_hdf5(path, content, DAMAGED) as file:
         data = dataset(file, "y", path, DAMAGED)
-        shape = data.shape or ()
+        shape: tuple[int, ...] = data.shape or ()
         if not shape or math.prod(shape) != shape[0]:
             raise DataError(f"'y' must be (N, 1, 1, 1) or (N,); this is {shape}.", where=path)
         checked_labels(np.empty(0, data.dtype), path)

@@ -167,16 +167,12 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
         size: side of the patch in pixels.
     """
     if isinstance(pixels, OtherSizeError) and scale is None:
-        width, height = pixels.size
-    elif isinstance(pixels, DataError) or (scale is None and pixels.shape == (size, size, 3)):
+        return _not_a_patch(*pixels.size, size)
+    if isinstance(pixels, DataError) or (scale is None and pixels.shape == (size, size, 3)):
         return pixels
-    else:
-        height, width = pixels.shape[:2]
+    height, width = pixels.shape[:2]
     if scale is None:
-        return DataError(
-            f"{width} x {height} pixels; {size} x {size} are needed. State the microns per pixel (--mpp) to "
-            "resample the image and use its centre."
-        )
+        return _not_a_patch(width, height, size)
     if abs(scale - 1) <= SAME_MPP:
         scale = 1.0
     if min(round(width * scale), round(height * scale)) < size:
@@ -192,6 +188,13 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
     box = ((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
     # Pillow widens the kernel: no aliasing.
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def _not_a_patch(width: int, height: int, size: int) -> DataError:
+    return DataError(
+        f"{width} x {height} pixels; {size} x {size} are needed. State the microns per pixel (--mpp) to "
+        "resample the image and use its centre."
+    )
 
 
 def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
@@ -216,7 +219,7 @@ def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
     names, own = list(file), own_names(file)
     if "x" in names and "x" not in own:
         return dataset(file, "x", path)  # which refuses it
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in sorted(own, key=lambda name: name != "x"):
         try:
             data = described(file, name, path)
