@@ -78,6 +78,13 @@ def _made(name: str, *shape: int, **how: Any) -> Fill:
     return fill
 
 
+def _filled(name: str, values: Callable[[h5py.File], Any], dtype: Any = None) -> Fill:
+    def fill(file: h5py.File, folder: Path) -> None:
+        file.create_dataset(name, data=values(file), dtype=dtype)
+
+    return fill
+
+
 def _raw_outside(name: str, *shape: int) -> Fill:
     def fill(file: h5py.File, folder: Path) -> None:
         size = int(np.prod(shape))
@@ -146,6 +153,12 @@ def _bomb(name: str, size: int) -> Callable[[Path], list[str]]:
     return make
 
 
+def _arrays(file: h5py.File, folder: Path) -> None:
+    y = file.create_dataset("y", 4, h5py.vlen_dtype(np.uint8))
+    for row in range(4):
+        y[row] = np.zeros(row + 1, np.uint8)
+
+
 COMPOUND = np.dtype([(f"field_{i}", np.uint8) for i in range(500)])
 
 HDF5 = [
@@ -200,13 +213,19 @@ HDF5 = [
     Case("a chunk of 552 MB", _hdf5(_one_large_chunk), r"chunks of 553 MB"),
     Case("a chunk that is a bomb", _hdf5(_chunk_bomb), r"test_x\.h5: .*damaged"),
     Case("a filter that is not installed", _hdf5(_unknown_filter), r"filter that is not installed"),
-    Case("x of compound type", _hdf5(_made("x", 4, 96, 96, 3, dtype=COMPOUND)), r"'x' must be uint8"),
-    Case("y of compound type", _hdf5(y=_made("y", 4, dtype=COMPOUND)), r"labels must be 0 and 1"),
-    Case("y of texts of any length", _hdf5(y=_made("y", 4, dtype=h5py.string_dtype())), r"labels must be 0 and 1"),
-    Case("y of references", _hdf5(y=_made("y", 4, dtype=h5py.ref_dtype)), r"labels must be 0 and 1"),
-    Case("y of arrays of any length", _hdf5(y=_made("y", 4, dtype=h5py.vlen_dtype(np.uint8))), r"labels must be 0"),
-    Case("x without a shape", _hdf5(_made("x")), r"'x' must be uint8"),
-    Case("x of 32 dimensions", _hdf5(_made("x", *([1] * 32))), r"'x' must be uint8"),
+    Case(
+        "x of compound type", _hdf5(_filled("x", lambda file: np.zeros((4, 96, 96, 3), COMPOUND))), r"'x' must be uint8"
+    ),
+    Case("y of compound type", _hdf5(y=_filled("y", lambda file: np.zeros(4, COMPOUND))), r"labels must be 0 and 1"),
+    Case(
+        "y of texts of any length", _hdf5(y=_filled("y", lambda file: ["0", "1", "0", "1"])), r"labels must be 0 and 1"
+    ),
+    Case(
+        "y of references", _hdf5(y=_filled("y", lambda file: [file.ref] * 4, h5py.ref_dtype)), r"labels must be 0 and 1"
+    ),
+    Case("y of arrays of any length", _hdf5(y=_arrays), r"labels must be 0"),
+    Case("x without a shape", _hdf5(_filled("x", lambda file: np.uint8(1))), r"'x' must be uint8"),
+    Case("x of 32 dimensions", _hdf5(_filled("x", lambda file: np.zeros([1] * 32, np.uint8))), r"'x' must be uint8"),
     Case("x is a group", _hdf5(lambda file, folder: file.create_group("x")), r"no dataset 'x'"),
     Case("x is a type", _hdf5(lambda file, folder: file.__setitem__("x", np.dtype("u1"))), r"no dataset 'x'"),
     Case("a gzip bomb in place of labels", _bomb("y", 4_900_000_000), r"test_y\.h5\.gz: .* unpacks to more than"),
@@ -315,7 +334,7 @@ PARQUET = [
     Case(
         "paths of 5 MB",
         parquet(lambda: {"image": _images(path=lambda i: f"{i}" * 5_000_000)}),
-        r"test\.parquet: .*5,000,000 characters",
+        r"test\.parquet: .*5,000,000 bytes",
     ),
     Case("paths that are integers", parquet(lambda: {"image": [{"bytes": png(), "path": 1}] * 4}), r"'path' .*int64"),
     Case(
@@ -354,7 +373,7 @@ PARQUET = [
     Case(
         "a path of 5 MB for a million rows",
         parquet(partial(_one_long_entry, "path"), compression="zstd"),
-        r"test\.parquet: .*5,000,000 characters",
+        r"test\.parquet: .*5,000,000 bytes",
     ),
     Case(
         "an image of 5 MB for a million rows",
@@ -416,7 +435,7 @@ TABLES = [
     Case(
         "a table in Latin-1",
         kaggle("id,label\n0,1\nMüller,0\n".encode("latin-1")),
-        r"train_labels\.csv: .*UTF-8.*line 3.*byte 15",
+        r"train_labels\.csv: .*UTF-8.*line 3.*byte 14",
     ),
     Case("a table in UTF-16", kaggle("id,label\n0,1\n".encode("utf-16")), r"train_labels\.csv: .*UTF-8"),
     Case("binary called a table", kaggle(bytes(range(256)) * 50), r"train_labels\.csv: "),

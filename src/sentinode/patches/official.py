@@ -160,6 +160,8 @@ def _read(split: str, x: Path | None, y: Path | None, cache: Path) -> Part:
             hint="Put it there, or download it with 'sentinode data download'.",
         )
     labels = _labels(y)
+    if not len(labels):
+        raise DataError("there are no patches here.", where=y)
     pixels = GzippedPixels(x, len(labels), cache) if x.suffix == ".gz" else Hdf5Pixels(x)
     if len(pixels) != len(labels):
         raise _apart(x, len(pixels), len(labels))

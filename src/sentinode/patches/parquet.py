@@ -36,8 +36,8 @@ SHARD = re.compile(rf"(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.].*?)?(?:-of-(?P<
 STREAMED = 128
 """Rows decoded at a time while streaming."""
 
-ROWS, FEW = 65_536, 16
-"""Rows of labels and names read at a time, and where a row may be long."""
+ROWS, MOST_IN_BATCH = 65_536, 128 * 2**20
+"""Rows of labels and names read at a time, and the bytes of a batch."""
 
 MOST_ROWS = 50_000_000
 
@@ -189,22 +189,19 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def batches(path: Path, file: pq.ParquetFile, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Some columns of an open file, a batch of ``rows`` at a time.
+    """Some columns of an open file, a batch of ``rows`` at a time, or less.
 
-    Texts and bytes are dictionaries, so that a long one to which many rows point is held once.
+    A column keeps what stands in many rows once, and Arrow copies it into each row. So a batch has no more rows than
+    fit into memory if each held all that its column holds.
 
     Raises:
         DataError: the file is damaged, or a column unpacks to so much that it can only be meant to.
     """
-    leaves = _require_sober(path, file, columns)
-    # Where each text is told by what it shares with the one before, no dictionary helps.
-    rows = FEW if any("DELTA_BYTE_ARRAY" in leaf.encodings for leaf in leaves) else rows
-    texts_ = sorted({leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"})
+    chunks = _require_sober(path, file, columns)
+    largest = max((one.total_uncompressed_size for one in chunks if one.physical_type == "BYTE_ARRAY"), default=1)
+    rows = max(1, min(rows, MOST_IN_BATCH // max(1, largest)))
     try:
-        with pq.ParquetFile(
-            path, metadata=file.metadata, read_dictionary=texts_, pre_buffer=False, buffer_size=1 << 20
-        ) as opened:
-            yield from opened.iter_batches(rows, columns=list(columns), use_threads=False)
+        yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
     except (OSError, pa.ArrowException, MemoryError) as error:
         raise _damaged(path, error) from error
 
@@ -245,11 +242,12 @@ def texts(path: Path, file: pq.ParquetFile, column: str) -> list[str | None]:
     for batch in batches(path, file, [column], ROWS):
         values = batch.column(name).field(inner) if inner else batch.column(name)
         if pa.types.is_dictionary(values.type):
-            lengths = pc.binary_length(values.dictionary)
-            total += pc.sum(pc.take(lengths, values.indices)).as_py() or 0
-        else:
-            lengths = pc.binary_length(values)
-            total += pc.sum(lengths).as_py() or 0
+            values = values.dictionary_decode()
+        if pa.types.is_null(values.type):
+            held += values.to_pylist()
+            continue
+        lengths = pc.binary_length(values)
+        total += pc.sum(lengths).as_py() or 0
         longest = pc.max(lengths).as_py() or 0
         if longest > LONGEST_NAME:
             raise DataError(
@@ -273,8 +271,11 @@ def encoded(path: Path, file: pq.ParquetFile, rows: int) -> Generator[bytes | Da
     """
     total, most = 0, MOST_UNPACKED + MOST_PACKED * path.stat().st_size
     for batch in batches(path, file, ["image.bytes"], rows):
-        for value in batch.column("image").field("bytes"):
-            held = value.as_buffer() if not isinstance(value, pa.DictionaryScalar) else _held(value)
+        values = batch.column("image").field("bytes")
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        for value in values:
+            held = value.as_buffer() if value.is_valid else None
             size = 0 if held is None else held.size
             if (total := total + size) > most:
                 raise DataError(f"the images of this file are more than {MOST_PACKED} times its size.", where=path)
@@ -282,11 +283,6 @@ def encoded(path: Path, file: pq.ParquetFile, rows: int) -> Generator[bytes | Da
                 yield DataError(f"{size / 1e6:,.0f} MB are too many for an image of a patch.", where=path)
             else:
                 yield b"" if held is None else held.to_pybytes()
-
-
-def _held(value: pa.DictionaryScalar) -> pa.Buffer | None:
-    found = value.value if value.is_valid else None
-    return None if found is None else found.as_buffer()
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
