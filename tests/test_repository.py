@@ -53,6 +53,7 @@ def test_every_benchmark_that_the_pages_name_exists() -> None:
 WITHOUT_DATA = (
     "efficientnet_lite_weights.py",
     "froc_coverage.py",
+    "install_size.py",
     "interval_coverage.py",
     "outline.py",
     "training_memory.py",

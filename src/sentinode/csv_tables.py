@@ -20,13 +20,13 @@ Spreadsheets of some languages take the signs in full width too."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def as_text(cell: str) -> str:
+def as_cell(cell: str) -> str:
     """A cell as it is written: with an apostrophe in front where a spreadsheet would take it for a formula."""
     return f"'{cell}" if _is_formula(cell) else cell
 
 
-def as_written(cell: str) -> str:
-    """A cell as it was before :func:`as_text`; any other cell as it is."""
+def as_before(cell: str) -> str:
+    """A cell as it was before :func:`as_cell`; any other cell as it is."""
     return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
 
 
@@ -35,7 +35,7 @@ def _is_formula(cell: str) -> bool:
 
 
 def write_rows(stream: TextIO, rows: Iterable[Iterable[Any]]) -> None:
-    """Write rows as CSV with Unix line ends, every text by :func:`as_text`."""
+    """Write rows as CSV with Unix line ends, every text by :func:`as_cell`."""
     csv.writer(stream, lineterminator="\n").writerows(
-        [as_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+        [as_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
     )

@@ -6,6 +6,8 @@ paragraph and exits with 2 (refused, nothing done). Any other exception is a bug
 
 from __future__ import annotations
 
+import errno
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -91,6 +93,23 @@ class StoppedEarly(SentinodeError):
 
 class Interrupted(SentinodeError):
     """Stopped by Ctrl-C or by the system; the work so far is saved."""
+
+
+_NAMED = "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO ESTALE ELOOP ENAMETOOLONG ENXIO ENODEV EMFILE ENFILE"
+_OF_THE_SYSTEM = frozenset(getattr(errno, name) for name in _NAMED.split() if hasattr(errno, name))
+
+
+def from_system(error: OSError) -> SentinodeError | None:
+    """What the operating system refused, as a refusal; None where the error may as well be a bug of ours."""
+    if error.errno not in _OF_THE_SYSTEM:
+        return None
+    hint = {
+        errno.EACCES: "Check that you may read it, and that you may write where results go.",
+        errno.ENOSPC: "Free some space, or choose another disk, and run the same command again.",
+        errno.EFBIG: "A file may not be so large here; see `ulimit -f`, or choose another disk.",
+    }.get(error.errno or 0)
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else None
+    return SentinodeError(f"the system refused it ({error.strerror}).", where=where, hint=hint)
 
 
 def nearest(word: str, known: list[str]) -> str | None:

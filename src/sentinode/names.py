@@ -60,6 +60,11 @@ FALLBACKS = (
 """Fonts that draw what matplotlib's own lacks, where a machine has them; none of them is a font of pictures."""
 
 
+def as_text(name: str) -> str:
+    """A file's name as text that every file takes: bytes of it that are no text become ``\\udcff`` and such."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def printable(text: str) -> str:
     """The text on one line, with ``?`` for each character that would break the line or cannot be written."""
     return "".join("?" if unicodedata.category(c) in _BREAKS or c in _REORDERS else c for c in text)

@@ -18,7 +18,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from sentinode.errors import PictureError, SentinodeError
+from sentinode.errors import PictureError
+from sentinode.regular import require_regular
 from sentinode.samples import (
     CMYK,
     EXPORT,
@@ -70,18 +71,6 @@ _OPENING = threading.Lock()
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def require_regular(path: Path, kind: type[SentinodeError] = PictureError) -> None:
-    """Refuse a pipe or a device, which would be waited for or read without end.
-
-    Raises:
-        SentinodeError: of this kind.
-        OSError: it may not be looked at.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        what = "this is no regular file, but a pipe, a socket or a device."
-        raise kind(what, where=None if kind is PictureError else path, hint="Copy what it gives into a file.")
-
-
 def read(source: Path | bytes, most: int = MAX_PIXELS) -> Pixels:
     """uint8 (h, w, 3) RGB of a picture in any format that is read, upright, on white, as viewers show it.
 
@@ -111,11 +100,10 @@ def open_picture(source: Path | bytes, formats: Sequence[str] = FORMATS, most: i
 
     Raises:
         TooManyPixelsError: it has more.
-        PictureError: it is no regular file.
         UnidentifiedImageError: it is none of these formats.
         OSError: the file cannot be read.
     """
-    if isinstance(source, Path):
+    if not isinstance(source, bytes):
         require_regular(source)
     # Pillow's own limit is lower than ours, and one for the whole process.
     with _OPENING:

@@ -473,7 +473,7 @@ TABLES = [
     Case(
         "predictions that are a pipe",
         lambda folder: (os.mkfifo(folder / "theirs.csv"), ["evaluate", "theirs.csv", "--out", "out"])[-1],
-        r"theirs\.csv: .*no regular file",
+        r"theirs\.csv: .*not a regular file",
     ),
     Case(
         "predictions with an id of 100,000 letters",
@@ -590,9 +590,9 @@ IMAGES = [
         code=0,
         says_out="11",
     ),
-    _corrupt("a pipe among the pictures", os.mkfifo, _wide("no regular file")),
+    _corrupt("a pipe among the pictures", os.mkfifo, _wide("not a regular file")),
     _corrupt("a link to nothing among the pictures", lambda path: path.symlink_to("/nowhere.png"), "such file"),
-    _corrupt("a device among the pictures", lambda path: path.symlink_to("/dev/zero"), _wide("no regular file")),
+    _corrupt("a device among the pictures", lambda path: path.symlink_to("/dev/zero"), _wide("not a regular file")),
     Case(
         "folders that are links in a circle",
         classes(lambda path: path.with_suffix("").symlink_to("..")),

@@ -6,6 +6,8 @@ and ``pages`` holds what runs there.
 
 from __future__ import annotations
 
+import starlette  # noqa: F401 - first: where it is missing, sentinode[app] is named, which has all that the viewer needs
+
 from sentinode.app.serving import View, view
 
 __all__ = ["View", "view"]

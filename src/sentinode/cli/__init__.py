@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,6 +18,7 @@ from sentinode._version import __version__
 from sentinode.cli import data
 from sentinode.cli.bundle import bundle, check, export, quantise
 from sentinode.cli.compare import compare
+from sentinode.cli.curve import curve
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.embed import embed, probe
@@ -27,11 +28,13 @@ from sentinode.cli.preview import preview
 from sentinode.cli.scan import scan
 from sentinode.cli.site import check_site
 from sentinode.cli.slides import check_annotations, extract, froc, lesions, operate
+from sentinode.cli.streams import flush_output, refuse_empty, take_any_text
 from sentinode.cli.sweep import sweep
 from sentinode.cli.train import recipe, train
 from sentinode.cli.tune import tune
 from sentinode.cli.view import view
-from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError
+from sentinode.errors import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, SentinodeError, from_system
+from sentinode.extras import naming_extras
 
 app = typer.Typer(
     name="sentinode",
@@ -58,6 +61,7 @@ for panel, command in (
     (EXPERIMENTS, embed),
     (EXPERIMENTS, probe),
     (EXPERIMENTS, sweep),
+    (EXPERIMENTS, curve),
     (EXPERIMENTS, tune),
     (SLIDES, scan),
     (SLIDES, lesions),
@@ -95,27 +99,47 @@ def main() -> None:
     from sentinode.progress import console
 
     _hush_libraries()
+    take_any_text()
     try:
-        app()
+        refuse_empty(sys.argv[1:])
+        try:
+            with naming_extras():
+                app()
+        finally:
+            flush_output()
     except SentinodeError as error:
-        interrupted = isinstance(error, Interrupted)
-        console.print(
-            "Stopped:" if interrupted else "Refused:",
-            style="bold yellow" if interrupted else "bold red",
-            end=" ",
-        )
-        console.print(str(error), markup=False)
-        sys.exit(EXIT_INTERRUPTED if interrupted else EXIT_REFUSED)
+        _refuse(error)
     except KeyboardInterrupt:
         console.print("Stopped.")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         sys.stderr.close()
         sys.exit(EXIT_FAULT)
+    except OSError as error:
+        if (refused := from_system(error)) is not None:
+            _refuse(refused)
+        _report_bug()
     except Exception:
-        console.print_exception(max_frames=8)
-        console.print("This is a bug in Sentinode. Please report it with the lines above.")
-        sys.exit(EXIT_FAULT)
+        _report_bug()
+
+
+def _refuse(error: SentinodeError) -> NoReturn:
+    from sentinode.progress import console
+
+    interrupted = isinstance(error, Interrupted)
+    console.print(
+        "Stopped:" if interrupted else "Refused:", style="bold yellow" if interrupted else "bold red", end=" "
+    )
+    console.print(str(error), markup=False)
+    sys.exit(EXIT_INTERRUPTED if interrupted else EXIT_REFUSED)
+
+
+def _report_bug() -> NoReturn:
+    from sentinode.progress import console
+
+    console.print_exception(max_frames=8)
+    console.print("This is a bug in Sentinode. Please report it with the lines above.")
+    sys.exit(EXIT_FAULT)
 
 
 def _hush_libraries() -> None:

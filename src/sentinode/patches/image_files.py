@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinode.errors import DataError
+from sentinode.names import as_text
 from sentinode.patches.class_folders import Classes, known_label, tell_apart
 from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.pixels import Decoded, decode, in_threads, rows_at_once, size_of_most, spread, write_stream
@@ -204,7 +205,7 @@ def _grouped(classes: Classes) -> tuple[str, ...]:
 def _folder_part(folder: Path, root: Path, classes: Classes) -> Part:
     folders = _class_folders(folder)
     found = sorted(
-        (file.relative_to(root).as_posix(), file, classes.labels[class_folder.name])
+        (as_text(file.relative_to(root).as_posix()), file, classes.labels[class_folder.name])
         for class_folder in folders
         for file in _images(class_folder)
     )

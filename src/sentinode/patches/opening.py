@@ -22,6 +22,7 @@ from sentinode.patches.pixels import MappedImages
 from sentinode.patches.slide_map import SlideMap, full_names, read_slide_map
 from sentinode.patches.source import MAY_NOT_READ, Part, Source
 from sentinode.patches.splits import deal
+from sentinode.regular import is_special
 
 NOTHING = Stated()
 
@@ -312,6 +313,8 @@ def find_source(path: Path, cache: Path, positive: Sequence[str] = ()) -> Source
 def _look(path: Path, cache: Path, positive: Sequence[str]) -> Source:
     if not path.exists():
         raise DataError("there is nothing here.", where=path, hint="Check the path for a typing error.")
+    if is_special(path):
+        raise DataError("this is a pipe or a device, not a regular file.", where=path, hint=_LOOKED_FOR)
     readers: tuple[Callable[[], Source | None], ...] = (
         lambda: official.find(path, cache),
         lambda: image_files.find_kaggle(path),

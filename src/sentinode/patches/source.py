@@ -14,7 +14,7 @@ from sentinode.geometry import PatchGeometry
 from sentinode.names import printable, shortened
 from sentinode.patches.patch_set import CLASS_NAMES
 from sentinode.patches.pixels import Pixels
-from sentinode.pictures import require_regular
+from sentinode.regular import require_regular
 
 SPLIT_NAMES = {
     "train": "train",
@@ -166,7 +166,7 @@ def read_head(path: Path, size: int = 512) -> bytes:
         DataError: it cannot be read, or is a web page in place of what its name says.
     """
     try:
-        require_regular(path, DataError)
+        require_regular(path)
         with path.open("rb") as file:
             head = file.read(size)
     except OSError as error:

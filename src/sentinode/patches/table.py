@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from sentinode.csv_tables import as_written
+from sentinode.csv_tables import as_before
 from sentinode.errors import DataError
 from sentinode.names import listed, shortened
 from sentinode.patches.source import read_head
@@ -91,7 +91,7 @@ def _rows(lines: Lines) -> Iterator[list[str]]:
     try:
         for row in rows:
             lines.held = 0
-            yield [as_written(cell.strip()) for cell in row]
+            yield [as_before(cell.strip()) for cell in row]
     except csv.Error as error:
         why = f"a cell is longer than {csv.field_size_limit():,} letters" if "field limit" in str(error) else error
         raise DataError(f"line {lines.number:,} is not CSV ({why}).", where=lines.path) from error

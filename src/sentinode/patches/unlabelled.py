@@ -17,7 +17,7 @@ from PIL import Image
 
 from sentinode.errors import DataError
 from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
-from sentinode.names import listed
+from sentinode.names import as_text, listed
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
 from sentinode.patches.pixels import (
     BATCH,
@@ -92,7 +92,7 @@ def read_patches(
             try:
                 yield from _hdf5(file, fit) if kind == "hdf5" else _parquet(file, fit, taken)
             except DataError as error:
-                yield Patch(file.as_posix(), error)
+                yield Patch(as_text(file.as_posix()), error)
 
 
 def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -127,7 +127,7 @@ def _images(files: Iterable[Path], fit: Fit) -> Iterator[Patch]:
     waiting = iter(files)
     while batch := list(islice(waiting, BATCH)):
         pixels = in_threads(lambda file: _image(file, fit), batch)
-        yield from (Patch(file.as_posix(), image) for file, image in zip(batch, pixels, strict=True))
+        yield from (Patch(as_text(file.as_posix()), image) for file, image in zip(batch, pixels, strict=True))
 
 
 def _image(file: Path, fit: Fit) -> Decoded:
@@ -210,7 +210,7 @@ def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
         for start in range(0, len(data), step):
             rows = range(start, min(start + step, len(data)))
             for row, pixels in zip(rows, _rows(held, rows), strict=True):
-                yield Patch(f"{path.as_posix()}#{row}", fit(pixels))
+                yield Patch(f"{as_text(path.as_posix())}#{row}", fit(pixels))
 
 
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
@@ -265,7 +265,7 @@ def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
         row = 0
         try:
             for pixels in in_threads(partial(fit.packed, name=path), encoded(path, file, STREAMED), PACKED_AT_ONCE):
-                yield Patch(names[row] if names else f"{path.as_posix()}#{row}", pixels)
+                yield Patch(names[row] if names else f"{as_text(path.as_posix())}#{row}", pixels)
                 row += 1
         except DataError as error:
             raise DataError(f"truncated or damaged after row {row:,} ({error.what})", where=path) from error

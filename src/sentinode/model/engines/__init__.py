@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +20,9 @@ from sentinode.progress import console
 
 if TYPE_CHECKING:
     from sentinode.model.engines.torch_engine import TorchEngine
+
+# OpenVINO tells its makers of each import, by this package; without it, it does not. Nothing is sent from here.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 KINDS = ("torch", "openvino", "fastest")
 

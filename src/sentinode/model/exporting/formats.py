@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentinode.geometry import PatchGeometry
-from sentinode.model.engines.openvino_conversion import _quiet as quiet_openvino
 from sentinode.model.exporting.networks import FromFloats
 
 INPUT, OUTPUT = "images", "logits"
@@ -88,6 +87,8 @@ def _load_onnx(folder: Path) -> Scorer:
 
 def _write_openvino(network: nn.Module, geometry: PatchGeometry, folder: Path, facts: Facts) -> None:
     import openvino
+
+    from sentinode.model.engines.openvino_conversion import _quiet as quiet_openvino
 
     with quiet_openvino():
         model = openvino.convert_model(

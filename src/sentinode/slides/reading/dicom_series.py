@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentinode.errors import SlideError
+from sentinode.regular import require_regular
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class of VL Whole Slide Microscopy Image Storage."""
@@ -61,6 +62,7 @@ class Instance:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM does. One that is both TIFF and DICOM is what its ending says."""
+    require_regular(path)
     with path.open("rb") as file:
         head = file.read(132)
     both = head[:2] in _TIFF_HEADS and path.suffix.lower() in (".tif", ".tiff")

@@ -11,6 +11,7 @@ from pathlib import Path
 from sentinode.errors import SlideError
 from sentinode.names import folder_name, printable
 from sentinode.progress import console
+from sentinode.regular import is_special
 from sentinode.slides.reading.dicom_series import (
     Instance,
     is_dicom,
@@ -65,6 +66,8 @@ def _at(path: Path, exclude: Path | None, passed: list[Path]) -> Iterable[Path]:
     # Path's own methods raise where a name is too long, or a folder above may not be read.
     if os.path.isfile(path):  # noqa: PTH113
         return [slide_file(path)]
+    if is_special(path):
+        raise SlideError("this is a pipe or a device, not a regular file.", where=path, hint="Check the path.")
     if not os.path.isdir(path):  # noqa: PTH112
         raise SlideError("there is no such slide or folder.", where=path, hint="Check the path.")
     files = _inside(path, exclude)
@@ -83,7 +86,7 @@ def _inside(folder: Path, exclude: Path | None) -> list[Path]:
         whole = [path for path in below if path.suffix.lower() in UNREAD_SUFFIXES]
         folders[:] = [path.name for path in below if path not in whole and path.resolve() != skipped]
         files += [*whole, *(Path(at) / name for name in names if not name.startswith("."))]
-    return sorted(files)
+    return sorted(file for file in files if not is_special(file))
 
 
 def _say_closed(error: OSError) -> None:
