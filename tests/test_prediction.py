@@ -21,6 +21,7 @@ from sentinode.errors import DataError, OutputError
 from sentinode.model.bundle import Bundle
 from sentinode.model.engines import open_engine
 from sentinode.patches import open_data
+from sentinode.patches.table import read_table
 from sentinode.prediction import predict
 
 
@@ -83,6 +84,22 @@ def test_kaggles_ids_are_those_of_the_images_in_parquet(bundle: Bundle, images: 
     table, same = rows(tmp_path / "submission.csv"), rows(tmp_path / "same.csv")
     assert [row["id"] for row in table] == [f"{number:040x}" for number in range(10)]
     assert [row["label"] for row in table] == [row["label"] for row in same]
+
+
+def test_an_id_that_would_be_a_formula_is_a_text_in_csv_alone(
+    bundle: Bundle, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("=1+1.png").write_bytes((images / "patch0.png").read_bytes())
+    found = {}
+    for name in ("out.csv", "out.jsonl", "kaggle.csv"):
+        format = "kaggle" if name == "kaggle.csv" else None
+        predict(bundle, ["=1+1.png"], out=tmp_path / name, format=format, device="cpu", show=False)
+        found[name] = (tmp_path / name).read_text("utf-8")
+    assert found["out.csv"].splitlines()[1].startswith("'=1+1.png,")
+    assert json.loads(found["out.jsonl"])["id"] == "=1+1.png"
+    assert found["kaggle.csv"].splitlines()[1].startswith("=1+1,")
+    assert read_table(tmp_path / "out.csv", ("id",)) == [("=1+1.png",)]
 
 
 def test_a_submission_with_an_id_twice_is_refused(bundle: Bundle, images: Path, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ ELLIPSIS = "…"
 NARROWEST, LAST = 16, 16
 """Columns that a table leaves at least for its names, and for its last column."""
 
+LISTED = 60
+"""Columns of a name in a list of them."""
+
 LONGEST = 200
 """Bytes of a folder's name in UTF-8. Disks take 255, and some of the names derived from it are longer."""
 
@@ -80,6 +83,12 @@ def shortened(text: str, width: int) -> str:
     head = _start(text, width // 2)
     tail = _start(text[::-1], width - 1 - cell_len(head))[::-1]
     return f"{head}{ELLIPSIS}{tail}" if width > 1 else ELLIPSIS[:width]
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Some names, each on one line and shortened, and how many more there are."""
+    shown = ", ".join(shortened(name, LISTED) for name in names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def _start(text: str, width: int) -> str:

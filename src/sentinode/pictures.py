@@ -51,6 +51,17 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "GIF", "AVIF", "PPM
 MAX_PIXELS = 400_000_000
 """Pixels that a picture without tiles may have, since it can only be decoded as a whole."""
 
+
+class TooManyPixelsError(PictureError):
+    """A picture with more pixels than may be decoded; ``size`` is its width and height."""
+
+    def __init__(
+        self, what: str, *, where: str | Path | None = None, hint: str | None = None, size: tuple[int, int] = (0, 0)
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.size = size
+
+
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COPY_AGAIN = "It was only partly copied, or it is damaged. Copy it again."
 
@@ -60,29 +71,35 @@ _OPENING = threading.Lock()
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def read(source: Path | bytes) -> Pixels:
+def read(source: Path | bytes, most: int = MAX_PIXELS) -> Pixels:
     """uint8 (h, w, 3) RGB of a picture in any format that is read, upright, on white, as viewers show it.
 
+    Args:
+        source: a file, or its bytes.
+        most: how many pixels it may have; a larger one is not decoded.
+
     Raises:
+        TooManyPixelsError: it has more.
         PictureError: it is grey, holds several pictures, or its samples leave open what they mean.
         UnidentifiedImageError: it is no picture.
         OSError, SyntaxError, ValueError: it is damaged.
     """
     if _head(source) in TIFF_HEADS:
-        return _read_tiff(source)
-    with open_picture(source) as picture:
+        return _read_tiff(source, most)
+    with open_picture(source, most=most) as picture:
         return read_picture(picture)
 
 
-def open_picture(source: Path | bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_picture(source: Path | bytes, formats: Sequence[str] = FORMATS, most: int = MAX_PIXELS) -> Image.Image:
     """Open a picture with Pillow, without decoding it.
 
     Args:
         source: a file, or its bytes.
         formats: what it may be, by Pillow's names.
+        most: how many pixels it may have.
 
     Raises:
-        PictureError: it has too many pixels.
+        TooManyPixelsError: it has more.
         UnidentifiedImageError: it is none of these formats.
         OSError: the file cannot be read.
     """
@@ -96,11 +113,12 @@ def open_picture(source: Path | bytes, formats: Sequence[str] = FORMATS) -> Imag
             picture = Image.open(file, formats=_known(tuple(formats)))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-    if picture.width * picture.height > MAX_PIXELS:
+    if picture.width * picture.height > most:
         picture.close()
-        raise PictureError(
+        raise TooManyPixelsError(
             f"the image has {picture.width * picture.height:,} pixels in one piece, too many to decode at once.",
             hint="Save it as a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg",
+            size=picture.size,
         )
     return picture
 
@@ -178,10 +196,10 @@ def _require_one(pictures: int) -> None:
         )
 
 
-def _read_tiff(source: Path | bytes) -> Pixels:
+def _read_tiff(source: Path | bytes, most: int) -> Pixels:
     """A TIFF through Pillow where it is of the ordinary kind, and through tifffile, as slides are read, where not."""
     try:
-        with open_picture(source, ("TIFF",)) as picture:
+        with open_picture(source, ("TIFF",), most) as picture:
             if isinstance(picture, TiffImageFile) and _is_ordinary(picture):
                 return read_picture(picture)
     # By one of these Pillow says that it does not know the samples of a page, or that the file is damaged.
@@ -197,7 +215,7 @@ def _read_tiff(source: Path | bytes) -> Pixels:
         ) from error
     try:
         with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as tiff:
-            return _first_page(tiff)
+            return _first_page(tiff, most)
     except PictureError:
         raise
     # Its decoders fail in their own ways on a damaged file.
@@ -213,14 +231,15 @@ def _is_ordinary(picture: TiffImageFile) -> bool:
     return standard and not described and picture.n_frames == 1 and tag(262) in (2, 6)
 
 
-def _first_page(tiff: TiffFile) -> Pixels:
+def _first_page(tiff: TiffFile, most: int) -> Pixels:
     """The first page of a TIFF whose other pages are smaller copies or masks of it."""
     first, *others = [page.aspage() for page in tiff.pages]
     further = sum(not page.subfiletype & (REDUCED | MASK) for page in others)
     _require_one(further + planes_of(first, alone=not others))
     meaning = TiffSamples.of(tags_of(first))
-    if first.imagewidth * first.imagelength > MAX_PIXELS:
-        raise PictureError("the image has too many pixels to decode at once.", hint=EXPORT)
+    if first.imagewidth * first.imagelength > most:
+        size = (first.imagewidth, first.imagelength)
+        raise TooManyPixelsError("the image has too many pixels to decode at once.", hint=EXPORT, size=size)
     samples = first.asarray()
     if first.planarconfig == 2 and samples.ndim == 3:
         samples = samples.transpose(1, 2, 0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from sentinode.ahead import read_ahead
 from sentinode.atomic import whole_file
+from sentinode.csv_tables import write_rows
 from sentinode.errors import DataError, OutputError, nearest
 from sentinode.model.bundle import Bundle, images_as
 from sentinode.model.engines import Engine, open_engine
@@ -200,16 +201,18 @@ def _row(prediction: Prediction, name: str) -> dict[str, str | float | bool | No
 
 
 def _write_csv(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(("id", "probability", name, "error"))
-    for row in rows:
-        probability = "" if row.probability is None else f"{row.probability:.7g}"
-        positive = "" if row.positive is None else str(row.positive).lower()
-        table.writerow((row.id, probability, positive, row.error or ""))
+    def cells() -> Iterator[tuple[str, ...]]:
+        yield "id", "probability", name, "error"
+        for row in rows:
+            probability = "" if row.probability is None else f"{row.probability:.7g}"
+            positive = "" if row.positive is None else str(row.positive).lower()
+            yield row.id, probability, positive, row.error or ""
+
+    write_rows(stream, cells())
 
 
 def _write_kaggle(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
-    """Kaggle's two columns: failures have no row here."""
+    """Kaggle's two columns: failures have no row here, and ids stay as they are, since Kaggle looks for them."""
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(("id", "label"))
     written: dict[str, str] = {}

@@ -255,10 +255,10 @@ class TestFilesThatAreWhole:
     def test_a_file_system_without_locks_is_told_what_to_set(self, disk, monkeypatch):
         self.h5(disk)
 
-        def no_locks(*_: object) -> None:
+        def no_locks(*_: object, **__: object) -> None:
             raise OSError(errno.ENOLCK, "unable to lock file, errno = 37, error message = 'No locks available'")
 
-        monkeypatch.setattr(official.h5py, "File", no_locks)
+        monkeypatch.setattr(h5py, "File", no_locks)
         error = refusal(disk.folder)
         assert "cannot be locked for reading" in error.what
         assert "HDF5_USE_FILE_LOCKING=FALSE" in error.hint

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentinode.errors import DataError
-from sentinode.patches import open_data
+from sentinode.patches import open_data, parquet
 
 LABELS = [0, 1, 1, 0, 1, 0]
 
@@ -117,3 +117,62 @@ def test_the_shared_sample_opens(shared):
     test = data["test"]
     assert (len(test), test.ids[0], test.images.shape) == (1000, "test/000001", (1000, 96, 96, 3))
     assert test.images[:4].std() > 10
+
+
+def refusal(disk) -> str:
+    with pytest.raises(DataError) as refused:
+        open_data(disk.folder)
+    return str(refused.value)
+
+
+def written(disk, **columns):
+    disk.folder.mkdir(parents=True, exist_ok=True)
+    image = [{"bytes": b"", "path": f"{i}.png"} for i in range(4)]
+    pq.write_table(pa.table({"image": image, "label": [0, 1, 0, 1]} | columns), disk.folder / "test.parquet")
+    return disk
+
+
+class TestWhatNoImageIs:
+    @pytest.mark.parametrize("value", [1, [1, 2], {"x": 1}, "text"])
+    def test_bytes_of_another_type_are_refused_by_name(self, disk, value):
+        assert "the field 'bytes' of 'image' must hold the bytes" in refusal(
+            written(disk, image=[{"bytes": value, "path": "a"}] * 4)
+        )
+
+    def test_paths_that_are_no_texts_are_refused(self, disk):
+        assert "the field 'path' of 'image' must hold texts" in refusal(
+            written(disk, image=[{"bytes": b"", "path": 1}] * 4)
+        )
+
+    def test_an_index_beyond_64_bits_is_refused(self, disk):
+        index = pa.array([2**64 - 1, 1, 2, 3], pa.uint64())
+        assert "the column 'index' cannot be read" in refusal(written(disk, index=index))
+
+    def test_a_label_beyond_64_bits_is_refused(self, disk):
+        label = pa.array([2**64 - 1, 1, 0, 1], pa.uint64())
+        assert "the first being 18446744073709551615 in row 0" in refusal(written(disk, label=label))
+
+    def test_a_path_that_is_longer_than_a_path_is_refused(self, disk):
+        assert "holds a text of 5,000 bytes" in refusal(written(disk, image=[{"bytes": b"", "path": "a" * 5000}] * 4))
+
+
+def test_a_text_that_stands_in_many_rows_is_never_copied_into_all_of_them(disk, monkeypatch):
+    monkeypatch.setattr(parquet, "MOST_IN_BATCH", 1 << 20)
+    rows = 5000
+    image = pa.array([{"bytes": b"x" * 100_000, "path": f"{i}"} for i in range(2)])
+    image = image.take(pa.array([i % 2 for i in range(rows)]))
+    disk.folder.mkdir(parents=True)
+    pq.write_table(pa.table({"image": image, "label": [0] * rows}), disk.folder / "test.parquet", compression="zstd")
+    with parquet.open_parquet(disk.folder / "test.parquet") as file:
+        batches = parquet.batches(disk.folder / "test.parquet", file, ["image.bytes"], 128)
+        assert max(batch.nbytes for batch in (next(batches) for _ in range(20))) < 2 << 20
+
+
+def test_images_that_are_many_times_their_file_are_refused(disk, monkeypatch):
+    monkeypatch.setattr(parquet, "MOST_UNPACKED", 1 << 20)
+    rows = 2000
+    disk.folder.mkdir(parents=True)
+    table = pa.table({"image": [{"bytes": b"x" * 10_000, "path": str(i)} for i in range(rows)], "label": [0] * rows})
+    pq.write_table(table, disk.folder / "test.parquet", compression="zstd")
+    with pytest.raises(DataError, match="more than 100 times its size"):
+        open_data(disk.folder, whole=True)["test"]

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sentinode.csv_tables import write_rows
 from sentinode.errors import DataError
 from sentinode.patches.table import read_table
 
@@ -77,3 +81,50 @@ def test_a_carriage_return_within_a_line_is_a_space(tmp_path):
 def test_lines_may_end_as_on_old_macs(tmp_path):
     (tmp_path / "mac.csv").write_bytes(b"id,slide\ra,s1\rb,s2\r")
     assert read_table(tmp_path / "mac.csv", ("id",), ("slide",)) == [("a", "s1"), ("b", "s2")]
+
+
+class TestBounds:
+    def test_the_line_and_the_byte_that_are_no_utf_8_are_named(self, tmp_path):
+        path = table(tmp_path, "id,slide\n0,1\nMüller,0\n".encode("latin-1"))
+        with pytest.raises(DataError, match="invalid start byte in line 3, at byte 14"):
+            read_table(path, ("id",), SLIDE)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"id,slide\n" + b"a" * 200_000 + b",1\n", "line 2 is not CSV .a cell is longer than 131,072 letters"),
+            (b"id,slide\n" + b"a," * 1_000_000, "line 2 is not CSV: .* too long"),
+            (b"id,slide," * 300_000, "line 1 is not CSV: .* too long"),
+            (b'id,slide\n"' + b"a,\n" * 500_000, "is not CSV"),
+            (b"id,slide\n" + b'"a\n",' * 300_000, "too long"),
+            (b"id,slide" + b",a" * 20_000 + b"\n", "line 1 has 20,002 columns"),
+            (b"id,slide\na,\0\n", "line 2 holds a zero byte"),
+        ],
+    )
+    def test_what_would_fill_the_memory_is_refused_at_once(self, tmp_path, content, message):
+        with pytest.raises(DataError, match=message):
+            read_table(table(tmp_path, content), ("id",), SLIDE)
+
+    def test_more_cells_than_are_kept_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("sentinode.patches.table.MOST_CELLS", 6)
+        path = table(tmp_path, "id,slide,x\n" + "a,b,c\n" * 3)
+        assert len(read_table(path, ("id",), SLIDE)) == 3
+        path = table(tmp_path, "id,slide,x\n" + "a,b,c\n" * 4)
+        with pytest.raises(DataError, match="more than 3 rows of 2 columns"):
+            read_table(path, ("id",), SLIDE)
+
+    def test_lines_longer_than_a_block_of_the_file_are_joined(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("sentinode.patches.table.LONGEST_ROW", 16)
+        path = table(tmp_path, "id,slide\n" + "abcdefgh,ij\n" * 9)
+        assert read_table(path, ("id",), SLIDE) == [("abcdefgh", "ij")] * 9
+
+    @given(
+        st.lists(st.tuples(st.text("ab,'\"\n é=", min_size=1, max_size=5), st.text("xy\n;", max_size=3)), min_size=1)
+    )
+    def test_what_csv_writes_is_read_as_it_was(self, cells):
+        cells = [("k" + first + "k", second) for first, second in cells]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "t.csv")
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                write_rows(stream, [("id", "slide"), *cells])
+            assert read_table(path, ("id",), SLIDE) == [(first, second.strip()) for first, second in cells]

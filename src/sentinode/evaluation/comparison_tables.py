@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
 
+from sentinode.csv_tables import write_rows
 from sentinode.evaluation.report import NAMES
 from sentinode.scoring import METRICS, Estimate, Predictions, Scores
 from sentinode.scoring.comparison import LOWER_IS_BETTER, Difference, NonInferiority, few_slides
@@ -76,7 +76,7 @@ def _digits(value: float) -> str:
 def as_csv(rows: Iterable[Sequence[str]]) -> str:
     """Rows as CSV."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_rows(text, rows)
     return text.getvalue()
 
 

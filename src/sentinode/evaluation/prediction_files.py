@@ -29,6 +29,7 @@ from sentinode.evaluation.prediction_tables import (
     text_of,
 )
 from sentinode.patches.slide_map import known_slide
+from sentinode.patches.source import as_names
 from sentinode.scoring.counts import CLASS_NAMES
 from sentinode.scoring.predictions import Predictions, refuse_twice, some
 
@@ -179,7 +180,7 @@ def _refuse_missing(cells: Cells, what: str, path: Path, hint: str | None = None
 def _ids(table: PredictionTable) -> NDArray[np.str_]:
     cells = table.need("id")
     _refuse_missing(cells, "id", table.path)
-    ids = np.array([text_of(cell) for cell in cells])
+    ids = as_names([text_of(cell) for cell in cells], table.path)
     refuse_twice(ids, table.path)
     return ids
 
@@ -217,7 +218,7 @@ def _fractions(cells: Cells) -> bool:
     """Whether cells are numbers from 0 to 1, some of them between."""
     try:
         numbers = [float(cell) for cell in cells if cell is not None]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return all(0 <= number <= 1 for number in numbers) and any(0 < number < 1 for number in numbers)
 
@@ -232,7 +233,7 @@ def _number(cell: Any, row: int, table: PredictionTable, scale: str | None) -> f
     text = cell.rstrip("%") if scale == "percent" and isinstance(cell, str) else cell
     try:
         return float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         percent = isinstance(cell, str) and cell.endswith("%")
         comma = isinstance(cell, str) and "," in cell
         hint = "If they are percent, say --scale percent." if percent else None
@@ -324,7 +325,7 @@ def _unpredicted(ids: NDArray[np.str_], labels: Path | None) -> str:
 
 def _as_labels(cells: Cells, table: PredictionTable, positive: Sequence[str]) -> Labels:
     _refuse_missing(cells, "label", table.path)
-    words = np.array([_label_word(cell) for cell in cells])
+    words = as_names([_label_word(cell) for cell in cells], table.path)
     found = np.unique(words).tolist()
     shown = ", ".join(repr(word[:40]) for word in found[:6]) + (", ..." if len(found) > 6 else "")
     if set(found) <= {"0", "1"}:
@@ -369,11 +370,11 @@ def _label_word(cell: Any) -> str:
 
 def _groups(table: PredictionTable, role: str, ids: NDArray[np.str_], other: Path | None) -> NDArray[np.str_] | None:
     """The slide, or the group of copies, of each patch; None where none is known."""
-    own = _named_groups(table.cells[role]) if role in table.cells else None
+    own = _named_groups(table.cells[role], table.path) if role in table.cells else None
     if other is None:
         names = own
     else:
-        names = _named_groups(_matched(PredictionTable.of(other, {}), role, ids, table.path))
+        names = _named_groups(_matched(PredictionTable.of(other, {}), role, ids, table.path), other)
         if own is not None:
             differ = (own != "") & (names != "") & (own != names)
             _refuse_contradiction({"slide": "slides"}.get(role, role), ids, differ, table.path, other)
@@ -381,8 +382,8 @@ def _groups(table: PredictionTable, role: str, ids: NDArray[np.str_], other: Pat
     return None if names is None or not (names != "").any() else names
 
 
-def _named_groups(cells: Cells) -> NDArray[np.str_]:
-    return np.array(["" if cell is None or cell != cell else known_slide(text_of(cell)) for cell in cells])
+def _named_groups(cells: Cells, path: Path) -> NDArray[np.str_]:
+    return as_names(["" if cell is None or cell != cell else known_slide(text_of(cell)) for cell in cells], path)
 
 
 def _matched(other: PredictionTable, role: str, ids: NDArray[np.str_], path: Path) -> Cells:

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sentinode.errors import DataError
-from sentinode.patches.parquet import open_parquet
+from sentinode.names import listed
+from sentinode.patches.parquet import MOST_ROWS, ROWS, batches, open_parquet, texts
 from sentinode.patches.slide_map import SLIDE_COLUMNS
-from sentinode.patches.source import read_head
-from sentinode.patches.table import LARGEST, read_rows
+from sentinode.patches.table import MOST_CELLS, MOST_COLUMNS, SMALLER, Lines, read_rows
 from sentinode.scoring.counts import CLASS_NAMES
 
 ENDINGS: Final = (".csv", ".parquet", ".jsonl", ".ndjson")
 """The endings of tables that are read."""
-
-MOST_ROWS: Final = 50_000_000
 
 METADATA: Final = b"sentinode"
 """The key under which a Parquet file that Sentinode wrote keeps the names of the classes and the threshold."""
@@ -110,20 +109,15 @@ class PredictionTable:
                         where=path,
                         hint="Write the probability of the positive class in a column of its own.",
                     )
-            wanted = [*named.values(), *(["error"] if "error" in schema.names else [])]
-            try:
-                table = file.read(columns=wanted)
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(f"this Parquet file is damaged ({str(error).splitlines()[0]}).", where=path) from error
-        cells = {role: table[column].to_pylist() for role, column in named.items()}
-        errors = table["error"].to_pylist() if "error" in wanted else ()
+            cells = {role: _column(path, file, column) for role, column in named.items()}
+            errors = _column(path, file, "error") if schema.names.count("error") == 1 else ()
         return cls(path, schema.names, cells, named, _stored(schema.metadata, path), errors)
 
     def need(self, role: str) -> Cells:
         """The cells of a column that must be there."""
         if role in self.cells:
             return self.cells[role]
-        others = ", ".join(repr(name) for name in self.head)
+        others = listed([repr(name) for name in self.head], 20)
         raise DataError(
             f"no column tells the {role} of each patch; the columns are {others}.",
             where=self.path,
@@ -177,32 +171,33 @@ def _stated(path: Path, role: str, column: str, plain: Mapping[str, Sequence[str
     if len(here) == 1:
         return here[0]
     why = "occurs twice" if here else "is not in this table"
-    columns = ", ".join(repr(one) for several in plain.values() for one in several)
+    columns = listed([repr(one) for several in plain.values() for one in several], 20)
     raise DataError(f"the column {column!r} ({role}) {why}; the columns are {columns}.", where=path)
 
 
 def _json_lines(path: Path) -> tuple[list[str], list[list[Any]]]:
     """The keys of all lines, and the values of each; None where a line lacks one."""
-    read_head(path)
-    if path.stat().st_size > LARGEST:
-        raise DataError(f"tables up to {LARGEST / 2**20:,.0f} MiB are read.", where=path, hint="Save it as Parquet.")
     rows: list[dict[str, Any]] = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise DataError(f"line {number:,} is not an object with columns.", where=path)
-                    rows.append(row)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"line {number:,} is not JSON ({error}).", where=path) from error
-    except UnicodeDecodeError as error:
-        raise DataError("this is not a table in UTF-8.", where=path) from error
+    head: dict[str, None] = {}
+    lines = Lines(path)
+    for line in lines:
+        lines.held = 0
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:  # also of a number with too many digits
+            raise DataError(f"line {lines.number:,} is not JSON ({error}).", where=path) from error
+        if not isinstance(row, dict):
+            raise DataError(f"line {lines.number:,} is not an object with columns.", where=path)
+        rows.append(row)
+        head.update(dict.fromkeys(row))
+        if len(head) > MOST_COLUMNS or len(head) * len(rows) > MOST_CELLS:
+            what = f"{len(rows):,} lines with {len(head):,} columns are more than is read."
+            raise DataError(what, where=path, hint=SMALLER)
     if not rows:
         raise DataError("this table has no rows.", where=path)
-    head = list(dict.fromkeys(key for row in rows for key in row))
-    return head, [[row.get(key) for key in head] for row in rows]
+    return list(head), [[row.get(key) for key in head] for row in rows]
 
 
 def _stored(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
@@ -217,6 +212,19 @@ def _stored(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any
     if not good:
         raise DataError("what Sentinode keeps beside the predictions is damaged.", where=path)
     return dict(about)
+
+
+def _column(path: Path, file: pq.ParquetFile, column: str) -> Cells:
+    """The values of a column of a Parquet file."""
+    kind = file.schema_arrow.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if any(
+        one(kind)
+        for one in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    ):
+        return texts(path, file, column)
+    return [value for batch in batches(path, file, [column], ROWS) for value in batch.column(0).to_pylist()]
 
 
 def _cell(value: Any) -> Any:

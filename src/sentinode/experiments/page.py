@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import jinja2
 
 from sentinode.atomic import make_folder, write_text
+from sentinode.csv_tables import write_rows
 from sentinode.evaluation.charts import STYLE
 
 Row = tuple[str, ...]
@@ -81,7 +81,7 @@ def write_results(folder: Path, stem: str, record: dict[str, Any], rows: Sequenc
     """
     make_folder(folder)
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows(rows)
+    write_rows(lines, rows)
     write_text(folder / f"{stem}.json", json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     write_text(folder / f"{stem}.csv", lines.getvalue())
     write_text(folder / f"{stem}.html", page.html())

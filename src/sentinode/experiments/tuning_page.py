@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -11,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from sentinode.atomic import write_text
+from sentinode.csv_tables import write_rows
 from sentinode.evaluation.charts import Chart
 from sentinode.experiments.page import Page, Picture, Row, Table
 from sentinode.experiments.search_space import Dimension
@@ -39,7 +39,7 @@ def write_tuned(tuned: Tuned, space: Sequence[Dimension]) -> Path:
         notes=tuned.notes,
     )
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows(all_trials(tuned))
+    write_rows(lines, all_trials(tuned))
     told = json.dumps(tuned.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
     write_text(tuned.out / "trials.csv", lines.getvalue())
     write_text(tuned.out / "tune.json", told + "\n")

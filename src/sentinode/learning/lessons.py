@@ -9,7 +9,6 @@ the old bundle missed with certainty is taught once more.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -25,10 +24,12 @@ from scipy.special import logit
 from shapely.geometry import MultiPolygon, box, mapping
 
 from sentinode.atomic import make_folder, whole_folder, write_text
+from sentinode.csv_tables import write_rows
 from sentinode.geometry import PatchGeometry
 from sentinode.learning.reviews import ReviewedSlide, kind_of
 from sentinode.patches import PatchSet, open_data
 from sentinode.patches.official import EXTRACTED, STEM
+from sentinode.patches.table import read_table
 from sentinode.slides.extract import ExtractOptions, NoPatchError, extract
 from sentinode.slides.reading.folder import find_slides, name_slides
 from sentinode.slides.results.lesions import log_odds
@@ -152,15 +153,15 @@ def _counted(out: Path, slides: Mapping[str, ReviewedSlide], geometry: PatchGeom
     """How many patches there are of each class and each kind, by their places."""
     kinds, classes, given = Counter[str](), Counter[bool](), set[str]()
     assert geometry.mpp is not None
-    with (out / f"{STEM}train_meta.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            slide, is_tumour = slides[row["wsi"]], row["center_tumor_patch"] == "True"
-            scale = geometry.mpp / slide.record.mpp
-            middle = (np.array([float(row["coord_x"]), float(row["coord_y"])])) + geometry.size * scale / 2
-            reach = geometry.label_region * scale / 2
-            kinds[_kind_at(slide, box(*(middle - reach), *(middle + reach)), is_tumour)] += 1
-            classes[is_tumour] += 1
-            given.add(slide.name)
+    columns = ("wsi", "center_tumor_patch", "coord_x", "coord_y")
+    for name, centre, left, top in read_table(out / f"{STEM}train_meta.csv", *((column,) for column in columns)):
+        slide, is_tumour = slides[name], centre == "True"
+        scale = geometry.mpp / slide.record.mpp
+        middle = np.array([float(left), float(top)]) + geometry.size * scale / 2
+        reach = geometry.label_region * scale / 2
+        kinds[_kind_at(slide, box(*(middle - reach), *(middle + reach)), is_tumour)] += 1
+        classes[is_tumour] += 1
+        given.add(slide.name)
     return Cut(out, classes[True], classes[False], dict(kinds), tuple(sorted(given)))
 
 
@@ -216,9 +217,7 @@ def _write_split(folder: Path, split: str, sets: Sequence[PatchSet], geometry: P
         file["y"] = np.concatenate([one.labels for one in sets]).astype(np.uint8).reshape(-1, 1, 1, 1)
     slides = np.concatenate([np.full(len(one), "") if one.slides is None else one.slides for one in sets])
     with (folder / f"{STEM}{split}_meta.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["wsi"])
-        table.writerows([slide] for slide in slides.tolist())
+        write_rows(file, [["wsi"], *([slide] for slide in slides.tolist())])
 
 
 def patches_of(cut: Cut) -> list[PatchSet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -15,8 +16,8 @@ from sentinode.errors import DataError
 from sentinode.names import as_text
 from sentinode.patches.class_folders import Classes, known_label, tell_apart
 from sentinode.patches.patch_set import SPLITS
-from sentinode.patches.pixels import Decoded, decode, in_threads, size_of_most, spread, write_stream
-from sentinode.patches.source import SPLIT_NAMES, Part, Source
+from sentinode.patches.pixels import Decoded, decode, in_threads, rows_at_once, size_of_most, spread, write_stream
+from sentinode.patches.source import SPLIT_NAMES, Part, Source, as_names
 from sentinode.patches.table import read_table
 from sentinode.progress import Bar
 
@@ -57,7 +58,7 @@ class ImageFiles:
 
     def stream(self) -> Iterator[Decoded]:
         size = self.size
-        return in_threads(lambda path: decode(path, path, size), self._files)
+        return in_threads(lambda path: decode(path, path, size), self._files, rows_at_once(size))
 
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
@@ -98,7 +99,7 @@ def find_kaggle(path: Path) -> Source | None:
     # Kaggle's ids have no ending; one is kept only where it tells two images apart.
     stems = [file.stem for file in files]
     names = stems if len(set(stems)) == len(set(files)) else [file.name for file in files]
-    return Source("kaggle", path, {"": Part(labels, np.array(names), ImageFiles(files), where=table)}, warnings)
+    return Source("kaggle", path, {"": Part(labels, as_names(names, table), ImageFiles(files), where=table)}, warnings)
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
@@ -215,7 +216,7 @@ def _folder_part(folder: Path, root: Path, classes: Classes) -> Part:
             hint=f"Images end in {', '.join(sorted(IMAGE_ENDINGS))}.",
         )
     ids, files, labels = zip(*found, strict=True)
-    return Part(np.array(labels, np.uint8), np.array(ids), ImageFiles(files), where=folder)
+    return Part(np.array(labels, np.uint8), as_names(ids, folder), ImageFiles(files), where=folder)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -223,4 +224,16 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _images(path: Path) -> Iterator[Path]:
-    return (f for f in path.rglob("*") if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
+    """The images of a folder and of all folders in it; a folder in it that is a link is not entered.
+
+    Raises:
+        PermissionError: a folder may not be read.
+    """
+    for folder, _, names in os.walk(path, onerror=_raise):
+        for name in names:
+            if Path(name).suffix.lower() in IMAGE_ENDINGS and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error

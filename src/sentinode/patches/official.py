@@ -7,11 +7,11 @@ present.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gzip
 import hashlib
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from sentinode.errors import DataError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches.cache import unpacked
+from sentinode.patches.hdf5 import Rows, dataset, described, open_hdf5, unreadable_hdf5
 from sentinode.patches.patch_set import SPLITS
-from sentinode.patches.pixels import BATCH, MappedImages, write_stream
+from sentinode.patches.pixels import MappedImages, rows_at_once, write_stream
 from sentinode.patches.slide_map import known_slide
-from sentinode.patches.source import MAY_NOT_READ, Part, Source, checked_labels, read_head
+from sentinode.patches.source import Part, Source, as_names, checked_labels, read_head
 from sentinode.patches.table import read_table
 from sentinode.progress import Bar
 
@@ -63,6 +64,12 @@ PUBLISHED_MD5 = {
 
 PEEKED = 1 << 20
 """Bytes of a gzipped file in which its description is looked for."""
+
+MOST_LABELS = 128 * 2**20
+"""Bytes of the labels of a split; they are held in memory."""
+
+MOST_AROUND = 64 * 2**20
+"""Bytes that an unpacked file may hold beside its patches."""
 
 DAMAGED = "Download it again with 'sentinode data download', which checks the published checksum."
 
@@ -153,6 +160,8 @@ def _read(split: str, x: Path | None, y: Path | None, cache: Path) -> Part:
             hint="Put it there, or download it with 'sentinode data download'.",
         )
     labels = _labels(y)
+    if not len(labels):
+        raise DataError("there are no patches here.", where=y)
     pixels = GzippedPixels(x, len(labels), cache) if x.suffix == ".gz" else Hdf5Pixels(x)
     if len(pixels) != len(labels):
         raise _apart(x, len(pixels), len(labels))
@@ -167,11 +176,11 @@ class Hdf5Pixels:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with open_hdf5(path) as file:
-            data = dataset(file, "x", path)
+        with open_hdf5(path, again=DAMAGED) as file:
+            data = dataset(file, "x", path, DAMAGED)
             self._count, self.size = _count_and_size(data, path)
             # Contiguous and unfiltered data is raw patches one after the other: it can be mapped as it lies.
-            self._offset = data.id.get_offset() if data.chunks is None and data.external is None else None
+            self._offset = data.id.get_offset() if data.chunks is None else None
         if self._offset is not None and path.stat().st_size < self._offset + self._count * 3 * self.size**2:
             raise DataError("this HDF5 file is truncated.", where=path, hint=DAMAGED)
 
@@ -186,24 +195,24 @@ class Hdf5Pixels:
         return None if self._offset is None else MappedImages(self._path, self._offset, self._count, self.size)
 
     def stream(self) -> Iterator[NDArray[np.uint8]]:
-        with open_hdf5(self._path) as file:
-            data = dataset(file, "x", self._path)
-            for start in range(0, self._count, BATCH):
+        step = rows_at_once(self.size)
+        with open_hdf5(self._path, again=DAMAGED) as file:
+            rows = Rows(dataset(file, "x", self._path, DAMAGED))
+            for start in range(0, self._count, step):
                 try:
-                    yield from data[start : start + BATCH]
+                    yield from rows.read(start, start + step)
                 except OSError as error:
-                    raise unreadable_hdf5(self._path, error) from error
+                    raise unreadable_hdf5(self._path, error, DAMAGED) from error
 
     def unpack(self, target: Path, bar: Bar) -> int:
         return write_stream(self.stream(), target, bar)
 
 
 def _count_and_size(data: h5py.Dataset, path: Path) -> tuple[int, int]:
-    shape = data.shape
+    shape: tuple[int, ...] = data.shape or ()
     if data.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
-        raise DataError(
-            f"'x' must be uint8 (N, S, S, 3), square RGB patches; this is {data.dtype} {shape}.", where=path
-        )
+        kind = "compound" if data.dtype.names else data.dtype
+        raise DataError(f"'x' must be uint8 (N, S, S, 3), square RGB patches; this is {kind} {shape}.", where=path)
     return shape[0], shape[1]
 
 
@@ -229,7 +238,7 @@ class GzippedPixels:
         """As the beginning of the file says it; else PatchCamelyon's, and unpacking checks it."""
         head = _Beginning(next(gunzip(self._path, PEEKED), b""))
         with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(head, "r") as file:
-            return _count_and_size(dataset(file, "x", self._path), self._path)[1]
+            return _count_and_size(described(file, "x", self._path, DAMAGED), self._path)[1]
         return PCAM.size
 
     def stream(self) -> Iterator[NDArray[np.uint8]]:
@@ -239,7 +248,7 @@ class GzippedPixels:
         patch = 3 * self.size**2
         with target.open("wb") as file:
             written = 0
-            for chunk in gunzip(self._path):
+            for chunk in gunzip(self._path, most=self._count * patch * 2 + MOST_AROUND):
                 file.write(chunk)
                 done = (written + len(chunk)) // patch - written // patch
                 bar.advance(done)
@@ -295,31 +304,26 @@ class _Beginning(io.RawIOBase):
         return len(target)
 
 
-def gunzip(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
-    """The content of a gzip file, a piece at a time.
+def gunzip(path: Path, size: int = 1 << 20, most: int | None = None) -> Iterator[bytes]:
+    """The content of a gzip file, a piece of ``size`` bytes at a time.
 
     Raises:
-        DataError: it is truncated or damaged.
+        DataError: it is truncated or damaged, or unpacks to more than ``most`` bytes.
     """
+    unpacked = 0
     try:
         with gzip.open(path) as file:
             while chunk := file.read(size):
+                unpacked += len(chunk)
+                if most is not None and unpacked > most:
+                    raise DataError(
+                        f"this gzip file unpacks to more than {most / 1e6:,.0f} MB, more than its patches can need.",
+                        where=path,
+                        hint=DAMAGED,
+                    )
                 yield chunk
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"this gzip file is truncated or damaged ({error}).", where=path, hint=DAMAGED) from error
-
-
-@contextlib.contextmanager
-def open_hdf5(path: Path, content: io.BytesIO | None = None) -> Iterator[h5py.File]:
-    """An HDF5 file, or one held in memory, with its errors in the user's words."""
-    if content is None and not read_head(path):
-        raise DataError("this file is empty.", where=path, hint=_fetch_again(path))
-    try:
-        file = h5py.File(content if content is not None else path, "r")
-    except OSError as error:
-        raise unreadable_hdf5(path, error) from error
-    with file:
-        yield file
 
 
 def _apart(path: Path, images: int, labels: int) -> DataError:
@@ -330,106 +334,26 @@ def _apart(path: Path, images: int, labels: int) -> DataError:
     )
 
 
-def unreadable_hdf5(path: Path, error: OSError | KeyError) -> DataError:
-    """Why HDF5 cannot read a file. Only a file that is damaged, or is something else, has to be fetched again."""
-    what = str(error)
-    if "unable to lock file" in what:
-        return _locked(path, error)
-    if "already open for write" in what:
-        return DataError(
-            "this HDF5 file is open for writing, or was not closed by the program that wrote it.",
-            where=path,
-            hint="Wait until that program is done. If it was stopped, 'h5clear -s FILE' of the HDF5 tools makes the "
-            "file readable. Then check that its content is complete.",
-        )
-    if isinstance(error, PermissionError):
-        return DataError("cannot be read (Permission denied).", where=path, hint=MAY_NOT_READ)
-    if "signature not found" in what:
-        return DataError("this is not an HDF5 file, although its name says so.", where=path, hint=_fetch_again(path))
-    if "truncated" in what:
-        return DataError("this HDF5 file is truncated.", where=path, hint=_fetch_again(path))
-    if "version" in what:
-        return DataError(
-            f"this HDF5 file is of a version that HDF5 {h5py.version.hdf5_version} does not know ({what}).",
-            where=path,
-            hint="It was written by a newer HDF5, or is damaged. Update h5py, or write the file in an older format "
-            "(h5py's libver='earliest').",
-        )
-    return DataError(f"this HDF5 file is damaged ({what}).", where=path, hint=_fetch_again(path))
-
-
-def _locked(path: Path, error: OSError | KeyError) -> DataError:
-    if getattr(error, "errno", None) in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
-        return DataError(
-            "this HDF5 file is locked: another program has it open for writing.",
-            where=path,
-            hint="Wait until that program is done, or close it. The file is not necessarily damaged.",
-        )
-    return DataError(
-        f"this HDF5 file cannot be locked for reading ({error}).",
-        where=path,
-        hint="Some network file systems have no locks. If no program writes to the file, set the environment variable "
-        "HDF5_USE_FILE_LOCKING=FALSE and run the same command again.",
-    )
-
-
-def _fetch_again(path: Path) -> str:
-    return DAMAGED if path.name.startswith(STEM) else "Download it or write it again."
-
-
-def dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """A dataset by its name.
-
-    Raises:
-        DataError: there is none of this name, or it cannot be read.
-    """
-    try:
-        found = file[name]
-    except KeyError as error:
-        if "doesn't exist" not in str(error):
-            raise unreadable_hdf5(path, error) from error
-        found = None
-    if not isinstance(found, h5py.Dataset):
-        held = ", ".join(repr(key) for key in file) or "nothing"
-        raise DataError(f"there is no dataset {name!r} in this file; it holds {held}.", where=path)
-    refuse_unknown_filters(found, path)
-    return found
-
-
-def refuse_unknown_filters(data: h5py.Dataset, path: Path) -> None:
-    """
-    Raises:
-        DataError: the dataset is compressed in a way that this installation of HDF5 cannot undo.
-    """
-    plan = data.id.get_create_plist()
-    for number in range(plan.get_nfilters()):
-        code, _, _, name = plan.get_filter(number)
-        if not h5py.h5z.filter_avail(code):
-            raise DataError(
-                f"{data.name} is compressed with a filter that is not installed here "
-                f"({name.decode(errors='replace') or 'without a name'}, number {code}).",
-                where=path,
-                hint="Write the file again with gzip, where the filter is installed: 'h5repack -f GZIP=1 FILE NEW' of "
-                "the HDF5 tools does so.",
-            )
-
-
 def _labels(path: Path) -> NDArray[np.uint8]:
     read_head(path)
-    content = io.BytesIO(b"".join(gunzip(path))) if path.suffix == ".gz" else None
-    with open_hdf5(path, content) as file:
-        data = dataset(file, "y", path)
-        if data.ndim < 1 or data.size != len(data):
-            raise DataError(f"'y' must be (N, 1, 1, 1) or (N,); this is {data.shape}.", where=path)
+    content = io.BytesIO(b"".join(gunzip(path, most=MOST_LABELS))) if path.suffix == ".gz" else None
+    with open_hdf5(path, content, DAMAGED) as file:
+        data = dataset(file, "y", path, DAMAGED)
+        shape: tuple[int, ...] = data.shape or ()
+        if not shape or math.prod(shape) != shape[0]:
+            raise DataError(f"'y' must be (N, 1, 1, 1) or (N,); this is {shape}.", where=path)
+        checked_labels(np.empty(0, data.dtype), path)
+        if (size := shape[0] * data.dtype.itemsize) > MOST_LABELS:
+            raise DataError(f"{size / 1e6:,.0f} MB of labels are more than are read.", where=path)
         try:
-            return checked_labels(data[()].reshape(-1), path)
+            return checked_labels(Rows(data).read(0, shape[0]).reshape(-1), path)
         except OSError as error:
-            raise unreadable_hdf5(path, error) from error
+            raise unreadable_hdf5(path, error, DAMAGED) from error
 
 
 def _slides(path: Path, count: int) -> NDArray[np.str_] | None:
     """The slide of each patch, an empty string where it is not known; None where none is."""
-    slides = np.array([known_slide(cell) for (cell,) in read_table(path, ("wsi",))])
+    slides = as_names([known_slide(cell) for (cell,) in read_table(path, ("wsi",))], path)
     if len(slides) != count:
         raise DataError(f"{len(slides):,} rows here, and {count:,} labels: they do not belong together.", where=path)
     return slides if (slides != "").any() else None

@@ -17,11 +17,17 @@ from PIL import UnidentifiedImageError
 
 from sentinode.errors import DataError, PictureError
 from sentinode.geometry import PCAM
-from sentinode.pictures import open_picture, read
+from sentinode.pictures import TooManyPixelsError, open_picture, read
 from sentinode.progress import Bar
 
 BATCH = 256
 """Patches held at a time while unpacking: 7 MB of PatchCamelyon's."""
+
+BATCH_BYTES = 64 * 2**20
+"""And how many bytes of larger ones."""
+
+LARGEST_IMAGE = 2**25
+"""Pixels of an image that is decoded to cut a patch from it: 5,792 x 5,792."""
 
 SAMPLED = 64
 """Images of a set whose sizes are looked at when it is opened."""
@@ -110,12 +116,23 @@ class MappedImages:
             yield from self[start : start + BATCH]
 
 
+def rows_at_once(size: int) -> int:
+    """How many patches of this size are held at a time."""
+    return max(1, min(BATCH, BATCH_BYTES // (3 * max(1, size) ** 2)))
+
+
 def decode(data: bytes | Path, name: Path | str, size: int) -> Decoded:
-    """Decode an image of ``size`` x ``size`` pixels, from a file or from its bytes, to uint8 (size, size, 3) RGB."""
-    pixels = decode_any_size(data, name)
-    if isinstance(pixels, DataError) or pixels.shape == (size, size, 3):
+    """Decode an image of ``size`` x ``size`` pixels, from a file or from its bytes, to uint8 (size, size, 3) RGB.
+
+    One that has more pixels is not decoded.
+    """
+    pixels = decode_any_size(data, name, most=size * size)
+    if isinstance(pixels, OtherSizeError):
+        width, height = pixels.size
+    elif isinstance(pixels, DataError) or pixels.shape == (size, size, 3):
         return pixels
-    height, width = pixels.shape[:2]
+    else:
+        height, width = pixels.shape[:2]
     what = f"{width} x {height} pixels; {size} x {size} are needed."
     return OtherSizeError(what, where=name, size=(width, height))
 
@@ -145,8 +162,13 @@ def _size_of(image: bytes | Path) -> tuple[int, int]:
     try:
         with open_picture(image) as picture:
             return picture.size
+    except TooManyPixelsError as error:
+        return error.size
     except UnidentifiedImageError:
-        height, width, _ = read(image).shape
+        try:
+            height, width, _ = read(image, LARGEST_IMAGE).shape
+        except TooManyPixelsError as error:
+            return error.size
         return width, height
 
 
@@ -155,23 +177,29 @@ def spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)).tolist() if count else []
 
 
-def decode_any_size(data: bytes | Path, name: Path | str) -> Decoded:
-    """Decode an image, from a file or from its bytes, to uint8 (H, W, 3) RGB."""
+def decode_any_size(data: bytes | Path, name: Path | str, most: int = LARGEST_IMAGE) -> Decoded:
+    """Decode an image of ``most`` pixels at most, from a file or from its bytes, to uint8 (H, W, 3) RGB."""
     try:
-        return read(data)
+        return read(data, most)
+    except TooManyPixelsError as error:
+        width, height = error.size
+        return OtherSizeError(
+            f"{width} x {height} pixels; images of up to {most:,} pixels are decoded.", where=name, size=error.size
+        )
     except PictureError as error:
         return DataError(error.what, where=name, hint=error.hint)
     except UnidentifiedImageError:
         return DataError("this is not an image, although its name says so.", where=name)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    # Pillow's decoders fail in their own ways on a damaged file.
+    except Exception as error:
         return DataError(f"this image cannot be decoded ({error}).", where=name)
 
 
-def in_threads(work: Callable[[T], Decoded], items: Iterable[T]) -> Iterator[Decoded]:
-    """Apply ``work`` to items in threads, in order, with at most a batch of them in memory."""
+def in_threads(work: Callable[[T], Decoded], items: Iterable[T], at_once: int = BATCH) -> Iterator[Decoded]:
+    """Apply ``work`` to items in threads, in order, with ``at_once`` of them in memory."""
     waiting = iter(items)
     with ThreadPoolExecutor(THREADS) as pool:
-        while batch := list(islice(waiting, BATCH)):
+        while batch := list(islice(waiting, at_once)):
             yield from pool.map(work, batch)
 
 

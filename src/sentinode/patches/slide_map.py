@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentinode.errors import DataError
 from sentinode.patches.image_files import without_ending
+from sentinode.patches.source import as_names
 from sentinode.patches.table import read_table
 
 SLIDE_COLUMNS = ("slide", "wsi", "wsi_id", "slide_id")
@@ -81,7 +82,7 @@ class SlideMap:
         rows = [self._row(name) for name in names]
         self._refuse_ambiguous({row for name, row in zip(names, rows, strict=True) if row != name}, among)
         self._refuse_unnamed([name for name, row in zip(names, rows, strict=True) if row is None], len(names), what)
-        slides = np.array([self.slides[row] for row in rows if row is not None])
+        slides = as_names([self.slides[row] for row in rows if row is not None], self.path)
         if not (slides != "").any():
             raise DataError(f"this slide map leaves the slide of each of {what} empty.", where=self.path)
         return slides

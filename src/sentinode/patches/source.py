@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sentinode.errors import DataError
 from sentinode.geometry import PatchGeometry
+from sentinode.names import printable, shortened
 from sentinode.patches.patch_set import CLASS_NAMES
 from sentinode.patches.pixels import Pixels
 from sentinode.regular import require_regular
@@ -28,6 +29,13 @@ SPLIT_NAMES = {
 
 MAY_NOT_READ = "It is not necessarily damaged. Ask its owner for permission, or on Unix try 'chmod -R u+rX' on it."
 """What to do where reading is not permitted."""
+
+
+LONGEST_NAME, USUAL_NAME = 4096, 256
+"""Characters of an id or a slide's name: what a path can have, and what any number of them may have."""
+
+MOST_NAMES = 2**30
+"""Bytes of a table of names that are longer than usual."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,30 @@ class Source:
     def own_splits(self) -> bool:
         """Whether the data itself says which patches are for training, validation and test."""
         return "" not in self.parts
+
+
+def as_names(names: Sequence[str], where: Path) -> NDArray[np.str_]:
+    """Ids or slides as str (N,). NumPy takes the room of the longest for each of them, so that one may take it all.
+
+    Raises:
+        DataError: one is longer than a path can be or than so many names may be, or is no text.
+    """
+    longest = max(names, key=len, default="")
+    if len(longest) > LONGEST_NAME or (len(longest) > USUAL_NAME and len(longest) * 4 * len(names) > MOST_NAMES):
+        raise DataError(
+            f"a name of {len(longest):,} characters stands among {len(names):,}, too long for so many: "
+            f"{shortened(longest, 40)}.",
+            where=where,
+            hint="Names of patches and slides are short texts, such as paths. Check the table or the folder.",
+        )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the name {printable(name)} is no text in UTF-8.", where=where, hint="Rename the file."
+            ) from error
+    return np.array(names, dtype=np.str_)
 
 
 def checked_labels(values: NDArray[np.generic], where: Path) -> NDArray[np.uint8]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -16,17 +17,27 @@ from PIL import Image
 
 from sentinode.errors import DataError
 from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
-from sentinode.names import as_text
+from sentinode.names import as_text, listed
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
-from sentinode.patches.pixels import BATCH, Decoded, decode_any_size, in_threads
+from sentinode.patches.pixels import (
+    BATCH,
+    LARGEST_IMAGE,
+    Decoded,
+    OtherSizeError,
+    decode_any_size,
+    in_threads,
+    rows_at_once,
+)
 
 if TYPE_CHECKING:
     import h5py
     import pyarrow.parquet as pq
 
+    from sentinode.patches.hdf5 import Rows
+
 HDF5_ENDINGS = {".h5", ".hdf5"}
-Fit = Callable[[Decoded], Decoded]
-"""Makes a patch of an image."""
+PACKED_AT_ONCE = 16
+"""Images held in memory as they are packed in a file."""
 
 ENDINGS = IMAGE_ENDINGS | HDF5_ENDINGS | {".parquet"}
 
@@ -71,7 +82,7 @@ def read_patches(
         DataError: ``mpp`` is no resolution of a microscope.
     """
     check_mpp(mpp)
-    fit = partial(fitted, scale=None if mpp is None or geometry.mpp is None else mpp / geometry.mpp, size=geometry.size)
+    fit = Fit(None if mpp is None or geometry.mpp is None else mpp / geometry.mpp, geometry.size)
     taken: set[str] = set()
     for kind, files in groupby(_files(paths), key=_kind):
         if kind == "image":
@@ -126,7 +137,24 @@ def _image(file: Path, fit: Fit) -> Decoded:
         return DataError("there is no such file.", where=file)
     if file.suffix.lower() == ".gz":
         return DataError("this file is compressed as a whole; unpack it first (gunzip).", where=file)
-    return fit(decode_any_size(file, file))
+    return fit.packed(file, file)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Makes patches of images; ``scale`` and ``size`` are those of :func:`fitted`."""
+
+    scale: float | None
+    size: int
+
+    def __call__(self, pixels: Decoded) -> Decoded:
+        return fitted(pixels, self.scale, self.size)
+
+    def packed(self, data: bytes | Path | DataError, name: Path) -> Decoded:
+        """A patch of an image file or of its bytes. One with more pixels than can be used is not decoded."""
+        if isinstance(data, DataError):
+            return data
+        return self(decode_any_size(data, name, self.size**2 if self.scale is None else LARGEST_IMAGE))
 
 
 def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
@@ -138,14 +166,13 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
             is resampled by it, and copied where it is 1 to half a percent.
         size: side of the patch in pixels.
     """
+    if isinstance(pixels, OtherSizeError) and scale is None:
+        return _not_a_patch(*pixels.size, size)
     if isinstance(pixels, DataError) or (scale is None and pixels.shape == (size, size, 3)):
         return pixels
     height, width = pixels.shape[:2]
     if scale is None:
-        return DataError(
-            f"{width} x {height} pixels; {size} x {size} are needed. State the microns per pixel (--mpp) to "
-            "resample the image and use its centre."
-        )
+        return _not_a_patch(width, height, size)
     if abs(scale - 1) <= SAME_MPP:
         scale = 1.0
     if min(round(width * scale), round(height * scale)) < size:
@@ -163,79 +190,94 @@ def fitted(pixels: Decoded, scale: float | None, size: int) -> Decoded:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
+def _not_a_patch(width: int, height: int, size: int) -> DataError:
+    return DataError(
+        f"{width} x {height} pixels; {size} x {size} are needed. State the microns per pixel (--mpp) to "
+        "resample the image and use its centre."
+    )
+
+
 def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
-    from sentinode.patches.official import open_hdf5
+    from sentinode.patches.hdf5 import Rows, open_hdf5
 
     with open_hdf5(path) as file:
         data = _dataset(file, path)
-        for start in range(0, len(data), BATCH):
-            rows = range(start, min(start + BATCH, len(data)))
-            for row, pixels in zip(rows, _rows(data, rows), strict=True):
+        _, height, width, _ = data.shape
+        if height * width > LARGEST_IMAGE:
+            what = f"{width} x {height} pixels; images of up to {LARGEST_IMAGE:,} pixels are read."
+            raise DataError(what, where=path)
+        held, step = Rows(data), rows_at_once(math.isqrt(height * width))
+        for start in range(0, len(data), step):
+            rows = range(start, min(start + step, len(data)))
+            for row, pixels in zip(rows, _rows(held, rows), strict=True):
                 yield Patch(f"{as_text(path.as_posix())}#{row}", fit(pixels))
 
 
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    import h5py
+    from sentinode.patches.hdf5 import dataset, described, own_names
 
-    from sentinode.patches.official import refuse_unknown_filters
-
-    for data in [file[key] for key in ("x", *file) if key in file]:
-        if isinstance(data, h5py.Dataset) and data.dtype == np.uint8 and data.shape[3:] == (3,):
-            refuse_unknown_filters(data, path)
-            return data
-    held = ", ".join(f"{key} {getattr(data, 'shape', '')}".strip() for key, data in file.items())
+    names, own = list(file), own_names(file)
+    if "x" in names and "x" not in own:
+        return dataset(file, "x", path)  # which refuses it
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in sorted(own, key=lambda name: name != "x"):
+        try:
+            data = described(file, name, path)
+        except DataError:  # a group, or a dataset that nobody needs
+            continue
+        shapes[name] = data.shape or ()
+        if data.dtype == np.uint8 and len(shapes[name]) == 4 and shapes[name][3] == 3:
+            return dataset(file, name, path)
+    held = listed([f"{name} {shapes.get(name, '')}".strip() for name in names])
     raise DataError(
         f"there is no dataset of images, uint8 (N, H, W, 3), in this file; it holds {held or 'nothing'}.",
         where=path,
     )
 
 
-def _rows(data: h5py.Dataset, rows: range) -> Sequence[Decoded] | NDArray[np.uint8]:
+def _rows(data: Rows, rows: range) -> Sequence[Decoded] | NDArray[np.uint8]:
     try:
-        return np.asarray(data[rows.start : rows.stop])
+        return data.read(rows.start, rows.stop)
     except OSError:
         return [_row(data, row) for row in rows]
 
 
-def _row(data: h5py.Dataset, row: int) -> Decoded:
+def _row(data: Rows, row: int) -> Decoded:
     try:
-        return np.asarray(data[row])
+        return np.asarray(data.read(row, row + 1)[0])
     except OSError as error:
         return DataError(f"these pixels are damaged ({error}).")
 
 
 def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
     """The patches of a Parquet file. The names that it gives them are added to those ``taken``."""
-    import pyarrow as pa
-
-    from sentinode.patches.parquet import open_parquet
+    from sentinode.patches.parquet import STREAMED, encoded, open_parquet, require_encoded
 
     with open_parquet(path) as file:
         columns = {column.path for column in file.schema}
         if "image.bytes" not in columns:
             raise DataError("there is no column 'image' with a field 'bytes'.", where=path)
-        names = _image_names(file) if "image.path" in columns else []
+        require_encoded(file.schema_arrow.field("image").type, path)
+        names = _image_names(path, file) if "image.path" in columns else []
         if not taken.isdisjoint(names):
             names = []
         taken.update(names)
         row = 0
         try:
-            for batch in file.iter_batches(BATCH, columns=["image.bytes"]):
-                encoded = [data.as_py() or b"" for data in batch.column("image").field("bytes")]
-                for pixels in in_threads(lambda data: fit(decode_any_size(data, path)), encoded):
-                    yield Patch(names[row] if names else f"{as_text(path.as_posix())}#{row}", pixels)
-                    row += 1
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"truncated or damaged after row {row:,} ({error}).", where=path) from error
+            for pixels in in_threads(partial(fit.packed, name=path), encoded(path, file, STREAMED), PACKED_AT_ONCE):
+                yield Patch(names[row] if names else f"{as_text(path.as_posix())}#{row}", pixels)
+                row += 1
+        except DataError as error:
+            raise DataError(f"truncated or damaged after row {row:,} ({error.what})", where=path) from error
 
 
-def _image_names(file: pq.ParquetFile) -> list[str]:
+def _image_names(path: Path, file: pq.ParquetFile) -> list[str]:
     """What ``image.path`` calls each patch; empty where not each has a name of its own."""
-    import pyarrow as pa
+    from sentinode.patches.parquet import texts
 
     try:
-        paths = file.read(columns=["image.path"])["image"].combine_chunks().field("path").to_pylist()
-    except (OSError, pa.ArrowException):  # reading the pixels will say from which row on it is damaged
+        paths = texts(path, file, "image.path")
+    except DataError:  # reading the pixels will say from which row on it is damaged
         return []
     names = [image_name(path) if isinstance(path, str) else "" for path in paths]
     return names if all(names) and len(set(names)) == len(names) else []

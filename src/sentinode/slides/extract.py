@@ -13,7 +13,6 @@ On request, a part of the training split's normal patches are those that a bundl
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,12 +25,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from sentinode.atomic import whole_folder, write_text
+from sentinode.csv_tables import write_rows
 from sentinode.errors import DataError, OutputError
 from sentinode.geometry import PCAM, PatchGeometry, difference
 from sentinode.model.engines import Engine
 from sentinode.patches.official import EXTRACTED, STEM
 from sentinode.patches.patch_set import SPLITS
 from sentinode.patches.splits import deal
+from sentinode.patches.table import read_table
 from sentinode.progress import Bar, bar, console, track
 from sentinode.slides.reading.annotations import (
     Annotations,
@@ -601,20 +602,17 @@ def _write_meta(path: Path, draws: Sequence[Draw], rows: Sequence[Places]) -> No
             centre = number < len(one.tumour)
             lines[row] = (round(top), round(left), centre or (r, c) in one.source.mixed, centre, one.source.name)
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi"])
-        table.writerows(lines[row] for row in range(len(lines)))
+        head = ("coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi")
+        write_rows(file, [head, *(lines[row] for row in range(len(lines)))])
 
 
 def _write_slide_map(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
     """``slides.csv``: the slide of every patch by its id, as ``--slides`` takes it."""
     with (folder / "slides.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["id", "slide"])
+        write_rows(file, [("id", "slide")])
         for split in counts:
-            with (folder / f"{STEM}{split}_meta.csv").open(newline="", encoding="utf-8") as meta:
-                for number, row in enumerate(csv.DictReader(meta)):
-                    table.writerow([f"{split}/{number:06d}", row["wsi"]])
+            slides = read_table(folder / f"{STEM}{split}_meta.csv", ("wsi",))
+            write_rows(file, ((f"{split}/{number:06d}", slide) for number, (slide,) in enumerate(slides)))
 
 
 def _write_how(

@@ -53,7 +53,7 @@ def test_the_worst_slide_of_a_node_counts(tmp_path):
     ("content", "message"),
     [
         ("slide,node\na,1\n", "lacks the column patient"),
-        ("", "lacks the column slide and node and patient"),
+        ("", "this table is empty"),
         ("slide,node,patient\na,1,p\na.tif,2,p\n", "line 3 names slide 'a.tif' again"),
         ("slide,node,patient\nz,1,p\n", "line 2 names slide 'z', which has not been read"),
         ("slide,node,patient\na,,p\n", "line 2 leaves a column empty"),

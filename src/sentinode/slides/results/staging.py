@@ -17,7 +17,6 @@ Camelyon17's patients have five nodes each, so its rule ends there; ten or more 
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentinode.atomic import write_text
+from sentinode.csv_tables import write_rows
 from sentinode.errors import DataError
+from sentinode.patches.table import read_rows
 from sentinode.slides.results.lesions import CATEGORIES, ITC, MACRO, MICRO, NEGATIVE
 
 COLUMNS = ("slide", "node", "patient")
@@ -135,25 +136,21 @@ def write_stages(path: Path, patients: Iterable[Patient]) -> None:
         OutputError: the file cannot be written.
     """
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["patient", "stage", "nodes", *CATEGORIES])
+    rows: list[list[str | int]] = [["patient", "stage", "nodes", *CATEGORIES]]
     for patient in patients:
         count = Counter(patient.nodes.values())
-        table.writerow([patient.name, patient.stage, len(patient.nodes), *(count[c] for c in CATEGORIES)])
+        rows.append([patient.name, patient.stage, len(patient.nodes), *(count[c] for c in CATEGORIES)])
+    write_rows(text, rows)
     write_text(path, text.getvalue())
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error}).", where=table, hint="Give a CSV file.") from error
-    reader = csv.DictReader(text.splitlines(), restval="")
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    head, rows = read_rows(table)
+    missing = [column for column in COLUMNS if column not in head]
     if missing:
         raise DataError(
             f"lacks the column {' and '.join(missing)}.",
             where=table,
             hint=f"Its first line is: {','.join(COLUMNS)}",
         )
-    return list(reader)
+    return [dict(zip(head, cells, strict=False)) for cells in rows]
