@@ -51,8 +51,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "GIF", "AVIF", "PPM
 MAX_PIXELS = 400_000_000
 """Pixels that a picture without tiles may have, since it can only be decoded as a whole."""
 
-MAX_VALUES = 1 << 24
-"""Values that a tag of a TIFF may have: bytes of a description or a profile, and offsets of tiles."""
+MAX_VALUES = 3 << 22
+"""Values that a tag of a TIFF may have: bytes of a description or a profile, and offsets of tiles in three planes."""
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COPY_AGAIN = "It was only partly copied, or it is damaged. Copy it again."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness import Case, Hostile, by_name
@@ -105,8 +104,16 @@ NUMBERS = [
     *(
         Case(f"{what} in {format}", make, "X")
         for what, x in (
-            ("1e400", "1e400"), ("NaN", "NaN"), ("minus infinity", "-Infinity"), ("1e300", "1e300"), ("2^63", str(1 << 63)),
-            ("5,000 digits", DIGITS), ("4,000 digits", DIGITS[:4000]), ("true", "true"), ("null", "null"), ("text", '"9"'),
+            ("1e400", "1e400"),
+            ("NaN", "NaN"),
+            ("minus infinity", "-Infinity"),
+            ("1e300", "1e300"),
+            ("2^63", str(1 << 63)),
+            ("5,000 digits", DIGITS),
+            ("4,000 digits", DIGITS[:4000]),
+            ("true", "true"),
+            ("null", "null"),
+            ("text", '"9"'),
             ("1e-400", "1e-400"),
         )
         for format, make in (("GeoJSON", drawn(ring_with(x))), ("NCRF", ncrf(x)))
@@ -119,9 +126,35 @@ NUMBERS = [
         Case(f"an order of {order[:9]}", asap(order=order), "X")
         for order in ("1e400", "nan", "", "a", DIGITS, "-1", "1e300")
     ),
-    Case("bounds of 5,000 digits", text(collection(feature(polygon(SQUARE)), members=f'"sentinode": {{"coordinates": "bounds", "bounds": [0,0,{DIGITS[:4000]},1]}},')), "X"),
-    Case("bounds that are negative", text(collection(feature(polygon(SQUARE)), members='"sentinode": {"coordinates": "bounds", "bounds": [-5,0,-1,1]},')), "X"),
-    Case("bounds that are true", text(collection(feature(polygon(SQUARE)), members='"sentinode": {"coordinates": "bounds", "bounds": [true,true,true,true]},')), "X"),
+    Case(
+        "bounds of 5,000 digits",
+        text(
+            collection(
+                feature(polygon(SQUARE)),
+                members=f'"sentinode": {{"coordinates": "bounds", "bounds": [0,0,{DIGITS[:4000]},1]}},',
+            )
+        ),
+        "X",
+    ),
+    Case(
+        "bounds that are negative",
+        text(
+            collection(
+                feature(polygon(SQUARE)), members='"sentinode": {"coordinates": "bounds", "bounds": [-5,0,-1,1]},'
+            )
+        ),
+        "X",
+    ),
+    Case(
+        "bounds that are true",
+        text(
+            collection(
+                feature(polygon(SQUARE)),
+                members='"sentinode": {"coordinates": "bounds", "bounds": [true,true,true,true]},',
+            )
+        ),
+        "X",
+    ),
 ]
 
 SHAPES = [
@@ -145,11 +178,39 @@ MANY = [
     Case("a hundred thousand regions", lazily(lambda: many(100_000)), "X"),
     Case("a million regions", lazily(lambda: many(MILLION)), "X"),
     Case("a million regions of ASAP", lazily(million_of_asap, "a.xml"), "X"),
-    Case("a million names of classes", text(collection(feature(polygon(SQUARE), '{"classification": {"name": "' + "a:" * MILLION + '"}}'))), "X"),
-    Case("a name of megabytes", text(collection(feature(polygon(SQUARE), '{"name": "' + "a" * 9_000_000 + '", "classification": {"name": "Tumor"}}'))), "X"),
-    Case("a class of megabytes", text(collection(feature(polygon(SQUARE), '{"classification": {"name": "' + "a" * 9_000_000 + '"}}'))), "X"),
-    Case("a name with markup and escapes", text(collection(feature(polygon("[]"), '{"name": "[red]a[/x]\\u001b[31m\\ud800", "classification": {"name": "Tumor"}}'))), "X"),
-    Case("a class with markup and escapes", text(collection(feature(polygon(SQUARE), '{"classification": {"name": "[red]a[/x]\\u001b[31m\\ud800"}}'))), "X"),
+    Case(
+        "a million names of classes",
+        text(collection(feature(polygon(SQUARE), '{"classification": {"name": "' + "a:" * MILLION + '"}}'))),
+        "X",
+    ),
+    Case(
+        "a name of megabytes",
+        text(
+            collection(
+                feature(polygon(SQUARE), '{"name": "' + "a" * 9_000_000 + '", "classification": {"name": "Tumor"}}')
+            )
+        ),
+        "X",
+    ),
+    Case(
+        "a class of megabytes",
+        text(collection(feature(polygon(SQUARE), '{"classification": {"name": "' + "a" * 9_000_000 + '"}}'))),
+        "X",
+    ),
+    Case(
+        "a name with markup and escapes",
+        text(
+            collection(
+                feature(polygon("[]"), '{"name": "[red]a[/x]\\u001b[31m\\ud800", "classification": {"name": "Tumor"}}')
+            )
+        ),
+        "X",
+    ),
+    Case(
+        "a class with markup and escapes",
+        text(collection(feature(polygon(SQUARE), '{"classification": {"name": "[red]a[/x]\\u001b[31m\\ud800"}}'))),
+        "X",
+    ),
     Case("a sparse gigabyte", lambda folder: sparse(folder / "a.json", 1 << 30), "X"),
     Case("a sparse terabyte", lambda folder: sparse(folder / "a.json", 1 << 40), "X"),
 ]
@@ -166,12 +227,44 @@ DEEP = [
     Case("objects nested deeply", text('{"a":' * 100_000 + "1" + "}" * 100_000), "X"),
     Case("lists nested 900 times", text("[" * 900 + "]" * 900), "X"),
     Case("coordinates nested deeply", drawn("[" * 900 + "1" + "]" * 900), "X"),
-    Case("children nested deeply", text(feature(polygon(SQUARE), '{"children": [' + feature("null", '{"children": [') * 200 + "]}}" * 200 + "]}")), "X"),
-    Case("parent classes nested deeply", text(collection(feature(polygon(SQUARE), '{"classification": ' + '{"name": "a", "parentClass": ' * 900 + "null" + "}" * 900 + "}"))), "X"),
-    Case("collections nested deeply", text(collection(feature('{"type": "GeometryCollection", "geometries": [' * 400 + polygon(SQUARE) + "]}" * 400))), "X"),
-    Case("elements nested deeply", text("<ASAP_Annotations>" + "<a>" * 200_000 + "</a>" * 200_000 + "</ASAP_Annotations>", "a.xml"), "X"),
+    Case(
+        "children nested deeply",
+        text(feature(polygon(SQUARE), '{"children": [' + feature("null", '{"children": [') * 200 + "]}}" * 200 + "]}")),
+        "X",
+    ),
+    Case(
+        "parent classes nested deeply",
+        text(
+            collection(
+                feature(
+                    polygon(SQUARE),
+                    '{"classification": ' + '{"name": "a", "parentClass": ' * 900 + "null" + "}" * 900 + "}",
+                )
+            )
+        ),
+        "X",
+    ),
+    Case(
+        "collections nested deeply",
+        text(
+            collection(feature('{"type": "GeometryCollection", "geometries": [' * 400 + polygon(SQUARE) + "]}" * 400))
+        ),
+        "X",
+    ),
+    Case(
+        "elements nested deeply",
+        text("<ASAP_Annotations>" + "<a>" * 200_000 + "</a>" * 200_000 + "</ASAP_Annotations>", "a.xml"),
+        "X",
+    ),
     Case("elements nested deeply and not closed", text("<ASAP_Annotations>" + "<a>" * 1_000_000, "a.xml"), "X"),
-    Case("groups in a circle", text('<ASAP_Annotations><Annotations><Annotation Name="a" Type="Polygon" PartOfGroup="a"/></Annotations><AnnotationGroups><Group Name="a" PartOfGroup="b"/><Group Name="b" PartOfGroup="a"/></AnnotationGroups></ASAP_Annotations>', "a.xml"), "X"),
+    Case(
+        "groups in a circle",
+        text(
+            '<ASAP_Annotations><Annotations><Annotation Name="a" Type="Polygon" PartOfGroup="a"/></Annotations><AnnotationGroups><Group Name="a" PartOfGroup="b"/><Group Name="b" PartOfGroup="a"/></AnnotationGroups></ASAP_Annotations>',
+            "a.xml",
+        ),
+        "X",
+    ),
 ]
 
 XML = [
@@ -185,25 +278,83 @@ XML = [
     Case("an encoding of escapes", asap(head='<?xml version="1.0" encoding="unicode_escape"?>'), "X"),
     Case("an encoding of idna", asap(head='<?xml version="1.0" encoding="idna"?>'), "X"),
     Case("a zero in XML", asap(name="a\0b"), "X"),
-    Case("a million attributes", lazily(lambda: "<ASAP_Annotations " + " ".join(f'a{i}="1"' for i in range(MILLION)) + "/>", "a.xml"), "X"),
-    Case("an include", text('<ASAP_Annotations xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="/etc/passwd" parse="text"/></ASAP_Annotations>', "a.xml"), "X", secret=b"root:"),
+    Case(
+        "a million attributes",
+        lazily(lambda: "<ASAP_Annotations " + " ".join(f'a{i}="1"' for i in range(MILLION)) + "/>", "a.xml"),
+        "X",
+    ),
+    Case(
+        "an include",
+        text(
+            '<ASAP_Annotations xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="/etc/passwd" parse="text"/></ASAP_Annotations>',
+            "a.xml",
+        ),
+        "X",
+        secret=b"root:",
+    ),
 ]
 
 KINDS = [
     *(
         Case(f"a file of {content[:20]}", text(content), "X")
-        for content in ("1", "null", "true", '"text"', "[]", "{}", "[1]", "[null]", '{"features": 1}', '{"features": [[]]}',
-            '{"type": 7, "features": []}', '{"type": ["Feature"]}', '{"type": {}, "geometry": 1}', '{"positive": 1}', '{"positive": [1]}', '{"positive": [{"vertices": [{}]}]}',
-            '{"positive": [{"vertices": 5, "name": []}]}', "", "   ", "NaN", "{", "\0", "\ud800")
+        for content in (
+            "1",
+            "null",
+            "true",
+            '"text"',
+            "[]",
+            "{}",
+            "[1]",
+            "[null]",
+            '{"features": 1}',
+            '{"features": [[]]}',
+            '{"type": 7, "features": []}',
+            '{"type": ["Feature"]}',
+            '{"type": {}, "geometry": 1}',
+            '{"positive": 1}',
+            '{"positive": [1]}',
+            '{"positive": [{"vertices": [{}]}]}',
+            '{"positive": [{"vertices": 5, "name": []}]}',
+            "",
+            "   ",
+            "NaN",
+            "{",
+            "\0",
+            "\ud800",
+        )
     ),
     *(
         Case(f"properties {properties[:40]}", text(collection(feature(polygon(SQUARE), properties))), "X")
-        for properties in ("7", "[]", '"a"', '{"classification": 7}', '{"classification": [7]}', '{"classification": {"names": {}}}', '{"classification": {"name": {}}}',
-            '{"objectType": {}}', '{"objectType": ["annotation"]}', '{"name": {"a": [1]}, "classification": "Tumor"}', '{"children": 7, "classification": "Tumor"}', '{"children": [7], "classification": "Tumor"}')
+        for properties in (
+            "7",
+            "[]",
+            '"a"',
+            '{"classification": 7}',
+            '{"classification": [7]}',
+            '{"classification": {"names": {}}}',
+            '{"classification": {"name": {}}}',
+            '{"objectType": {}}',
+            '{"objectType": ["annotation"]}',
+            '{"name": {"a": [1]}, "classification": "Tumor"}',
+            '{"children": 7, "classification": "Tumor"}',
+            '{"children": [7], "classification": "Tumor"}',
+        )
     ),
     *(
         Case(f"a geometry {geometry[:40]}", text(collection(feature(geometry))), "X")
-        for geometry in ("null", "7", "[]", "{}", '{"type": {}}', '{"type": "Polygon"}', '{"type": "Polygon", "coordinates": 7}', '{"type": "MultiPolygon", "coordinates": [[[[]]]]}', '{"type": "MultiPolygon", "coordinates": [7]}', '{"type": "GeometryCollection", "geometries": 7}', '{"type": ["Polygon"], "coordinates": []}')
+        for geometry in (
+            "null",
+            "7",
+            "[]",
+            "{}",
+            '{"type": {}}',
+            '{"type": "Polygon"}',
+            '{"type": "Polygon", "coordinates": 7}',
+            '{"type": "MultiPolygon", "coordinates": [[[[]]]]}',
+            '{"type": "MultiPolygon", "coordinates": [7]}',
+            '{"type": "GeometryCollection", "geometries": 7}',
+            '{"type": ["Polygon"], "coordinates": []}',
+        )
     ),
     Case("a folder as annotations", lambda folder: [(folder / "a.xml").mkdir() or "annotations", "a.xml"], "X"),
     Case("noise as annotations", text(bytes(range(256)) * 99, "a.xml"), "X"),

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import raw_tiff as tiff
 from harness import Case, Hostile, by_name
@@ -19,9 +18,9 @@ pytest.importorskip("openslide")
 pytest.importorskip("imagecodecs")
 pytest.importorskip("pydicom")
 
-from dicom_files import jpeg as dicom_jpeg  # noqa: E402
-from dicom_files import write_dicom  # noqa: E402
-from pydicom.dataset import Dataset  # noqa: E402
+from dicom_files import jpeg as dicom_jpeg
+from dicom_files import write_dicom
+from pydicom.dataset import Dataset
 
 Make = Callable[[Path], list[str]]
 Write = Callable[[Path], object]
@@ -112,7 +111,6 @@ FULL = {tiff.WIDTH: (1 << 32) - 1, tiff.HEIGHT: (1 << 32) - 1}
 SPARSE = {tiff.OFFSETS: [0] * LOTS, tiff.SIZES: [0] * LOTS}
 GIGAPIXELS = {tiff.WIDTH: 512 * 256, tiff.HEIGHT: 256 * 256, **SPARSE}
 MANY = 1 << 24
-TABLE = bytes(4 * LOTS)
 
 
 def in_sparse_file(path: Path) -> None:
@@ -121,107 +119,79 @@ def in_sparse_file(path: Path) -> None:
     tiff.raw_tiff(path, {tiff.WIDTH: 1 << 20, tiff.HEIGHT: 1 << 20, **lists}, size=(1 << 20) + 4 * MANY)
 
 
+UNREADABLE = r"Refused: s\.\w+: this is not a slide that can be read"
+DAMAGED = r"Refused: s\.\w+: the (slide|file) is damaged: "
+TOO_MANY = r"Refused: s\.tif: the slide states .* pixels, and at most 200,000,000,000 in all are read"
+TOO_FEW = r"Refused: s\.tif: the slide states 131,072 x 65,536 pixels, and a file of 1,\d\d\d,\d\d\d bytes cannot hold"
+NO_TILE = r"Failed: s\.\w+: the tile in column 0, row 0 of level 0 cannot be decoded .*0 of 1 slides done"
+LEAVES = ("maps", "maps/*")
+
+
+def failed(name: str, make: Make, says: str) -> Case:
+    """A slide that a scan counts as failed."""
+    return Case(name, make, says, leaves=LEAVES, fault=TORCH)
+
+
 TIFFS = [
-    Case("2^31 pixels a side", opened(raw(SIDE)), "X"),
-    Case("2^32 pixels a side", opened(raw(FULL)), "X"),
-    Case("2^31 pixels a side for OpenSlide", opened(aperio(SIDE)), "X"),
-    Case("2^31 pixels in one row", opened(raw({tiff.WIDTH: 1 << 31})), "X"),
-    Case("huge tiles", opened(raw({**SIDE, tiff.TILE_WIDTH: 1 << 20, tiff.TILE_HEIGHT: 1 << 20})), "X"),
-    Case("tiles as large as memory", opened(raw({**FULL, tiff.TILE_WIDTH: 1 << 31, tiff.TILE_HEIGHT: 1 << 31})), "X"),
-    Case("gigapixels without a tile", opened(raw(GIGAPIXELS)), "X"),
-    Case("gigapixels without a tile scanned", scanned(raw(GIGAPIXELS)), "X"),
-    Case("a trillion pixels in a sparse file", opened(in_sparse_file), "X"),
-    Case("gigapixels for OpenSlide", opened(aperio(GIGAPIXELS)), "X"),
-    Case("tiles of no size", opened(raw({tiff.TILE_WIDTH: 0, tiff.TILE_HEIGHT: 0})), "X"),
-    Case("tiles of no width", opened(raw({tiff.TILE_WIDTH: 0})), "X"),
-    Case("tiles of no size for OpenSlide", opened(aperio({tiff.TILE_WIDTH: 0, tiff.TILE_HEIGHT: 0})), "X"),
-    Case("tiles of one pixel", opened(raw({tiff.TILE_WIDTH: 1, tiff.TILE_HEIGHT: 1})), "X"),
-    Case("no width", opened(raw({tiff.WIDTH: 0})), "X"),
-    Case("no width stated", opened(raw({tiff.WIDTH: None})), "X"),
-    Case("65,535 samples", opened(raw({tiff.SAMPLES: 65_535})), "X"),
-    Case("65,535 samples of RGB", opened(raw({tiff.SAMPLES: 65_535, tiff.PHOTOMETRIC: tiff.RGB, tiff.COMPRESSION: 1})), "X"),
-    Case("65,535 samples for OpenSlide", opened(aperio({tiff.SAMPLES: 65_535})), "X"),
-    Case("no samples", opened(raw({tiff.SAMPLES: 0})), "X"),
-    Case("samples of 2^31 bits", opened(raw({tiff.BITS: [1 << 31] * 3})), "X"),
-    Case("a page that is its own next", opened(raw(following=16 + len(TILE))), "X"),
-    Case("a next page beyond the end", opened(raw(following=1 << 31)), "X"),
-    Case("a next page in the tiles", opened(raw(following=20)), "X"),
-    Case("BigTIFF with a next page beyond the end", opened(raw(big=True, following=(1 << 63) - 1)), "X"),
-    Case("BigTIFF with tiles beyond the end", opened(raw({tiff.OFFSETS: [1 << 62] * 4}, big=True)), "X"),
-    Case("BigTIFF with offsets of 64 bits", opened(raw({tiff.OFFSETS: [(1 << 64) - 1] * 4}, big=True)), "X"),
-    Case("BigTIFF with sizes of 64 bits", opened(raw({tiff.SIZES: [(1 << 64) - 1] * 4}, big=True)), "X"),
-    Case("tiles beyond the end", opened(raw({tiff.OFFSETS: [1 << 31] * 4})), "X"),
-    Case("a list of 2^32 offsets", opened(raw({tiff.OFFSETS: (tiff.LONG, (1 << 32) - 1, b"\0\1\0\0")})), "X"),
-    Case("a description of megabytes", opened(raw({tiff.DESCRIPTION: b"<OME " + b"a" * 8_000_000})), "X"),
-    Case("a description of megabytes for OpenSlide", opened(aperio({tiff.DESCRIPTION: APERIO[:-1] + b"|a = b" * 1_000_000 + b"\0"})), "X"),
-    Case("OME-XML nested deeply", opened(raw({tiff.DESCRIPTION: b"<OME>" + b"<a>" * 200_000 + b"</OME>\0"})), "X"),
-    Case("OME-XML with entities", opened(raw({tiff.DESCRIPTION: b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "' + b"a" * 9999 + b'"><!ENTITY b "' + b"&a;" * 9999 + b'"><!ENTITY c "' + b"&b;" * 9999 + b'">]><OME xmlns="x">&c;</OME>\0'})), "X"),
-    Case("an ICC profile of noise", scanned(raw({tiff.ICC: (tiff.UNDEFINED, 999, b"icc" * 333)})), "X"),
-    Case("a JPEG bomb as tile", scanned(raw(tile=BOMB)), "X"),
-    Case("a JPEG bomb as tile for OpenSlide", scanned(aperio(tile=BOMB)), "X"),
-    Case("a deflate bomb as tile", scanned(raw({tiff.COMPRESSION: tiff.DEFLATE, tiff.PHOTOMETRIC: tiff.RGB}, tile=zlib.compress(bytes(1 << 31), 1))), "X"),
-    Case("tiles of noise", scanned(raw(tile=b"noise" * 99)), "X"),
-    Case("tiles with zeros in them", scanned(raw(tile=TILE[:1500] + bytes(2000) + TILE[3500:])), "X"),
-    Case("tiles with zeros in them for OpenSlide", scanned(aperio(tile=TILE[:1500] + bytes(2000) + TILE[3500:])), "X"),
-]
-
-def mpp(numerator: int, denominator: int) -> Write:
-    value = numerator.to_bytes(4, "little") + denominator.to_bytes(4, "little")
-    return raw({tiff.X_RESOLUTION: (tiff.RATIONAL, 1, value), tiff.Y_RESOLUTION: (tiff.RATIONAL, 1, value)})
-
-
-MPPS = [
-    Case("pixels without end per centimetre", scanned(mpp(1, 0)), "X"),
-    Case("no pixels per centimetre", scanned(mpp(0, 1)), "X"),
-    Case("neither", scanned(mpp(0, 0)), "X"),
-    Case("tiny pixels", scanned(mpp((1 << 32) - 1, 1)), "X"),
-    Case("huge pixels", scanned(mpp(1, (1 << 32) - 1)), "X"),
-    *(
-        Case(f"{stated} microns per pixel", scanned(aperio({tiff.DESCRIPTION: APERIO.replace(b"0.5", stated.encode())})), "X")
-        for stated in ("0", "-1", "nan", "inf", "1e400", "1" + "0" * 400, "9" * 5000)
+    Case("2^31 pixels a side", opened(raw(SIDE)), TOO_MANY),
+    Case("2^32 pixels a side for OpenSlide", opened(aperio(FULL)), TOO_MANY),
+    Case(
+        "tiles as large as memory",
+        opened(raw({**FULL, tiff.TILE_WIDTH: 1 << 31, tiff.TILE_HEIGHT: 1 << 31})),
+        "too many",
+    ),
+    Case("gigapixels without a tile", opened(raw(GIGAPIXELS)), TOO_FEW),
+    Case("gigapixels for OpenSlide", opened(aperio(GIGAPIXELS)), TOO_FEW),
+    Case("a trillion pixels in a sparse file", opened(in_sparse_file), "a tag of it has 16,777,216 values"),
+    Case("tiles of no size", opened(raw({tiff.TILE_WIDTH: 0, tiff.TILE_HEIGHT: 0})), UNREADABLE),
+    Case("tiles of one pixel", opened(raw({tiff.TILE_WIDTH: 1, tiff.TILE_HEIGHT: 1})), DAMAGED),
+    Case("65,535 samples", opened(raw({tiff.SAMPLES: 65_535})), "samples a pixel more than its colours"),
+    Case("a page that is its own next", opened(raw(following=16 + len(TILE))), "point in a circle"),
+    Case("BigTIFF with a page beyond the end", opened(raw(big=True, following=(1 << 63) - 1)), DAMAGED),
+    Case("BigTIFF with tiles beyond the end", opened(raw({tiff.OFFSETS: [1 << 62] * 4}, big=True)), DAMAGED),
+    Case("a list of 2^32 offsets", opened(raw({tiff.OFFSETS: (tiff.LONG, (1 << 32) - 1, b"\0\1\0\0")})), DAMAGED),
+    Case("a description of megabytes", opened(raw({tiff.DESCRIPTION: b"<OME " + b"a" * 8_000_000})), "", code=0),
+    failed("a JPEG bomb as tile", scanned(raw(tile=BOMB)), "it states 65500 x 65500 pixels, and the file says"),
+    failed("a JPEG bomb for OpenSlide", scanned(aperio(tile=BOMB)), NO_TILE),
+    failed("tiles of noise", scanned(raw(tile=b"noise" * 99)), NO_TILE),
+    failed(
+        "no microns per pixel",
+        scanned(aperio({tiff.DESCRIPTION: APERIO.replace(b"0.5", b"0")})),
+        "states 0 x 0 microns",
     ),
 ]
+
+MATRIX = {"TotalPixelMatrixColumns": (1 << 32) - 1, "TotalPixelMatrixRows": (1 << 32) - 1}
 
 DICOMS = [
-    Case("frames of no rows", opened(dicom(Rows=0), "s.dcm"), "X"),
-    Case("frames of 65,535 rows", opened(dicom(Rows=65_535), "s.dcm"), "X"),
-    Case("frames of 65,535 rows and columns", opened(dicom(Rows=65_535, Columns=65_535), "s.dcm"), "X"),
-    Case("frames of other rows", scanned(dicom(Rows=32), "s.dcm"), "X"),
-    Case("frames of other columns", scanned(dicom(Columns=128, NumberOfFrames=4, TotalPixelMatrixColumns=256), "s.dcm"), "X"),
-    Case("a matrix of 2^32 pixels a side", opened(dicom(TotalPixelMatrixColumns=(1 << 32) - 1, TotalPixelMatrixRows=(1 << 32) - 1), "s.dcm"), "X"),
-    Case("a sparse matrix of 2^32 pixels a side", opened(lambda path: write_dicom(path, tiff.tissue(128), order="TILED_SPARSE", change=lambda header: header.update({"TotalPixelMatrixColumns": (1 << 32) - 1, "TotalPixelMatrixRows": (1 << 32) - 1})), "s.dcm"), "X"),
-    Case("a matrix of no columns", opened(dicom(TotalPixelMatrixColumns=0), "s.dcm"), "X"),
-    Case("2^31 frames", opened(dicom(NumberOfFrames=(1 << 31) - 1), "s.dcm"), "X"),
-    Case("fewer than no frames", opened(dicom(NumberOfFrames=-4), "s.dcm"), "X"),
-    Case("a part of 2^16", opened(dicom(InConcatenationNumber=65_535, InConcatenationTotalNumber=65_535), "s.dcm"), "X"),
-    *(
-        Case(f"DICOM without {keyword}", opened(dicom(**{keyword: None}), "s.dcm"), "X")
-        for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsStored", "PhotometricInterpretation", "TotalPixelMatrixRows", "PixelData", "SOPClassUID", "SeriesInstanceUID")
+    Case("frames of no rows", opened(dicom(Rows=0), "s.dcm"), UNREADABLE),
+    Case(
+        "frames of 65,535 rows and columns", opened(dicom(Rows=65_535, Columns=65_535), "s.dcm"), "too many to decode"
     ),
-    Case("pixels of no spacing", scanned(dicom(SharedFunctionalGroupsSequence=None), "s.dcm"), "X"),
-    Case("DICOM bomb frames", scanned(dicom_of(claims(dicom_jpeg(tiff.tissue(64)), 65_500)), "s.dcm"), "X"),
-    Case("DICOM frames with zeros in them", scanned(dicom_of((frame := dicom_jpeg(tiff.tissue(64)))[:900] + bytes(500) + frame[1400:]), "s.dcm"), "X"),
-    Case("DICOM frames of noise", scanned(dicom_of(b"noise" * 99 + b"\xff\xd9"), "s.dcm"), "X"),
-    Case("a DICOM head alone", opened(content(bytes(128) + b"DICM"), "s.dcm"), "X"),
-    Case("a DICOM head and noise", opened(content(bytes(128) + b"DICM" + bytes(range(256)) * 99), "s.dcm"), "X"),
+    Case("a matrix of 2^32 pixels a side", opened(dicom(**MATRIX), "s.dcm"), "at most 200,000,000,000 in all"),
+    Case("2^31 frames", opened(dicom(NumberOfFrames=(1 << 31) - 1), "s.dcm"), DAMAGED),
+    Case(
+        "one part of 2^16",
+        opened(dicom(InConcatenationNumber=65_535), "s.dcm"),
+        r"1, 2, 3, 4, 5, 6, 7, 8, \.\.\. is missing",
+    ),
+    Case("DICOM without pixels", opened(dicom(PixelData=None), "s.dcm"), "it holds no pixels"),
+    failed(
+        "DICOM bomb frames", scanned(dicom_of(claims(dicom_jpeg(tiff.tissue(64)), 65_500)), "s.dcm"), "65500 x 65500"
+    ),
+    Case("a DICOM head alone", opened(content(bytes(128) + b"DICM"), "s.dcm"), "header cannot be read"),
 ]
 
 OTHERS = [
-    Case("PostScript called svs", opened(content(EPS), "s.svs"), "X"),
-    Case("PostScript called tif", scanned(content(EPS), "s.tif"), "X"),
-    Case("text called svs", opened(content(b"id,label\na,1\n" * 99), "s.svs"), "X"),
-    Case("text called mrxs", opened(content(b"id,label\na,1\n" * 99), "s.mrxs"), "X"),
-    Case("text called dcm", opened(content(b"id,label\na,1\n" * 99), "s.dcm"), "X"),
-    Case("text called ndpi", opened(content(b"id,label\na,1\n" * 99), "s.ndpi"), "X"),
-    Case("nothing called svs", opened(content(b""), "s.svs"), "X"),
-    Case("a sparse terabyte of zeros", opened(content(b"", 1 << 40), "s.svs"), "X"),
-    Case("a TIFF head and a sparse terabyte", opened(content(b"II*\0\x08\0\0\0", 1 << 40), "s.svs"), "X"),
-    Case("a folder called svs", opened(lambda path: path.mkdir(), "s.svs"), "X"),
-    Case("a folder called svs scanned", scanned(lambda path: path.mkdir(), "s.svs"), "X"),
-    Case("a PNG bomb as slide", opened(png_bomb, "s.png"), "X"),
+    Case("PostScript called svs", opened(content(EPS), "s.svs"), UNREADABLE),
+    Case("text called ndpi", opened(content(b"id,label\na,1\n" * 99), "s.ndpi"), UNREADABLE),
+    Case("nothing called svs", opened(content(b""), "s.svs"), UNREADABLE),
+    Case("a sparse terabyte of zeros", opened(content(b"", 1 << 40), "s.svs"), UNREADABLE),
+    Case("a folder called svs", opened(lambda path: path.mkdir(), "s.svs"), "this is a folder"),
+    Case("a PNG bomb as slide", opened(png_bomb, "s.png"), "3,600,000,000 pixels in one piece"),
 ]
 
-CASES = [*TIFFS, *MPPS, *DICOMS, *OTHERS]
+CASES = [*TIFFS, *DICOMS, *OTHERS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=by_name)

@@ -21,7 +21,15 @@ from sentinode.slides.reading.dicom_header import (
 )
 from sentinode.slides.reading.dicom_samples import EXPORT
 from sentinode.slides.reading.dicom_series import Instance
-from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Level, Pixels, require_bounded, require_filled, require_possible
+from sentinode.slides.reading.pyramid import (
+    UNREADABLE,
+    WHITE,
+    Level,
+    Pixels,
+    require_bounded,
+    require_filled,
+    require_possible,
+)
 
 NOTHING = -1
 """In place of a frame's number where the file has none: the scanner found no tissue there."""

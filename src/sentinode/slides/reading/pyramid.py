@@ -19,14 +19,14 @@ Pixels = NDArray[np.uint8]
 WHITE = 255
 
 MAX_SLIDE_PIXELS = 200_000_000_000
-"""Pixels of the finest level: 75 x 50 mm at 0.14 um per pixel. No scanner makes more; a number in a header may say so."""
+"""Pixels of the finest level: 75 x 50 mm at 0.14 um per pixel. No scanner makes more, but a header may say so."""
 
 MAX_TILES = 1 << 22
 """Tiles of a level. Those of a slide as large as can be, 256 pixels a side, are three quarters of it."""
 
 PIXELS_A_BYTE, FREE_PIXELS = 4000, 1_000_000_000
-"""Pixels of the finest level for each byte of its file at most, beyond the first billion. A JPEG of bright glass has 200
-a byte, and in a file that leaves out empty tiles the tissue alone makes more than a byte for 4,000."""
+"""Pixels of the finest level for each byte of its file at most, beyond the first billion. JPEG of bright glass has about
+200 a byte; files that leave out empty tiles have more."""
 
 UNREADABLE = "Copy or export the slide again; if it opens elsewhere, save it as a tiled TIFF."
 
@@ -136,8 +136,8 @@ def require_filled(level: Level, file_bytes: int) -> None:
     pixels = level.width * level.height
     if pixels > FREE_PIXELS + PIXELS_A_BYTE * file_bytes:
         raise PictureError(
-            f"the slide states {level.width:,} x {level.height:,} pixels, and a file of {file_bytes:,} bytes cannot hold "
-            "so many.",
+            f"the slide states {level.width:,} x {level.height:,} pixels, and a file of {file_bytes:,} bytes cannot "
+            "hold so many.",
             hint=UNREADABLE,
         )
 

@@ -189,16 +189,19 @@ def map_of(
 def _require_sound(found: ProbabilityMap) -> None:
     """Refuse numbers that no scan writes, and an array of another shape than the slide and the stride make."""
     slide, (rows, columns) = found.slide, found.probability.shape
-    sides = slide.width, slide.height
-    needed = [found.stride > 0 and abs(n - side / found.stride) <= 2 for n, side in zip((columns, rows), sides, strict=True)]
+    sides, stride = (slide.width, slide.height), found.stride
+    fits = stride > 0 and all(abs(n - side / stride) < 1.001 for n, side in zip((columns, rows), sides, strict=True))
     for holds, what in (
-        (all(isinstance(side, int) and side > 0 for side in sides), f"a slide of {slide.width} x {slide.height} pixels"),
+        (
+            all(isinstance(side, int) and side > 0 for side in sides),
+            f"a slide of {slide.width} x {slide.height} pixels",
+        ),
         (math.isfinite(found.stride) and found.stride > 0, f"a stride of {found.stride:g}"),
         (all(start == found.stride / 2 for start in found.origin), f"an origin of {found.origin}"),
         (0 < found.mpp < math.inf and 0 < slide.mpp < math.inf, f"{found.mpp:g} and {slide.mpp:g} microns per pixel"),
         (0 <= found.threshold <= 1, f"a threshold of {found.threshold:g}"),
         (0 < found.prior < 1, f"a prior of {found.prior:g}"),
-        (all(needed), f"{columns} x {rows} windows on {slide.width} x {slide.height} pixels"),
+        (fits, f"{columns} x {rows} windows on {slide.width} x {slide.height} pixels"),
     ):
         if not holds:
             raise ValueError(f"it states {what}")
@@ -225,7 +228,7 @@ def open_map(folder: str | Path) -> ProbabilityMap:
         return _loaded(record, files)
     except UNSOUND as error:
         raise SlideError(
-            f"the map is damaged ({type(error).__name__}: {error}).",
+            f"the map or its record is damaged ({type(error).__name__}: {error}).",
             where=folder / RECORD,
             hint="Copy it again, or scan the slide again.",
         ) from error
@@ -321,7 +324,7 @@ def _array_of(content: bytes, dtype: str, name: str) -> NDArray[Any]:
     except Exception as error:
         raise ValueError(f"{name} is no array of numpy") from error
     size = math.prod(shape) * stored.itemsize
-    if stored.str != dtype or len(shape) != 2 or size != len(content) - file.tell():
+    if stored.str != dtype or len(shape) != 2 or min(shape) < 0 or size != len(content) - file.tell():
         raise ValueError(f"{name} is no table of {np.dtype(dtype).name} of the size that it states")
     array = np.frombuffer(content, stored, offset=file.tell())
     return np.array(array.reshape(shape, order="F" if by_columns else "C"), order="C")
