@@ -25,8 +25,8 @@ MAX_TILES = 1 << 22
 """Tiles of a level. Those of a slide as large as can be, 256 pixels a side, are three quarters of it."""
 
 PIXELS_A_BYTE, FREE_PIXELS = 4000, 1_000_000_000
-"""Pixels of the finest level for each byte of its file at most, beyond the first billion. JPEG of bright glass has about
-200 a byte; files that leave out empty tiles have more."""
+"""Pixels of the finest level for each byte of its file at most, beyond the first billion. JPEG of bright glass has
+about 200 a byte; files that leave out empty tiles have more."""
 
 UNREADABLE = "Copy or export the slide again; if it opens elsewhere, save it as a tiled TIFF."
 
