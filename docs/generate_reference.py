@@ -73,7 +73,7 @@ TOPICS = {
         *("load", "evaluate", "stress", "check_site", "predict", "explain", "Explainer"),
         *("open_engine", "export"),
     ),
-    "Experiments": ("embed", "probe", "sweep", "tune"),
+    "Experiments": ("embed", "probe", "sweep", "curve", "tune"),
     "Slides": (
         *("scan", "open_map", "find_lesions", "operate", "Target", "view", "View", "learn"),
         *("extract", "ExtractOptions"),
@@ -101,7 +101,10 @@ RESULTS = {
             "Exported",
         ),
     ),
-    "Experiments": ("Embeddings", "Probe", "Spread", "Sweep", "Setting", "Failure", "Tuned", "TunedTrial", "Confirmed"),
+    "Experiments": (
+        *("Embeddings", "Probe", "Spread", "Sweep", "Setting", "Failure", "LearningCurve", "CurvePoint"),
+        *("Forecast", "ForecastPoint", "PowerLaw", "Tuned", "TunedTrial", "Confirmed"),
+    ),
     "Slides": (
         *(
             "SlideState",
@@ -307,7 +310,14 @@ def _attributes(thing: type) -> Iterator[tuple[str, str]]:
         yield from ((name, _markdown(text)) for name, text in entries)
         return
     described = {name: field.description or "" for name, field in getattr(thing, "model_fields", {}).items()}
-    for name, kind in vars(thing).get("__annotations__", {}).items():
+    kinds = vars(thing).get("__annotations__", {})
+    if described:  # of a schema the types alone, without their limits and the names of the modules
+        kinds = {
+            name: re.sub(r"[\w.]+\.", "", _type(kind))
+            for name, kind in typing.get_type_hints(thing).items()
+            if name in kinds
+        }
+    for name, kind in kinds.items():
         if not name.startswith("_") and "ClassVar" not in str(kind):
             yield f"{name}: {_type(kind)}", described.get(name, "")
 

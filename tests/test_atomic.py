@@ -127,3 +127,49 @@ def test_a_place_whose_state_may_not_be_read_is_refused_in_words(
     for write in (whole_file, whole_folder):
         with pytest.raises(OutputError, match="not writable"), write(tmp_path / "a.txt"):
             raise AssertionError("the block must not run")
+
+
+def test_what_killed_processes_left_is_swept_after_a_day_and_nothing_else(tmp_path: Path) -> None:
+    """The old version that a killed swap of folders has set aside may be the only one; it stays."""
+    swept, kept = (
+        [".a.0123abcd.part.csv", ".b.0123abcd.part"],
+        [".b.0123abcd.old", ".a.part", "a.0123abcd.part", ".new"],
+    )
+    for name in (*swept, *kept):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / ".running.0123abcd.part").touch()
+    folder = tmp_path / ".c.0123abcd.part"
+    folder.mkdir()
+    (folder / "half").touch()
+    os.utime(folder, (1, 1))  # but the file in it is new
+    write_text(tmp_path / "a.csv", "1")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*kept, ".running.0123abcd.part", folder.name, "a.csv"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Error while serializing: I/O error: x (os error 28)", "unable to extend (errno = 28, error message = 'x')"],
+)
+def test_a_full_disk_is_also_known_from_the_errors_of_libraries(tmp_path: Path, message: str) -> None:
+    with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "a"):
+        raise RuntimeError(message)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    with mock.patch("os.fsync", side_effect=lambda _: names.append([path.name for path in tmp_path.iterdir()])):
+        names: list[list[str]] = []
+        write_text(tmp_path / "a", "1")
+        with whole_folder(tmp_path / "b") as staged:
+            (staged / "c").touch()
+    assert len(names) == 2 and "a" not in names[0] and "b" not in names[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOLCK, "cannot be locked"), (errno.ENOSYS, "cannot be locked"), (errno.EFBIG, "not be so large")],
+)
+def test_locks_and_limits_have_their_own_words(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(OutputError, match=words), whole_file(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))

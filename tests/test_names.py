@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.cells import cell_len
 
-from sentinode.names import LONGEST, _fonts, aligned, drawable, families, folder_name, printable, shortened
+from sentinode.names import LONGEST, _fonts, aligned, as_text, drawable, families, folder_name, printable, shortened
 
 ODD = [
     "a$^$b",
@@ -171,3 +171,8 @@ def test_a_font_of_the_machine_draws_what_ours_lacks(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("sentinode.names._fonts", lambda weight: (Chinese(),))
     assert drawable("検体") == "検体"
+
+
+def test_a_name_that_is_no_text_becomes_text_that_every_file_takes() -> None:
+    assert as_text("a\udcff.png") == r"a\udcff.png"
+    assert as_text("é.png") == "é.png"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sentinode.evaluation.stress import StressPoint, stress
     from sentinode.experiments.embedding import embed
     from sentinode.experiments.features_file import Embeddings
+    from sentinode.experiments.learning_curve import CurvePoint, LearningCurve, curve
     from sentinode.experiments.probing import Probe, probe
     from sentinode.experiments.spread import Spread
     from sentinode.experiments.sweeping import Setting, Sweep, sweep
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from sentinode.recipes import Recipe, load_recipe
     from sentinode.scoring import Estimate, Predictions, Scores, cluster_interval, measure
     from sentinode.scoring.comparison import Difference
+    from sentinode.scoring.power_law import Forecast, ForecastPoint, PowerLaw
     from sentinode.slides.batch import scan
     from sentinode.slides.extract import ExtractOptions, extract
     from sentinode.slides.results.lesions import Lesion, Lesions, find_lesions
@@ -62,6 +64,7 @@ _HOME = {
     "Classifier": "sentinode.model.classifier",
     "Comparison": "sentinode.evaluation.comparing",
     "Confirmed": "sentinode.experiments.tuning",
+    "CurvePoint": "sentinode.experiments.learning_curve",
     "Difference": "sentinode.scoring.comparison",
     "Embeddings": "sentinode.experiments.features_file",
     "Engine": "sentinode.model.engines",
@@ -73,13 +76,17 @@ _HOME = {
     "Exported": "sentinode.model.exporting",
     "ExtractOptions": "sentinode.slides.extract",
     "Failure": "sentinode.experiments.trials",
+    "Forecast": "sentinode.scoring.power_law",
+    "ForecastPoint": "sentinode.scoring.power_law",
     "Learned": "sentinode.learning",
+    "LearningCurve": "sentinode.experiments.learning_curve",
     "Lesion": "sentinode.slides.results.lesions",
     "Lesions": "sentinode.slides.results.lesions",
     "Operating": "sentinode.evaluation.operating",
     "PatchData": "sentinode.patches",
     "PatchGeometry": "sentinode.geometry",
     "PatchSet": "sentinode.patches",
+    "PowerLaw": "sentinode.scoring.power_law",
     "Predicted": "sentinode.prediction",
     "Prediction": "sentinode.prediction",
     "PredictionEvaluation": "sentinode.evaluation.evaluating_predictions",
@@ -107,6 +114,7 @@ _HOME = {
     "check_site": "sentinode.evaluation.site_check",
     "cluster_interval": "sentinode.scoring",
     "compare": "sentinode.evaluation.comparing",
+    "curve": "sentinode.experiments.learning_curve",
     "download": "sentinode.patches.download",
     "embed": "sentinode.experiments.embedding",
     "evaluate": "sentinode.evaluation",
@@ -146,6 +154,7 @@ __all__ = [
     "Classifier",
     "Comparison",
     "Confirmed",
+    "CurvePoint",
     "Difference",
     "Embeddings",
     "Engine",
@@ -157,13 +166,17 @@ __all__ = [
     "Exported",
     "ExtractOptions",
     "Failure",
+    "Forecast",
+    "ForecastPoint",
     "Learned",
+    "LearningCurve",
     "Lesion",
     "Lesions",
     "Operating",
     "PatchData",
     "PatchGeometry",
     "PatchSet",
+    "PowerLaw",
     "Predicted",
     "Prediction",
     "PredictionEvaluation",
@@ -192,6 +205,7 @@ __all__ = [
     "check_site",
     "cluster_interval",
     "compare",
+    "curve",
     "download",
     "embed",
     "evaluate",

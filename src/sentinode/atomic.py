@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from sentinode.errors import OutputError
+
+ABANDONED_S = 24 * 3600.0
+"""Seconds after which a temporary file that nobody has written to is taken for that of a killed process."""
+
+_STAGED = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
 
 LONGEST = 200
 """Bytes of a file's name up to which its temporary name may begin with it; disks take 255."""
@@ -35,6 +43,11 @@ def output_errors(path: Path) -> Iterator[None]:
         if isinstance(named, str | os.PathLike) and not _belongs(Path(named), path):
             raise
         raise output_error(path, error) from error
+    except Exception as error:
+        # safetensors and HDF5 raise errors of their own kinds, with the system's number in them.
+        if (number := re.search(r"(?:\(os error |errno = )(\d+)", str(error))) is None:
+            raise
+        raise output_error(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
 
 
 def _belongs(named: Path, path: Path) -> bool:
@@ -100,8 +113,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     with output_errors(path):
         _refuse_what_is_no_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         try:
             yield staged
+            _settle(staged)
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)
@@ -121,9 +136,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise FileExistsError(errno.EEXIST, "a file is in the way", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         staged.mkdir()
         try:
             yield staged
+            for file in staged.rglob("*"):
+                if file.is_file():
+                    _settle(file)
             if path.exists():
                 path.replace(old)
             staged.replace(path)
@@ -134,6 +153,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+@functools.cache  # once in a process for each folder, which may hold many files
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder: our temporary names that nothing has written to for
+    a day. A process that still writes touches its file far more often, on whichever machine it runs."""
+    with contextlib.suppress(OSError):
+        for old in folder.iterdir():
+            if _STAGED.fullmatch(old.name) and not old.is_symlink() and time.time() - _touched(old) > ABANDONED_S:
+                shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+
+
+def _touched(path: Path) -> float:
+    """When a file, or anything in a folder, was last written."""
+    return max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+
+
+def _settle(staged: Path) -> None:
+    """Have the disk keep a file before its name is changed, or a loss of power may leave an empty one under it."""
+    with contextlib.suppress(PermissionError), staged.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _mark() -> str:

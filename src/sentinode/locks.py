@@ -1,7 +1,7 @@
 """Locks that keep two processes off one piece of work: a slide of a batch, a run, a sweep.
 
 The operating system drops a lock with its process, however that ends. So the lock also says whether work that is noted
-as running still runs.
+as running still runs. Where a disk has no locks, leases take their place.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sentinode.atomic import output_errors
+from sentinode.atomic import output_error, output_errors
 from sentinode.errors import OutputError
+from sentinode.leases import NO_LOCKS, Hold, is_fresh, lease, use_in, used_in
 
 LOCKS = ".locks"
 
@@ -22,8 +23,10 @@ BATCH = ".batch"
 
 
 @contextlib.contextmanager
-def lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
+def lock(out: Path, name: str, *, wait: bool = True) -> Iterator[Hold]:
     """Hold the lock ``name`` of the folder ``out``: that of a slide, or of the work as a whole.
+
+    Where the disk has no locks, this is a lease, which can be lost: see :meth:`sentinode.leases.Hold.require`.
 
     Raises:
         Timeout: another process holds it and we do not ``wait``.
@@ -32,21 +35,34 @@ def lock(out: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     folder = out / LOCKS
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
-    held = FileLock(_file(out, name), timeout=-1 if wait else 0)
-    try:
-        held.acquire()
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, Timeout):
+    if not used_in(folder):
+        held = FileLock(_file(out, name), timeout=-1 if wait else 0, fallback_to_soft=False)
+        try:
+            held.acquire()
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout):
+                raise
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise OutputError(
+                    f"files cannot be locked on this disk ({error}).",
+                    where=folder,
+                    hint="Choose an --out on a disk that locks files, such as a local one.",
+                ) from error
+        else:
+            try:
+                yield Hold()
+            finally:
+                held.release()
+            return
+    with contextlib.ExitStack() as stack:
+        try:
+            use_in(folder)
+            hold = stack.enter_context(lease(_lease(out, name), wait=wait))
+        except Timeout:
             raise
-        raise OutputError(
-            f"files cannot be locked on this disk ({error}).",
-            where=folder,
-            hint="Choose an --out on a disk that locks files, such as a local one.",
-        ) from error
-    try:
-        yield
-    finally:
-        held.release()
+        except OSError as error:
+            raise output_error(folder, error) from error
+        yield hold
 
 
 def is_locked(out: Path, name: str) -> bool | None:
@@ -54,11 +70,13 @@ def is_locked(out: Path, name: str) -> bool | None:
 
     To find out, the lock is taken for a moment if it is free. Nothing is written.
     """
+    if used_in(out / LOCKS):
+        return _lease(out, name).is_file() and is_fresh(_lease(out, name))
     file = _file(out, name)
     if not file.is_file():
         return False
     try:
-        with FileLock(file, timeout=0):
+        with FileLock(file, timeout=0, fallback_to_soft=False):
             return False
     except Timeout:
         return True
@@ -68,3 +86,7 @@ def is_locked(out: Path, name: str) -> bool | None:
 
 def _file(out: Path, name: str) -> Path:
     return out / LOCKS / f"{name}.lock"
+
+
+def _lease(out: Path, name: str) -> Path:
+    return out / LOCKS / f"{name}.lease"

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.table import Table
 
 from sentinode.cli import main
+from sentinode.cli.evaluate import _print_table
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
@@ -170,3 +172,9 @@ def test_each_refusal_is_a_sentence(
     assert code == EXIT_REFUSED
     assert told in message
     assert "Traceback" not in message
+
+
+def test_a_table_shows_the_name_of_a_bundle_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_table(Table("metric", title="[/red]model", caption="[bold]"))
+    printed = capsys.readouterr().out
+    assert "[/red]model" in printed and "[bold]" in printed

@@ -64,3 +64,8 @@ def test_the_history_is_drawn_as_far_as_it_goes() -> None:
     assert charts.learning_figures([{"epoch": 1.0, "valid_auc": 0.8}]) != []
     assert charts.learning_figures([]) == []
     assert charts.learning_figures([{"loss": 1.0}]) == []
+
+
+def test_an_axis_may_name_its_ticks() -> None:
+    chart = charts.Chart("AUC", "patches", "AUC", (2.0, 4.0), named=[(2.5, "316"), (3.0, "1,000 < all")])
+    assert "316 1,000 < all" in words(chart.svg())

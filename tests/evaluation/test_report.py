@@ -39,6 +39,9 @@ def test_what_comes_from_outside_is_escaped(
     def hostile(self: PatchSet, sample: int = 512) -> str:
         return "<script>alert(1)</script>"
 
+    script = "<script>alert(1)</script>"
+    odd = {"name": script, "licence": script, "initial_weights": script, "data": {"name": script, "warnings": [script]}}
+    bundle = Bundle(bundle.path, bundle.card.model_copy(update=odd | {"recipe": {script: {script: script}}}))
     monkeypatch.setattr(PatchSet, "fingerprint", hostile)
     page = evaluate(bundle, generated, "test", tmp_path, resamples=2, show=False).report.read_text("utf-8")
     assert "<script>" not in page

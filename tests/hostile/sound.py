@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sentinode.model.bundle import PACKAGED
+from sentinode.patches.synthetic import synthesise
 
 
 def bundle(folder: Path) -> Path:
@@ -35,3 +36,9 @@ def slide(path: Path, side: int = 512) -> Path:
     centimetre = (10_000 / 0.5, 10_000 / 0.5)
     tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", resolution=centimetre, resolutionunit=3)
     return path
+
+
+def data(folder: Path) -> Path:
+    """Generated patches with their splits, few enough to train on in a moment."""
+    synthesise(folder / "data", train=32, valid=16, test=16, slides=4, show=False)
+    return folder / "data"

@@ -1,4 +1,4 @@
-"""Names of files, and places that a command reads or writes: pipes, full devices, what may not be read, no text at all."""
+"""Names of files, and places that a command reads or writes: pipes, full devices, what may not be read, no text."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ PIPES = [
     Case("a pipe as data", with_pipe("p.h5", "train", "p.h5", "--out", "run"), PIPE),
     Case("a pipe in class folders", with_pipe("in/train/tumor/p.png", "train", "in", "--out", "run"), PIPE),
     Case("a pipe as predictions", with_pipe("p.csv", "evaluate", "p.csv", "--out", "e"), PIPE),
-    Case("a pipe as recipe", with_pipe("p.toml", "recipe", "p.toml"), PIPE),
+    Case("a pipe as recipe", with_pipe("p.toml", "recipe", "p.toml"), "is no file"),
 ]
 
 PLACES = [

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from odd_bundles import NETWORKS, odd_bundle
 from pydantic import ValidationError
 
 import sentinode
@@ -25,6 +26,7 @@ from sentinode.model.bundle import (
     load,
     save,
     state_slide_points,
+    with_card,
 )
 from sentinode.model.classifier import build_classifier
 from sentinode.model.slide_operating_point import GENERAL
@@ -161,6 +163,50 @@ def test_weights_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None
     save(tmp_path / "mine", Brightness(), card())
     with pytest.raises(BundleError, match="do not fit"):
         load(tmp_path / "mine", module=torch.nn.Linear(2, 2)).classifier()
+
+
+@pytest.mark.parametrize("name", ["weights of NaN", "another stride", "a tensor of another name"])
+def test_an_odd_network_is_refused(name: str, tmp_path: Path) -> None:
+    change, says = NETWORKS[name]
+    odd = load(odd_bundle(tmp_path, change))
+    with pytest.raises(BundleError, match=says) as caught:
+        odd.classifier()
+    assert "\n" not in caught.value.what
+
+
+def test_a_gigantic_network_is_refused_before_it_is_allocated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights would have 4 GB. Whatever memory a layer takes, it takes as parameters."""
+    made: list[int] = []
+    keep = torch.nn.Module.register_parameter
+
+    def counted(self: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        keep(self, name, parameter)
+        made.append(0 if parameter is None else parameter.numel())
+
+    monkeypatch.setattr(torch.nn.Module, "register_parameter", counted)
+    with pytest.raises(BundleError, match="more parameters than the file has numbers"):
+        load(odd_bundle(tmp_path, NETWORKS["a gigantic backbone"][0])).classifier()
+    assert sum(made) < 60_000_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metrics": {"valid": {"auc": 0.9}}},
+        {"threshold_rule": "missing"},
+        {"class_names": ["one", "one"]},
+        {"name": "two\nlines"},
+        {"temperature": float("nan")},
+        {"architecture": Architecture(kind="custom", class_name="x").model_copy(update={"stride": 7})},
+    ],
+)
+def test_no_card_is_written_that_could_not_be_opened(wrong: dict[str, object], bundle: Bundle, tmp_path: Path) -> None:
+    odd = card().model_copy(update=wrong)
+    with pytest.raises(BundleError, match=r"card\.json"):
+        save(tmp_path / "new", Brightness(), odd)
+    with pytest.raises(BundleError, match=r"card\.json"):
+        with_card(bundle, odd, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_splits_that_training_drew_are_kept(tmp_path: Path) -> None:

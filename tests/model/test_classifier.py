@@ -15,7 +15,7 @@ from sentinode.errors import RecipeError, WeightsError
 from sentinode.geometry import PatchGeometry
 from sentinode.model import classifier as classifiers
 from sentinode.model.bundle import load
-from sentinode.model.classifier import POOLINGS, Pool, build_classifier, read_tensors
+from sentinode.model.classifier import POOLINGS, Pool, at_most, build_classifier, read_tensors
 
 
 def patches(count: int = 2) -> torch.Tensor:
@@ -220,3 +220,13 @@ def test_a_size_that_a_backbone_would_cut_off_is_refused_by_name(backbone: str, 
 def test_patches_are_never_reduced() -> None:
     with pytest.raises(RecipeError, match="patches of 224 x 224 pixels would be reduced to 96 x 96"):
         build_classifier("test_resnet", side=96, geometry=PatchGeometry(224, None, 224))
+
+
+def test_a_network_is_given_up_as_soon_as_it_has_too_many_parameters() -> None:
+    with pytest.raises(OverflowError), at_most(10_000):
+        build_classifier("test_vit")
+    with at_most(10_000_000):
+        assert build_classifier("test_vit")
+    with pytest.raises(RecipeError), at_most(10_000_000):
+        build_classifier("none_such")
+    assert build_classifier("test_vit")  # outside, nothing is counted

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 import sentinode
 from sentinode.errors import BundleError, DataError
-from sentinode.model.bundle import Bundle
+from sentinode.model.bundle import Bundle, with_file
 from sentinode.model.engines import open_engine
 from sentinode.model.site_reference import REFERENCE, look, make_reference, read_reference, write_reference
 from sentinode.patches import open_data
@@ -40,6 +41,31 @@ def test_writing_it_again_changes_nothing_else(bundle: Bundle, generated: Path, 
     again = write_reference(Bundle(tmp_path / "copy", bundle.card), open_data(generated, show=False)["valid"])
     assert sentinode.load(again.path).fingerprint == bundle.fingerprint
     assert read_reference(again).features == pytest.approx(read_reference(bundle).features, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"margins": np.full(128, np.nan, np.float32)},
+        {"margins": np.zeros(127, np.float32)},
+        {"labels": np.full(128, 2, np.int64)},
+        {"features": np.zeros((128, 3), np.float32)},
+        {"centre": np.zeros((0,), np.float64)},
+        {"appearance": np.zeros((128, 7), np.float32)},
+        {"slides": np.zeros(5, np.int64)},
+        {"directions": np.zeros(7, np.int32)},
+        b"no tensors",
+    ],
+)
+def test_a_reference_that_does_not_fit_together_is_refused(
+    bundle: Bundle, change: dict[str, np.ndarray] | bytes, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle.path, tmp_path / "copy")
+    held = load_file(tmp_path / "copy" / REFERENCE)
+    content = change if isinstance(change, bytes) else save({**held, **change})
+    odd = with_file(Bundle(tmp_path / "copy", bundle.card), REFERENCE, content)
+    with pytest.raises(BundleError, match=r"reference\.safetensors cannot be read"):
+        read_reference(odd)
 
 
 def test_too_few_patches_or_one_class_are_refused(bundle: Bundle, generated: Path) -> None:

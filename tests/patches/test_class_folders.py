@@ -44,6 +44,17 @@ def test_a_folder_of_an_unknown_name_beside_known_ones_is_refused() -> None:
         tell_apart(["normal", "tumour", "stroma"], (), HERE)
 
 
+@pytest.mark.parametrize("name", ["tu\nmour", "tumour\udcff", "\x1b[2Jtumour"])
+def test_a_folder_that_could_not_name_a_class_of_a_bundle_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="cannot be shown"):
+        tell_apart(["normal", name], (name,), HERE)
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    with pytest.raises(DataError, match="both classes would be called normal"):
+        tell_apart(["0", "normal"], ("normal",), HERE)
+
+
 def test_several_folders_are_grouped_as_stated() -> None:
     classes = tell_apart(["lung_aca", "lung_n", "lung_scc"], ("lung_scc", "lung_aca"), HERE)
     assert classes.labels == {"lung_aca": 1, "lung_n": 0, "lung_scc": 1}

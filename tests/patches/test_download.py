@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import re
 import shutil
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import h5py
@@ -16,7 +18,7 @@ import pytest
 from sentinode.errors import DataError, DownloadError, OutputError
 from sentinode.patches import download as module
 from sentinode.patches import official, open_data
-from sentinode.patches.download import download
+from sentinode.patches.download import TRIES, download
 
 STEM = official.STEM
 X, Y, META = (f"{STEM}test_{end}" for end in ("x.h5.gz", "y.h5.gz", "meta.csv"))
@@ -60,6 +62,13 @@ class Server:
             return self.send(request, 200, b"<!DOCTYPE html><html>Log in</html>", "text/html; charset=utf-8")
         if fault == "page in disguise":
             return self.send(request, 200, b"<!DOCTYPE html><html>Log in</html>", kind)
+        if fault.startswith("to "):
+            return self.send(request, 302, b"", kind, {"Location": fault.removeprefix("to ")})
+        if fault == "odd length":
+            request.close_connection = True
+            return self.send(request, 200, body, kind, {"Content-Length": "many"})
+        if fault == "drip":
+            return self.drip(request, body)
         if fault == "wrong file":
             return self.send(request, 200, b"something else entirely" * 100, kind)
         begins = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and fault != "no ranges" else 0
@@ -69,6 +78,19 @@ class Server:
         rest = body[begins:]
         cut = len(rest) // 2 if fault == "cut" else None
         return self.send(request, 206 if begins else 200, rest, kind, extra, cut)
+
+    @staticmethod
+    def drip(request, body):
+        """A byte now and then, until the other side has had enough."""
+        request.close_connection = True
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        with contextlib.suppress(OSError):
+            for byte in body[:100]:
+                request.wfile.write(bytes([byte]))
+                request.wfile.flush()
+                time.sleep(0.02)
 
     @staticmethod
     def send(request, status, body, kind, extra=None, cut=None):
@@ -264,3 +286,39 @@ def test_an_unknown_split_and_a_strange_address_are_refused(out):
         download(out, splits=["dev"])
     with pytest.raises(DownloadError, match="must begin with http"):
         download(out, url="file:///etc")
+
+
+def test_a_length_that_is_no_number_is_left_out_of_account(server, out):
+    server.faults[X] = ["odd length"]
+    fetch(server, out)
+    assert names(out) == COMPLETE
+
+
+@pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://[", "http://", "x" * 9000])
+def test_a_redirection_to_no_address_of_the_web_is_refused(server, out, target):
+    server.faults[META] = [f"to {target}"] * TRIES
+    with pytest.raises(DownloadError) as refused:
+        fetch(server, out)
+    assert "hostname" not in "".join(names(out)) and refused.value.where
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://a:b/", "http://a:99999/", "https:///x", "", "a b"])
+def test_an_odd_address_is_refused(out, url):
+    with pytest.raises(DownloadError, match="must begin with http"):
+        download(out, splits=["test"], url=url, show=False)
+    assert not out.exists()
+
+
+def test_a_line_that_drips_is_given_up(server, out, monkeypatch):
+    for name, few in (("WATCHED_S", 0.05), ("TRIES", 2)):
+        monkeypatch.setattr(module, name, few)
+    server.faults[X] = ["drip"] * 2
+    with pytest.raises(DownloadError, match="bytes a second arrived"):
+        fetch(server, out)
+
+
+def test_a_server_that_does_not_end_cannot_fill_the_disk(server, out, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_TABLE", 10)
+    with pytest.raises(DownloadError, match="the server sent more than"):
+        fetch(server, out)
+    assert names(out) == []

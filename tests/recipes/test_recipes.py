@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,32 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[training\nepochs = 9\n")
     with pytest.raises(RecipeError, match="not valid TOML"):
         load_recipe(tmp_path / "bad.toml")
+
+
+def test_a_file_of_windows_editors_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[training]\r\nepochs = 9\r\n")
+    assert load_recipe(tmp_path / "mine.toml").training.epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("training.epochs=" + "9" * 5000, "too many digits"),
+        ("model.hidden=" + "[" * 100_000, "nested too deeply"),
+        ("optimizer.lr=1\ntraining = 2", "more than one value"),
+        ("augment.jpeg_quality=[90, 50]", "the lowest quality comes first"),
+        ("model.backbone=" + "a" * 201, "at most 200 characters"),
+        ("model.backbone=\udcff", "not valid Unicode"),
+    ],
+)
+def test_an_odd_setting_is_refused_in_a_short_sentence(text: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says) as refused:
+        load_recipe("quick", [text])
+    assert len(str(refused.value)) < 400
+
+
+@given(st.text(max_size=40))
+def test_whatever_is_set_is_taken_or_refused(text: str) -> None:
+    for setting in (text, f"model.backbone={text}", f"training.epochs={text}", f"{text}=1"):
+        with contextlib.suppress(RecipeError):
+            assert load_recipe("quick", [setting])

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,10 @@ import shapely
 from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
+from made_disks import ELSEWHERE
+from sentinode import leases
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.locks import LOCKS
 from sentinode.model.bundle import DENSE, PATCH
 from sentinode.slides import batch
 from sentinode.slides.batch import RESULTS
@@ -66,8 +70,8 @@ def scan(slides: Path, out: Path, **options: object) -> list[SlideState]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file but the manifests, which alone hold times."""
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
+    """Every file but the manifests, which alone hold times, and the locks, which are empty."""
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST and LOCKS not in path.parts)
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
@@ -491,9 +495,9 @@ def test_a_slide_of_any_name_is_scanned_and_nothing_is_written_outside(
 # Killed, and in company
 
 
-def start(slides: Path, out: Path, reading: str = "auto") -> subprocess.Popen[bytes]:
+def start(slides: Path, out: Path, reading: str = "auto", disk: str = "") -> subprocess.Popen[bytes]:
     """A process with everything imported, which scans once it is told to."""
-    code = WORKER.format(tests=str(Path(__file__).parent), slides=str(slides), out=str(out), reading=reading)
+    code = disk + WORKER.format(tests=str(Path(__file__).parent), slides=str(slides), out=str(out), reading=reading)
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -588,6 +592,39 @@ def test_two_processes_share_a_batch_without_doing_a_slide_twice(
     assert other.returncode == 0
     assert contents(out) == contents(tmp_path / "alone")
     assert {state.process for state in states} == {os.getpid(), other.pid}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="locks of this system do not depend on the disk")
+def test_processes_share_a_batch_on_a_disk_without_locks_while_one_is_killed_and_one_is_suspended(
+    slides: Path, tmp_path: Path, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan(slides, tmp_path / "alone", make=write_outputs)
+    out = tmp_path / "shared"
+    killed, suspended = (start(slides, out, disk=ELSEWHERE) for _ in range(2))
+    go(killed)
+    while not list(out.glob("*/scores.part")):
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate()
+    go(suspended)
+    while not list(out.glob(f"*/{MANIFEST}")) or str(suspended.pid) not in running(out):
+        time.sleep(0.05)
+    suspended.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(leases, "LEASE_S", 1.5)
+    monkeypatch.setattr(leases, "BEAT_S", 0.1)
+    engine.pause = 0.03
+    assert {state.state for state in scan(slides, out, make=write_outputs)} == {"done"}
+    before = {state.name: state for state in read_states(out)}
+    suspended.send_signal(signal.SIGCONT)
+    suspended.communicate(timeout=120)
+    assert suspended.returncode == 0
+    assert {state.name: state for state in read_states(out)} == before  # it wrote nothing over the other's
+    assert contents(out) == contents(tmp_path / "alone")
+
+
+def running(out: Path) -> set[str]:
+    return {str(state.process) for state in read_states(out) if state.state == "running"}
 
 
 def test_what_a_killed_process_left_half_written_is_removed(

@@ -18,6 +18,7 @@ from sentinode._version import __version__
 from sentinode.cli import data
 from sentinode.cli.bundle import bundle, check, export, quantise
 from sentinode.cli.compare import compare
+from sentinode.cli.curve import curve
 from sentinode.cli.demo import demo
 from sentinode.cli.doctor import doctor
 from sentinode.cli.embed import embed, probe
@@ -59,6 +60,7 @@ for panel, command in (
     (EXPERIMENTS, embed),
     (EXPERIMENTS, probe),
     (EXPERIMENTS, sweep),
+    (EXPERIMENTS, curve),
     (EXPERIMENTS, tune),
     (SLIDES, scan),
     (SLIDES, lesions),

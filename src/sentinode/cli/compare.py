@@ -203,7 +203,7 @@ def _print(comparison: Comparison) -> None:
     for one, scores in zip(comparison.models, comparison.scores, strict=True):
         values = (getattr(scores, name).value for name in shown)
         table.add_row(one.name, str(scores.auc), *("-" if value != value else f"{value:.3f}" for value in values))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.width = max(console.width, 72 + max(len(one.name) for one in comparison.models))
     console.print(table)
     typer.echo("\n".join(comparison.verdicts))

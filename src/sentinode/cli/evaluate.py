@@ -384,4 +384,4 @@ def _number(value: float | None) -> str:
 def _print_table(table: Table) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)

@@ -22,13 +22,14 @@ def open_model(paths: Sequence[P]) -> tuple[Bundle, Sequence[P]]:
         DataError: nothing but a bundle is named.
         BundleError: the bundle cannot be opened.
     """
-    from sentinode.model.bundle import CARD, load
+    from sentinode.model.bundle import load
+    from sentinode.model.bundle_files import is_bundle
 
     first, *others = paths
     here = Path(first)
-    is_bundle = (here / CARD).is_file() or (here / "bundle" / CARD).is_file()
+    named = is_bundle(here) or is_bundle(here / "bundle")
     # What is not there may be a bundle's misspelt name: no other may take its place.
-    if not is_bundle and here.exists():
+    if not named and (here.exists() or "://" in str(first)):
         bundle, others = load(), list(paths)
         auc = bundle.card.metrics["valid"]["auc"]["value"]
         console.print(

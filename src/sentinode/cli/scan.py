@@ -33,9 +33,10 @@ WholeSlide = Annotated[
 
 def scan(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="[BUNDLE] SLIDE...", help="A bundle (default: the bundled model), then slides or folders."
+            metavar="[BUNDLE] SLIDE...",
+            help="A bundle (default: the bundled model), then slides or folders, also such as s3://BUCKET/FOLDER.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results of the batch.")],
@@ -65,6 +66,29 @@ def scan(
     ] = "auto",
     operating_point: SlidePoint = None,
     whole_slide_coordinates: WholeSlide = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Scan one of N parts of the slides, with I from 0 to N - 1. 'auto' is the part of this task in a "
+            "Slurm job array, and all slides elsewhere. 'none' is all slides.",
+        ),
+    ] = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scan on a Ray cluster: 'auto' is the one of this computer, ray://HOST:10001 another, 'local' one "
+            "that is started for this scan. All computers must see the slides, the bundle and DIR at the same paths.",
+        ),
+    ] = None,
+    stage: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Local folder for copies of s3://, gs:// and https:// slides while they are read."
+        ),
+    ] = None,
+    stage_limit: Annotated[float, typer.Option(metavar="GB", help="Gigabytes that these copies have at most.")] = 100.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state of each slide as JSON.")] = False,
 ) -> None:
     """Scan whole slides: write probability maps, heatmaps, lesions and pages.
@@ -91,14 +115,20 @@ def scan(
         reading=reading,
         operating_point=operating_point,
         whole_slide_coordinates=whole_slide_coordinates,
+        shard=shard,
+        cluster=cluster,
+        stage=stage,
+        stage_gb=stage_limit,
     )
     typer.echo(json.dumps([asdict(state) for state in states], indent=2) if as_json else _table(states))
     failed = sum(state.state != DONE for state in states)
     console.print(
         f"{len(states) - failed} of {len(states)} slides done. The probabilities assume that {prior:.1%} of the "
-        f"tissue windows show tumour (--prior).\nOpen in a browser: {out / PAGE}",
+        f"tissue windows show tumour (--prior).",
         markup=False,
     )
+    if (out / PAGE).exists():
+        console.print(f"Open in a browser: {out / PAGE}", markup=False)
     if failed:
         raise typer.Exit(EXIT_REFUSED if failed == len(states) else EXIT_PARTIAL)
 

@@ -10,12 +10,11 @@ import typer
 
 from sentinode.cli.embed import Device, print_rows
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
-from sentinode.errors import EXIT_PARTIAL
-from sentinode.progress import console
+from sentinode.cli.training_options import BaseRecipe, Patches, Sample, SampleValid, SlideMap, WithTest, Workers, end
 
 
 def sweep(
-    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    data: Patches,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the runs and the results.")],
     settings: Annotated[
         list[str] | None,
@@ -26,23 +25,16 @@ def sweep(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination, each with another seed.")] = 3,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Recipe to change.")] = "resnet50",
-    sample: Annotated[int, typer.Option(min=0, metavar="N", help="Train on N random training patches. 0: on all.")] = 0,
-    sample_valid: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Score on N random validation patches. 0: on all.")
-    ] = 0,
-    test: Annotated[bool, typer.Option("--test", help="Also score the test split. Nothing is chosen by it.")] = False,
-    slides: Annotated[
-        Path | None,
-        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Makes intervals by slide."),
-    ] = None,
+    recipe: BaseRecipe = "resnet50",
+    sample: Sample = 0,
+    sample_valid: SampleValid = 0,
+    test: WithTest = False,
+    slides: SlideMap = None,
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,
     device: Device = "auto",
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that train at a time. 0: one on each GPU, and one on a CPU.")
-    ] = 0,
+    workers: Workers = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json instead of a table.")] = False,
 ) -> None:
     """Train all combinations of some settings, each with several seeds, and say which differences are real.
@@ -76,8 +68,4 @@ def sweep(
     else:
         print_rows(table(found))
         typer.echo(sentence(found))
-    for failure in found.failures:
-        console.print(f"Failed: {failure.name}, seed {failure.seed}: {failure.error}", markup=False)
-    console.print(f"Page: {out / 'sweep.html'}", markup=False)
-    if found.failures:
-        raise typer.Exit(EXIT_PARTIAL)
+    end(out / "sweep.html", found.failures)

@@ -11,13 +11,14 @@ import typer
 from sentinode.cli.embed import Device, print_rows
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.cli.train import Settings
+from sentinode.cli.training_options import BaseRecipe, Patches, Sample, SampleValid, SlideMap, Workers
 from sentinode.progress import console
 
 
 def tune(
-    data: Annotated[Path, typer.Argument(help="Labelled patches: PCam's HDF5, Kaggle, class folders, Parquet.")],
+    data: Patches,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the trials and the results.")],
-    recipe: Annotated[str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Recipe to change.")] = "resnet50",
+    recipe: BaseRecipe = "resnet50",
     settings: Settings = None,
     search: Annotated[
         list[str] | None,
@@ -34,21 +35,14 @@ def tune(
     confirm: Annotated[
         int, typer.Option(min=0, metavar="N", help="Train the best and the base recipe again with N other seeds.")
     ] = 0,
-    sample: Annotated[int, typer.Option(min=0, metavar="N", help="Train on N random training patches. 0: on all.")] = 0,
-    sample_valid: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Score on N random validation patches. 0: on all.")
-    ] = 0,
-    slides: Annotated[
-        Path | None,
-        typer.Option(metavar="MAP.csv", help="CSV with the slide of each patch (id,slide). Makes intervals by slide."),
-    ] = None,
+    sample: Sample = 0,
+    sample_valid: SampleValid = 0,
+    slides: SlideMap = None,
     mpp: PatchMpp = None,
     label_region: LabelRegion = None,
     positive: Positive = None,
     device: Device = "auto",
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that train at a time. 0: one on each GPU, and one on a CPU.")
-    ] = 1,
+    workers: Workers = 1,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the search. Trainings have the recipe's.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print tune.json instead of a table.")] = False,
 ) -> None:

@@ -51,6 +51,8 @@ class Chart:
         y: the label of the vertical axis.
         across: the range of the horizontal axis.
         up: the range of the vertical axis.
+        whole: whether the horizontal axis has ticks at whole numbers alone.
+        named: the ticks of the horizontal axis with their words, for an axis that is not of plain numbers.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Chart:
     across: tuple[float, float] = (0.0, 1.0)
     up: tuple[float, float] = (0.0, 1.0)
     whole: bool = False
+    named: Sequence[tuple[float, str]] = ()
     _marks: list[str] = field(default_factory=list)
     _words: list[tuple[str, str]] = field(default_factory=list)
 
@@ -111,10 +114,11 @@ class Chart:
 
     def _axes(self) -> Iterable[str]:
         floor, ceiling = HEIGHT - BOTTOM, TOP
-        for tick in ticks(*self.across, whole=self.whole):
+        named = self.named or [(tick, f"{tick:g}") for tick in ticks(*self.across, whole=self.whole)]
+        for tick, words in named:
             at = float(self.place(tick, 0)[0])
             yield f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{ceiling}" y2="{floor}"/>'
-            yield f'<text class="soft" x="{at:.1f}" y="{floor + 16}" text-anchor="middle">{tick:g}</text>'
+            yield f'<text class="soft" x="{at:.1f}" y="{floor + 16}" text-anchor="middle">{escape(words)}</text>'
         for tick in ticks(*self.up):
             at = float(self.place(0, tick)[1])
             yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import BundleError, RecipeError, WeightsError, nearest
 from sentinode.geometry import PatchGeometry
-from sentinode.model.bundle import CARD, Bundle, load
+from sentinode.model.bundle import Bundle, load
+from sentinode.model.bundle_files import is_bundle
 from sentinode.model.classifier import MEAN, STD, Classifier, Pool, input_unit, load_backbone, pooling_for
 from sentinode.progress import console
 
@@ -118,7 +119,7 @@ def _as_bundle(source: str | Path | Bundle) -> Bundle | None:
     if str(source) == PACKAGED:
         return load()
     path = Path(source)
-    if (path / CARD).is_file() or (path / "bundle" / CARD).is_file():
+    if is_bundle(path) or is_bundle(path / "bundle"):
         return load(path)
     return None
 

@@ -191,10 +191,7 @@ def pictures(sweep: Sweep) -> list[Picture]:
 
 def numbers(sweep: Sweep) -> list[Row]:
     """A head, and a row for each setting with all digits."""
-    head: list[str] = ["setting", "settings", "runs", "failed"]
-    for split in sweep.splits:
-        for metric in SHOWN:
-            head += [f"{split}_{metric}", f"{split}_{metric}_sd", f"{split}_{metric}_low", f"{split}_{metric}_high"]
+    head: list[str] = ["setting", "settings", "runs", "failed", *spread_heads(sweep.splits)]
     head += ["parameters", "training_seconds", "patches_per_second"]
     rows: list[Row] = [tuple(head)]
     for setting in sweep.settings:
@@ -202,10 +199,7 @@ def numbers(sweep: Sweep) -> list[Row]:
         if not setting.outcomes:
             rows.append(tuple(row + [""] * (len(head) - len(row))))
             continue
-        for split in sweep.splits:
-            for metric in SHOWN:
-                spread = setting.spread(split, metric)
-                row += [digits(value) for value in (spread.mean, spread.deviation, spread.low, spread.high)]
+        row += spread_digits(setting, sweep.splits)
         count = len(setting.outcomes)
         row += [
             str(setting.outcomes[0].parameters),
@@ -214,6 +208,18 @@ def numbers(sweep: Sweep) -> list[Row]:
         ]
         rows.append(tuple(row))
     return rows
+
+
+def spread_heads(splits: Sequence[str]) -> list[str]:
+    """The names of the columns of :func:`spread_digits`."""
+    kinds = ("", "_sd", "_low", "_high")
+    return [f"{split}_{metric}{kind}" for split in splits for metric in SHOWN for kind in kinds]
+
+
+def spread_digits(setting: Setting, splits: Sequence[str]) -> list[str]:
+    """Mean, standard deviation and interval over seeds, of each metric and split."""
+    spreads = [setting.spread(split, metric) for split in splits for metric in SHOWN]
+    return [digits(value) for one in spreads for value in (one.mean, one.deviation, one.low, one.high)]
 
 
 def digits(value: float | None) -> str:

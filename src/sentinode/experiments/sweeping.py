@@ -236,7 +236,7 @@ def sweep(
     """
     from sentinode.experiments.sweep_page import write_sweep
 
-    base = _base(recipe)
+    base = base_recipe(recipe)
     require_counts(seeds, sample, sample_valid, workers)
     grid = combinations(base, settings)
     data = opened(data, base, slide_map, mpp, label_region, positive, show)
@@ -252,8 +252,14 @@ def sweep(
     return result
 
 
-def _base(recipe: str | Path | Recipe) -> Recipe:
-    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+def base_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe that all trials change, with what ``settings`` override in it.
+
+    Raises:
+        RecipeError: no such recipe, or a setting that it does not take.
+    """
+    tables = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else recipe
+    return load_recipe(tables, settings)
 
 
 def require_counts(seeds: int, sample: int, sample_valid: int, workers: int) -> None:
@@ -341,6 +347,12 @@ def described(study: Study, base: Recipe) -> dict[str, Any]:
     }
 
 
+def other_runs(study: Study, trials: Sequence[Trial]) -> int:
+    """The runs in the folder that are none of these trials."""
+    asked, runs = {trial.folder for trial in trials}, study.out / RUNS
+    return sum(one.name not in asked for one in runs.iterdir()) if runs.exists() else 0
+
+
 def _result(
     study: Study,
     base: Recipe,
@@ -351,8 +363,7 @@ def _result(
 ) -> Sweep:
     finished = [group.predictions("valid") for group in groups if group.outcomes]
     compared = compare_seeds(finished, resamples=resamples)
-    asked = {trial.folder for trial in trials}
-    others = sum(one.name not in asked for one in (study.out / RUNS).iterdir()) if (study.out / RUNS).exists() else 0
+    others = other_runs(study, trials)
     notes = [
         "The choice is by valid. To choose by test is not honest: the figure of the best on test is then too good, "
         "and there is no test left that would show it.",

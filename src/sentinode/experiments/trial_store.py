@@ -59,7 +59,7 @@ class Claim:
     settings: Mapping[str, str]
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
 
-    def hold(self, lock_of_trial: contextlib.AbstractContextManager[None]) -> None:
+    def hold(self, lock_of_trial: contextlib.AbstractContextManager[object]) -> None:
         """Hold the trial's lock until the claim is left."""
         self._held.enter_context(lock_of_trial)
 
@@ -97,7 +97,7 @@ class TrialStore:
             if first is not None and not self._study.get_trials(deepcopy=False):
                 self._study.enqueue_trial(dict(first), user_attrs={"base": True})
 
-    def gate(self) -> contextlib.AbstractContextManager[None]:
+    def gate(self) -> contextlib.AbstractContextManager[object]:
         """Hold the folder for a moment, so that two processes neither take one trial nor write one result."""
         return lock(self.out, GATE)
 

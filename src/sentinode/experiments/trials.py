@@ -374,8 +374,8 @@ def _write_outcome(folder: Path, trial: Trial, bundle: Bundle) -> None:
     """What the run reached, from its card; this file says that the trial is finished."""
     card = bundle.card
     patches = sum(card.data["counts"]["train"].values())
-    batch = min(trial.recipe.training.batch_size, patches)
-    each = patches // batch * batch
+    training = trial.recipe.training
+    each = training.steps_per_epoch(patches) * min(training.batch_size, patches)
     seconds = sum(each / max(entry["patches_per_second"], 1e-9) for entry in card.history)
     record = {
         "name": trial.name,

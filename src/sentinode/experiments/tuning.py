@@ -22,7 +22,16 @@ import torch
 from sentinode.atomic import make_folder
 from sentinode.errors import Interrupted, RecipeError, SentinodeError, StoppedEarly
 from sentinode.experiments.search_space import Dimension, Space, parse_space
-from sentinode.experiments.sweeping import Setting, described, gathered, opened, require_counts, sampled, seeded
+from sentinode.experiments.sweeping import (
+    Setting,
+    base_recipe,
+    described,
+    gathered,
+    opened,
+    require_counts,
+    sampled,
+    seeded,
+)
 from sentinode.experiments.trials import AGAIN, RUNS, Study, Trial, held, require_trainable, run_trials
 from sentinode.locks import lock
 from sentinode.model.hardware import choose_device
@@ -253,8 +262,7 @@ def _base(recipe: str | Path | Recipe, settings: Sequence[str], monitor: str) ->
     """The recipe of the first trial, whose epoch is chosen by what the search goes by."""
     if monitor not in get_args(Monitor):
         raise RecipeError(f"there is no score '{monitor}'.", where="--monitor", hint="Choose auc or nll.")
-    tables = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else recipe
-    return load_recipe(tables, [*settings, f"training.monitor={monitor}"])
+    return base_recipe(recipe, [*settings, f"training.monitor={monitor}"])
 
 
 def _begin(job: _Search) -> None:

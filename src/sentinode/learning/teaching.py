@@ -27,6 +27,7 @@ from sentinode.learning.page import write_page
 from sentinode.learning.reviews import ReviewedSlide, Reviews, read_reviews
 from sentinode.learning.verdict import Verdict, decide
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Taught, load, require_mpp, with_card
+from sentinode.model.card import as_line
 from sentinode.model.engines import open_engine
 from sentinode.model.slide_operating_point import ChosenOn, SlideOperatingPoint
 from sentinode.patches import ALL, PatchData, PatchSet, open_data
@@ -453,12 +454,12 @@ def _finish_card(work: _Work, bundle: Bundle, cuts: dict[str, Cut], repeats: int
     slides = work.slides(work.dealt.teach)
     kinds = {**(cuts["taught"].kinds or {}), **(cuts["replay"].kinds or {} if "replay" in cuts else {})}
     taught = Taught(
-        slides={slide.name: slide.record.fingerprint for slide in slides},
-        held_out=list(work.dealt.hold),
-        checked_on=list(work.dealt.check),
+        slides={as_line(slide.name): slide.record.fingerprint for slide in slides},
+        held_out=list(map(as_line, work.dealt.hold)),
+        checked_on=list(map(as_line, work.dealt.check)),
         patches=dict(sorted(kinds.items())),
         repeated=repeats,
-        with_data=None if work.data is None else work.data.resolve().name,
+        with_data=None if work.data is None else as_line(work.data.resolve().name),
         reviewers=len({who for slide in slides for who in slide.reviewers}),
         disagreements=len(work.reviews.disagreements),
         review=work.reviews.digest,

@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from safetensors.torch import load_file
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import sentinode.model.equivariant  # noqa: F401  (timm learns its names)
 from sentinode.errors import RecipeError, WeightsError, nearest
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.model.lattice import shares
+from sentinode.names import shortened
 from sentinode.progress import console
 
 Floats = NDArray[np.float64]
@@ -288,12 +290,7 @@ def build_classifier(
         WeightsError: the weights cannot be found or downloaded, are unsafe to load, or belong to another network.
     """
     if not timm.is_model(backbone.partition(".")[0]):
-        guess = nearest(backbone, timm.list_models())
-        raise RecipeError(
-            f"timm has no backbone '{backbone}'{f'; did you mean {guess!r}' if guess else ''}.",
-            where="model.backbone",
-            hint="Choose one that `python -c 'import timm; print(timm.list_models())'` lists.",
-        )
+        raise _no_backbone(backbone)
     side = _side(side, geometry)
     if weights == "imagenet":
         net, origin = _from_hub(backbone, side, stride)
@@ -307,6 +304,41 @@ def build_classifier(
     channels = _channels(classifier, backbone)
     classifier.head = Head(channels, pooling_for(pooling, geometry), hidden, dropout, geometry)
     return classifier, origin
+
+
+@contextlib.contextmanager
+def at_most(parameters: int) -> Iterator[None]:
+    """Stop the building of a network before it takes more memory than so many parameters do.
+
+    Raises:
+        OverflowError: the modules that are made within have more parameters.
+    """
+    count = 0
+
+    def add(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel()
+        if count > parameters:
+            raise OverflowError(f"more than {parameters:,} parameters")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    except Exception:
+        if count > parameters:  # whatever was made of it on the way
+            raise OverflowError(f"more than {parameters:,} parameters") from None
+        raise
+    finally:
+        hook.remove()
+
+
+def _no_backbone(name: str) -> RecipeError:
+    guess = nearest(name, timm.list_models())
+    return RecipeError(
+        f"timm has no backbone '{shortened(name, 80)}'{f'; did you mean {guess!r}' if guess else ''}.",
+        where="model.backbone",
+        hint="Choose one that `python -c 'import timm; print(timm.list_models())'` lists.",
+    )
 
 
 def _side(side: int, geometry: PatchGeometry) -> int:
@@ -327,11 +359,16 @@ def _side(side: int, geometry: PatchGeometry) -> int:
 def _create(name: str, side: int, stride: int, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
     try:
-        # Transformers need to be told the size; convolutional networks take any and refuse the word.
-        net = timm.create_model(name, img_size=side, **options)
-    except TypeError:
-        net = timm.create_model(name, **options)
-    except (AssertionError, ValueError) as error:
+        try:
+            # Transformers need to be told the size; convolutional networks take any and refuse the word.
+            net = timm.create_model(name, img_size=side, **options)
+        except TypeError:
+            net = timm.create_model(name, **options)
+    except Exception as error:  # a network's constructor raises whatever its author did, and so does the hub's client
+        if options.get("pretrained") and not isinstance(error, AssertionError | ValueError | TypeError):
+            raise
+        if isinstance(error, RuntimeError) and "pretrained tag" in str(error):
+            raise _no_backbone(name) from error
         raise _refused_size(name, side, _first_line(error)) from error
     unit = input_unit(net)
     if side % unit:
@@ -382,11 +419,13 @@ def _channels(classifier: Classifier, name: str) -> int:
     was = classifier.training
     blank = torch.zeros(1, *classifier.geometry.shape, dtype=torch.uint8)
     try:
-        channels = classifier.eval().features(blank).shape[1]
-    except (RuntimeError, AssertionError, ValueError) as error:
+        features = classifier.eval().features(blank)
+        if features.dim() != 4 or not features.numel():
+            raise ValueError(f"its output {tuple(features.shape)} is no feature map")
+    except Exception as error:  # a network for other things than images, such as text, fails in its own way
         raise _refused_size(name, classifier.side, _first_line(error)) from error
     classifier.train(was)
-    return channels
+    return int(features.shape[1])
 
 
 def _from_hub(name: str, side: int, stride: int) -> tuple[nn.Module, str]:

@@ -25,6 +25,7 @@ from sentinode._version import __version__
 from sentinode.ahead import in_order
 from sentinode.errors import BundleError, DataError, DeviceError, OutputError
 from sentinode.model.bundle import DENSE, INT8_LOSS, PATCH, Bundle, Int8, Int8Reading, load, with_card
+from sentinode.model.card import as_line
 from sentinode.model.dense import lattice_of
 from sentinode.model.engines import Engine, Int8Engine, OpenVinoEngine, TorchEngine, openvino_engine
 from sentinode.model.engines.int8_engine import GRAPH, VALUES, digest_of
@@ -198,11 +199,11 @@ def _trial(bundle: Bundle, folder: Path, preset: str, left: list[str], training:
         graph=digest_of(folder),
         made_from=bundle.fingerprint,
         preset=preset,
-        left_in_float=left,
-        calibrated_on=training.source.resolve().name,
+        left_in_float=[as_line(name) for name in left],
+        calibrated_on=as_line(training.source.resolve().name),
         n_calibration=count,
         versions={"sentinode": __version__, "nncf": nncf.__version__, "openvino": openvino.__version__},
-        processor=processor(),
+        processor=as_line(processor()),
     )
     card = bundle.card.model_copy(update={"int8": int8})
     trial = folder / "trial"

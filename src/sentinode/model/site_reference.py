@@ -6,7 +6,7 @@ their main directions, the margin, the label, the look, and the slide where know
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import Bundle, with_file
-from sentinode.patches.appearance import appearance
+from sentinode.model.bundle_files import optional
+from sentinode.model.card import AGAIN, as_line
+from sentinode.patches.appearance import APPEARANCE, appearance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,18 +195,25 @@ def read_reference(bundle: Bundle) -> Reference:
     """What a bundle keeps of the patches it knows.
 
     Raises:
-        BundleError: it keeps none.
+        BundleError: it keeps none, or what it keeps does not fit together.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    path = bundle.path / REFERENCE
-    if not path.is_file():
+    path = optional(bundle.path, REFERENCE)
+    if path is None:
         raise BundleError(
             "this bundle keeps nothing of its valid patches to compare others with.",
             where=bundle.path,
             hint="Add it once from the data that it was trained on: sentinode check BUNDLE DATA",
         )
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+        _require_fit(tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{REFERENCE} cannot be read ({as_line(str(error))}).", where=bundle.path, hint=AGAIN
+        ) from None
     return Reference(
         tensors["centre"],
         tensors["directions"],
@@ -214,3 +223,21 @@ def read_reference(bundle: Bundle) -> Reference:
         tensors["appearance"],
         tensors.get("slides"),
     )
+
+
+def _require_fit(tensors: Mapping[str, NDArray[np.generic]]) -> None:
+    """
+    Raises:
+        ValueError: a tensor is of another kind or size than the others ask for, or holds what is no number.
+    """
+    size, kept = tensors["centre"].size, tensors["features"].shape[-1]
+    n = tensors["margins"].size
+    floats = {"centre": (size,), "directions": (size, kept), "features": (n, kept), "margins": (n,)}
+    whole = {"labels": (n,)} | ({"slides": (n,)} if "slides" in tensors else {})
+    wanted = {**dict.fromkeys(floats, np.float32), "appearance": np.float32, **dict.fromkeys(whole, np.int64)}
+    for name, shape in {**floats, "appearance": (n, len(APPEARANCE)), **whole}.items():
+        tensor = tensors[name]
+        if tensor.shape != shape or tensor.dtype != wanted[name] or not np.isfinite(tensor).all():
+            raise ValueError(f"{name} is not {np.dtype(wanted[name]).name} {shape}, or holds what is no number")
+    if not FEWEST <= n <= KEPT or not np.isin(tensors["labels"], (0, 1)).all():
+        raise ValueError(f"it keeps {n} patches, or labels that are none")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentinode.errors import DataError
+from sentinode.names import printable
 from sentinode.patches.patch_set import CLASS_NAMES
 
 CLASS_FOLDERS = {
@@ -63,11 +64,25 @@ def tell_apart(folders: Iterable[str], positive: Sequence[str], where: Path) -> 
 
     Raises:
         DataError: the names do not say which class is the positive one, or those that were stated are not there or are
-            all.
+            all; or they cannot name the classes of a bundle.
     """
     found = sorted(set(folders))
+    unfit = [name for name in found if printable(name) != name]
+    if unfit:
+        raise DataError(
+            f"the name of the class folder {printable(unfit[0])} has characters that cannot be shown.",
+            where=where,
+            hint="Rename the folder: it names a class in reports and bundles.",
+        )
     labels = _stated(found, positive, where) if positive else _known(found, where)
-    return Classes(labels, _names(labels))
+    names = _names(labels)
+    if names[0] == names[1]:
+        raise DataError(
+            f"both classes would be called {names[0]}: a folder named 0 or 1 takes the usual name of its class.",
+            where=where,
+            hint="Rename the folders, such as to normal and tumour.",
+        )
+    return Classes(labels, names)
 
 
 def _stated(found: list[str], positive: Sequence[str], where: Path) -> dict[str, int]:

@@ -12,9 +12,10 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from sentinode._version import __version__
@@ -38,6 +39,10 @@ PACKED_BYTES = {"train": 6_500_000_000, "valid": 810_000_000, "test": 805_000_00
 CHUNK = 1 << 20
 TRIES = 6
 TIMEOUT_S = 30.0
+SLOWEST, WATCHED_S = 1_000, 60.0
+"""Bytes a second that must arrive at least, as the mean over so many seconds; else the connection is given up."""
+LARGEST_TABLE = 100_000_000
+"""Bytes of a file that holds no images, at most."""
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 """HTTP answers that mean: later."""
 
@@ -53,6 +58,12 @@ class _Task:
     md5: str
     out: Path
     pause: float
+
+    @property
+    def largest(self) -> int:
+        """Bytes at most; a server that sends more would fill the disk."""
+        split = self.name.removeprefix(STEM).split("_")[0]
+        return PACKED_BYTES[split] if self.name.endswith("_x.h5.gz") else LARGEST_TABLE
 
     @property
     def part(self) -> Path:
@@ -88,8 +99,8 @@ def download(
     out, chosen = Path(out), list(splits)
     if wrong := [split for split in chosen if split not in SPLITS]:
         raise DataError(f"there is no split {wrong[0]!r}; there are {', '.join(SPLITS)}.")
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise DownloadError("a mirror's address must begin with http:// or https://.", where=url)
+    if not _is_address(url):
+        raise DownloadError("a mirror's address must begin with http:// or https:// and name a server.", where=url)
     make_folder(out)
     check_room(out, chosen, keep_gz)
     fetched = []
@@ -99,6 +110,14 @@ def download(
             task = _Task(name, f"{url.rstrip('/')}/{name}?download=1", PUBLISHED_MD5[name], out, pause)
             fetched.append(_fetch_and_unpack(task, keep_gz, show))
     return fetched
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        return False
 
 
 def check_room(out: Path, splits: list[str], keep_gz: bool) -> None:
@@ -194,11 +213,11 @@ def _receive(task: _Task, shown: Bar) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
             _refuse_web_page(answer, task)
             begins = _first_byte(answer)
-            length = answer.headers.get("Content-Length")
-            total = begins + int(length) if length else None
+            length = answer.headers.get("Content-Length") or ""
+            total = begins + int(length) if length.isascii() and length.isdigit() and len(length) < 16 else None
             if total:
                 shown.total(total // 1_000_000)
             # A server that ignores the range, or answers another one, sends bytes that cannot be appended.
@@ -206,19 +225,69 @@ def _receive(task: _Task, shown: Bar) -> None:
                 raise _TryAgain("the server sent another part of the file than asked for")
             with task.part.open("ab" if begins else "wb") as file:
                 shown.advance(begins // 1_000_000)
-                while chunk := answer.read(CHUNK):
+                for chunk in _chunks(answer):
                     before = file.tell()
+                    if before + len(chunk) > task.largest:
+                        raise _too_large(task)
                     file.write(chunk)
                     shown.advance(file.tell() // 1_000_000 - before // 1_000_000)
                 arrived = file.tell()
     except urllib.error.HTTPError as error:
         _refuse_status(error, task)
         return
+    except ValueError as error:  # a redirection to what is no address
+        raise DownloadError(
+            f"the server sent us to an address that is none ({error}).", where=task.url, hint=MANUALLY
+        ) from error
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         reason = getattr(error, "reason", None) or error
         raise _TryAgain(str(reason) or type(error).__name__) from error
     if total is not None and arrived < total:
         raise _TryAgain(f"the connection was lost at {arrived / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+
+
+class _HttpAlone(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to http and https alone; urllib also goes to ftp."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not _is_address(newurl):
+            raise ValueError(newurl[:200])
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_HttpAlone)
+
+
+def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What arrives, as it arrives.
+
+    Raises:
+        _TryAgain: the connection fails, or is so slow that it would never end.
+    """
+    began, received = time.monotonic(), 0
+    while True:
+        try:
+            chunk = answer.read1(CHUNK)
+        except OSError as error:
+            raise _TryAgain(str(error) or type(error).__name__) from error
+        if not chunk:
+            return
+        yield chunk
+        received += len(chunk)
+        watched = time.monotonic() - began
+        if watched > WATCHED_S:
+            if received < SLOWEST * watched:
+                raise _TryAgain(f"only {received / watched:,.0f} bytes a second arrived")
+            began, received = time.monotonic(), 0
+
+
+def _too_large(task: _Task) -> DownloadError:
+    task.part.unlink(missing_ok=True)
+    return DownloadError(
+        f"the server sent more than {task.largest / 1e6:,.0f} MB for {task.name}, which is smaller.",
+        where=task.url,
+        hint="It was removed. If you named a mirror, name another; if not, try again later.",
+    )
 
 
 def _first_byte(answer: http.client.HTTPResponse) -> int:

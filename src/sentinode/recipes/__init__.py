@@ -8,6 +8,7 @@ nearest valid key.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from sentinode.errors import RecipeError, nearest
-from sentinode.regular import require_regular
+from sentinode.names import shortened
+
+LARGEST = 1_000_000
+"""Bytes of a recipe's file at most."""
 
 
 class Section(BaseModel):
@@ -32,8 +36,12 @@ class Section(BaseModel):
 class ModelRecipe(Section):
     """The network: a backbone of timm and a new head."""
 
-    backbone: str = Field("resnet50", description="Any backbone of timm, by name.")
-    weights: str = Field("imagenet", description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.")
+    backbone: str = Field("resnet50", max_length=200, description="Any backbone of timm, by name.")
+    weights: str = Field(
+        "imagenet",
+        max_length=4096,
+        description="Start from: 'imagenet', 'none', or a .safetensors or .pth file.",
+    )
     side: int = Field(
         0,
         ge=0,
@@ -83,6 +91,13 @@ class AugmentRecipe(Section):
         0, ge=0, le=2048, description="Largest shift in pixels, at most half of the label's region (16 in PCam)."
     )
     mixup: float = Field(0.0, ge=0, le=4, description="Alpha of mixup's Beta distribution; 0 for none.")
+
+    @field_validator("jpeg_quality")
+    @classmethod
+    def _ascending(cls, quality: tuple[int, int]) -> tuple[int, int]:
+        if quality[0] > quality[1]:
+            raise ValueError("the lowest quality comes first")
+        return quality
 
 
 class OptimizerRecipe(Section):
@@ -137,6 +152,10 @@ class TrainingRecipe(Section):
     checkpoint_minutes: float = Field(5.0, ge=0, le=1440, description="Minutes between checkpoints; 0: at each step.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed for order, augmentation and head.")
 
+    def steps_per_epoch(self, patches: int) -> int:
+        """Steps of the optimiser in one pass on one device; a last, smaller batch is left out."""
+        return patches // min(self.batch_size, patches)
+
 
 class OperatingPointRecipe(Section):
     """How outputs become probabilities, and which threshold separates the classes."""
@@ -147,6 +166,7 @@ class OperatingPointRecipe(Section):
     )
     rule: str = Field(
         "accuracy",
+        max_length=100,
         description="Rule on valid: accuracy, balanced_accuracy, f1, sensitivity@0.95, specificity@0.95; or half.",
     )
 
@@ -231,29 +251,52 @@ def check_recipe(tables: Mapping[str, Any], *, where: str | None = None) -> Reci
         return Recipe.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
         raise _explain(error, where) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RecipeError(f"contains a value that a recipe cannot contain ({error}).", where=where) from None
 
 
 def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and (not str(source) or not os.path.exists(path)):  # noqa: PTH110 (any name is taken)
         names = recipe_names()
         if str(source) not in names:
             guess = nearest(str(source), names)
             raise RecipeError(
-                f"there is no recipe '{source}'{f'; did you mean {guess!r}' if guess else ''}.",
+                f"there is no recipe '{shortened(str(source), 80)}'{f'; did you mean {guess!r}' if guess else ''}.",
                 hint=f"The shipped recipes are {', '.join(names)}; or give a path to a .toml file.",
             )
         file = f"{OTHER_NAMES.get(str(source), source)}.toml"
         return tomllib.loads(resources.files(__name__).joinpath(file).read_text("utf-8"))
     try:
-        require_regular(path)
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot be read ({error.strerror}).", where=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if not path.is_file() and path.exists():
+            raise RecipeError("is no file.", where=path, hint="Give a .toml file, or the name of a recipe.")
+        with path.open("rb") as stream:
+            read = stream.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(f"cannot be read ({reason}).", where=path) from None
+    if len(read) > LARGEST:
+        raise RecipeError(f"is larger than {LARGEST:,} bytes, which no recipe is.", where=path)
+    try:
+        return _parsed(read.decode("utf-8-sig"))
+    except ValueError as error:
         raise RecipeError(f"is not valid TOML: {error}.", where=path, hint="Correct that line and run again.") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """TOML as tables.
+
+    Raises:
+        ValueError: it is no TOML, or has numbers or a nesting that no recipe has.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise error
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError:
+        raise ValueError("a number has too many digits") from None
 
 
 def _override(tables: dict[str, Any], text: str) -> None:
@@ -261,14 +304,19 @@ def _override(tables: dict[str, Any], text: str) -> None:
     section, dot, name = key.strip().partition(".")
     if not equals or not dot or not name:
         raise RecipeError(
-            f"'{text}' is not of the form SECTION.KEY=VALUE.",
+            f"'{shortened(text, 80)}' is not of the form SECTION.KEY=VALUE.",
             where="--set",
             hint="For example --set optimizer.lr=3e-4",
         )
     try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+        tables_of_value = _parsed(f"value = {value.strip()}")
+        parsed = tables_of_value.pop("value")
+        if tables_of_value:
+            raise RecipeError(f"'{shortened(text, 80)}' contains more than one value.", where="--set")
     except tomllib.TOMLDecodeError:
         parsed = value.strip()  # a bare word, such as resnet18, stands for a string
+    except ValueError as error:
+        raise RecipeError(f"'{shortened(text, 80)}' is not a value: {error}.", where="--set") from None
     table = tables.setdefault(section, {})
     if not isinstance(table, dict):
         raise RecipeError(f"there is no section '{section}'.", where="--set")
@@ -279,16 +327,20 @@ def _explain(error: ValidationError, where: str | None) -> RecipeError:
     """The first thing wrong, in words, with the nearest right key."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
+    if not path:  # pydantic does not take it for JSON
+        return RecipeError("contains text that is not valid Unicode.", where=where)
+    key = shortened(".".join(path), 80)
     if first["type"] == "extra_forbidden":
         guess = _nearest_key(path)
         advice = f"Did you mean '{guess}'?" if guess else f"The sections are {', '.join(Recipe.model_fields)}."
         return RecipeError(f"there is no key '{key}' in a recipe.", where=where, hint=advice)
     section = Recipe.model_fields.get(path[0])
     info = section.annotation.model_fields.get(path[1]) if section and len(path) > 1 else None  # type: ignore[union-attr]
-    says = first["msg"][0].lower() + first["msg"][1:]
+    says = first["msg"].removeprefix("Value error, ")
+    says = says[0].lower() + says[1:]
     hint = f"{'.'.join(path[:2])}: {info.description}" if info is not None else None
-    return RecipeError(f"'{key}' = {first['input']!r} is not valid: {says}.", where=where, hint=hint)
+    value = shortened(repr(first["input"]), 80)
+    return RecipeError(f"'{key}' = {value} is not valid: {says}.", where=where, hint=hint)
 
 
 def _nearest_key(path: list[str]) -> str | None:

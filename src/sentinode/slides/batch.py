@@ -11,29 +11,44 @@ that is done, the old results are removed and the new file is scanned.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from filelock import Timeout
 
+from sentinode import cluster as ray_cluster
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
+from sentinode.leases import Hold, LeaseLost
 from sentinode.locks import BATCH, lock
 from sentinode.model.bundle import DENSE, Bundle, require_mpp
 from sentinode.model.engines import Engine, open_engine
 from sentinode.model.readings import choose_reading
 from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
-from sentinode.progress import console
+from sentinode.progress import bar, console
 from sentinode.slides.reading.fingerprint import fingerprint
-from sentinode.slides.reading.folder import find_slides, name_slides
+from sentinode.slides.reading.folder import NAMED, find_slides, name_slides
+from sentinode.slides.reading.remote import (
+    STAGE_GB,
+    RemoteSlide,
+    Stage,
+    bytes_of,
+    find_remote,
+    is_remote,
+    where,
+    without_credentials,
+)
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
 from sentinode.slides.results.outputs import OUTPUTS, write_outputs
@@ -58,6 +73,7 @@ from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, Pr
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.scores import LOG, remove_scores
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
+from sentinode.slides.shards import Part, Shard, join
 
 RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
 """What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
@@ -82,6 +98,10 @@ def scan(
     reading: str = "auto",
     operating_point: PointName | None = None,
     whole_slide_coordinates: bool | None = None,
+    shard: str | None = None,
+    cluster: str | None = None,
+    stage: str | Path | None = None,
+    stage_gb: float = STAGE_GB,
     make: WriteOutputs | None = write_outputs,
     show: bool = True,
 ) -> list[SlideState]:
@@ -92,7 +112,7 @@ def scan(
 
     Args:
         bundle: the model.
-        slides: files, and folders that are searched for them.
+        slides: files, and folders that are searched for them; also addresses such as ``s3://bucket/folder``.
         out: the batch's folder; each slide's map lies in ``out/<stem>`` (see
             :func:`sentinode.slides.reading.folder.name_slides`).
         stride: pixels between windows at the bundle's resolution; None for the side of the square that its labels
@@ -110,51 +130,149 @@ def scan(
             ``balanced`` or ``specific``; None for an earlier call's choice, at first the bundle's default.
         whole_slide_coordinates: whether ``lesions.geojson`` counts from the slide's corner also where the slide
             states bounds, to which QuPath crops it; None for an earlier call's choice, at first False.
+        shard: scans one part of the slides: ``2/8`` is the third of eight, ``auto`` the one of this task of a Slurm
+            job array, if this is one. The pages are written when the last shard finishes. None for all slides.
+        cluster: the address of a Ray cluster that scans the slides, with ``out``, the slides and the bundle at the same
+            places on all of its machines: ``auto``, ``local`` or ``ray://host:port``. None for this process alone.
+        stage: a local folder to which slides that lie elsewhere are copied while they are scanned.
+        stage_gb: gigabytes that these copies have at most.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
 
     Returns:
-        The state of each slide, in the order of their names. A slide that failed is among them, with its
+        The state of each slide (of the shard), in the order of their names. A slide that failed is among them, with its
         reason; so is one that was left alone because its folder holds the map of another slide.
 
     Raises:
-        SlideError: there is no slide at all.
+        SlideError: there is no slide at all, or no such shard.
         BundleError: the bundle's microns per pixel are unknown.
         OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings or
             of another operating point.
-        DeviceError: the device is missing, or is not the one that the batch was begun with.
+        DeviceError: the device is missing, or is not the one that the batch was begun with; or there is no such
+            cluster.
     """
     require_mpp(bundle)
     stride = bundle.card.geometry.stride if stride is None else stride
     _require_sense(stride, prior)
+    chosen = None if shard is None else Shard.asked(shard)
     out = Path(out)
-    found = find_slides(slides, exclude=out)  # before anything is written: there may be none
+    names = _find(slides, out, stage)  # before anything is written: there may be none
     make_folder(out)
     reading = _settle_reading(out, bundle, reading, stride)
     card = bundle.card
     how = card.reading(reading)
     asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
-    engine = _join_batch(out, asked, bundle, device, precision, tta)
-    with lock(out, BATCH):
-        coordinates = settle_coordinates(out, whole_slide_coordinates)
-        points = settle_points(out, card.slide_points or GENERAL, operating_point)
-    if card.slide_points is None:
-        console.print(NO_POINT, markup=False)
-    caution_reading(points, reading)
-    if make is write_outputs:
-        make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
-    names = name_slides(found)
-    _say_copies(found, names)
-    work = _Work(bundle, engine, asked, out, make, show)
-    taken = [(name, path) for name, path in names.items() if not work.attempt(name, path, wait=False)]
-    if taken:
-        console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
-    for name, path in taken:
-        work.attempt(name, path, wait=True)
+    copies = None if stage is None else (Path(stage).absolute(), stage_gb * 1e9)
+    opening = _Opening(
+        bundle,
+        out,
+        asked,
+        reading,
+        device,
+        precision,
+        tta,
+        operating_point,
+        whole_slide_coordinates,
+        copies,
+        make,
+        show,
+    )
+    work = opening() if cluster is None else None
+    part = None if chosen is None else _take_part(out, chosen, names)
+    own = names if part is None else {name: path for name, path in names.items() if name in part.names}
+    refused = _scan_here(work, own) if work is not None else _scan_on(cluster or "", opening, own)
     states = read_states(out)
     _say_renamed(states, names)
-    write_summary(out)
-    return [work.refused.get(state.name, state) for state in states if state.name in names]
+    if part is None or _is_last(part, states, names):
+        write_summary(out)
+    return [refused.get(state.name, state) for state in states if state.name in own]
+
+
+def _find(slides: Iterable[str | Path], out: Path, stage: str | Path | None) -> dict[str, Path | RemoteSlide]:
+    """The slides at paths and addresses, by the names of their folders."""
+    local: list[str | Path] = []
+    addresses: list[str] = []
+    for slide in slides:
+        (addresses if is_remote(slide) else local).append(str(slide))
+    if addresses and stage is None:
+        raise SlideError(
+            "slides that lie elsewhere are copied to a local disk while they are scanned, and no folder is named.",
+            where=without_credentials(addresses[0]),
+            hint="Name a folder on a fast local disk, such as --stage /tmp/slides.",
+        )
+    remote = {slide.place: slide for slide in find_remote(addresses)}
+    found = [*(find_slides(local, exclude=out) if local or not addresses else ()), *remote]
+    names = name_slides(found)
+    _say_copies(found, names)
+    return {name: remote.get(path, path) for name, path in names.items()}
+
+
+def _scan_here(work: _Work, slides: Mapping[str, Path | RemoteSlide]) -> Mapping[str, SlideState]:
+    """Scan slides in this process; those that were left alone, with the reason."""
+    with work:
+        taken = []
+        items = list(slides.items())
+        for at, (name, slide) in enumerate(items):
+            work.fetch_ahead(dict(items[at : at + 2]))
+            if not work.attempt(name, slide, wait=False):
+                taken.append((name, slide))
+        if taken:
+            console.print(f"Waiting for {len(taken)} slides that another process has in hand.", markup=False)
+        for name, slide in taken:
+            work.attempt(name, slide, wait=True)
+    return work.refused
+
+
+def _scan_on(address: str, opening: _Opening, slides: Mapping[str, Path | RemoteSlide]) -> Mapping[str, SlideState]:
+    """Scan slides on a cluster, the largest first; those that were left alone, with the reason."""
+    refused: dict[str, SlideState] = {}
+    sizes = {name: bytes_of(slide) for name, slide in slides.items()}
+    items = sorted(
+        ((name, slide.absolute() if isinstance(slide, Path) else slide) for name, slide in slides.items()),
+        key=lambda item: -sizes[item[0]],
+    )
+    with bar("Scanning", len(items), unit="slides", show=opening.show) as shown:
+        for (name, slide), answer in ray_cluster.run(
+            address, opening.elsewhere().worker, items, gpu=opening.wants_gpu(), note=shown.note
+        ):
+            if isinstance(answer, ray_cluster.Lost):
+                reason = f"its process ended {answer.tries} times, perhaps because memory ran out."
+                state = SlideState(name, where(slide), FAILED, reason=reason, finished=_now())
+                with lock(opening.out, name):
+                    make_folder(opening.out / name)
+                    _write_state(opening.out, state)
+                _say_failed(f"{where(slide)}: {reason}")
+            elif answer is not None:
+                refused[name] = answer
+            shown.advance()
+    return refused
+
+
+def _take_part(out: Path, shard: Shard, names: Mapping[str, Path | RemoteSlide]) -> Part:
+    done = frozenset(state.name for state in read_states(out) if state.state == DONE)
+    part = join(out, shard, names, done)
+    console.print(f"Shard {shard}: {len(part.names)} of {len(names)} slides.", markup=False)
+    return part
+
+
+def _is_last(part: Part, states: Iterable[SlideState], names: Mapping[str, Path | RemoteSlide]) -> bool:
+    """Whether all shards have finished, so that this one writes the pages. What is missing is printed."""
+    others = part.finish()
+    if others:
+        numbers = ", ".join(map(str, others[:NAMED])) + (", ..." if len(others) > NAMED else "")
+        console.print(
+            f"Of {part.shard.count} shards, {len(others)} have not finished: {numbers}. The last one to finish writes "
+            f"the pages. 'sentinode lesions {part.out}' writes them at any time.",
+            markup=False,
+        )
+        return False
+    missing = names.keys() - {state.name for state in states}
+    if missing:
+        console.print(
+            f"{len(missing)} slides came while the shards ran, and are not scanned. Start all shards again.",
+            markup=False,
+        )
+    return True
 
 
 def _say_copies(found: Iterable[Path], names: Mapping[str, Path]) -> None:
@@ -162,9 +280,9 @@ def _say_copies(found: Iterable[Path], names: Mapping[str, Path]) -> None:
         console.print(f"{printable(str(path))}: a copy of a slide of the same name, scanned once.", markup=False)
 
 
-def _say_renamed(states: Iterable[SlideState], names: Mapping[str, Path]) -> None:
+def _say_renamed(states: Iterable[SlideState], names: Mapping[str, Path | RemoteSlide]) -> None:
     """Say which of the batch's folders were made of slides that have another name now."""
-    here = {str(path.resolve()): name for name, path in names.items()}
+    here = {where(slide): name for name, slide in names.items()}
     for state in states:
         name = here.get(state.slide, state.name)
         if name != state.name and state.name not in names:
@@ -255,6 +373,62 @@ def _open_again(
     return engine
 
 
+@dataclass(frozen=True)
+class _Opening:
+    """What a process needs to know to work at a batch. Calling it begins or joins the batch and opens the engine."""
+
+    bundle: Bundle
+    out: Path
+    settings: Settings
+    reading: ReadingName
+    device: str
+    precision: str
+    tta: bool
+    operating_point: PointName | None
+    whole_slide_coordinates: bool | None
+    copies: tuple[Path, float] | None
+    make: WriteOutputs | None
+    show: bool
+    began: str = field(default_factory=lambda: _now())
+
+    def __call__(self) -> _Work:
+        engine = _join_batch(self.out, self.settings, self.bundle, self.device, self.precision, self.tta)
+        card, make = self.bundle.card, self.make
+        with lock(self.out, BATCH):
+            coordinates = settle_coordinates(self.out, self.whole_slide_coordinates)
+            points = settle_points(self.out, card.slide_points or GENERAL, self.operating_point)
+        if card.slide_points is None:
+            console.print(NO_POINT, markup=False)
+        caution_reading(points, self.reading)
+        if make is write_outputs:
+            make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
+        stage = None if self.copies is None else Stage(*self.copies)
+        return _Work(self.bundle, engine, self.settings, self.out, stage, make, self.began, self.show)
+
+    def elsewhere(self) -> _Opening:
+        """The same for a process with another working folder."""
+        bundle = copy.copy(self.bundle)
+        bundle.path = bundle.path.absolute()
+        return replace(self, bundle=bundle, out=self.out.absolute())
+
+    def worker(self) -> Callable[[tuple[str, Path | RemoteSlide]], SlideState | None]:
+        """What scans a slide, given its name and path, in a worker of a cluster; see :meth:`_Work.refused`."""
+        work = replace(self, show=False)()
+
+        def attempt(slide: tuple[str, Path | RemoteSlide]) -> SlideState | None:
+            work.attempt(*slide, wait=True)
+            return work.refused.get(slide[0])
+
+        return attempt
+
+    def wants_gpu(self) -> bool | None:
+        """Whether the engine of the batch needs a GPU; None where that is open."""
+        device = self.device
+        if device == "auto" and (self.out / MANIFEST).exists():
+            device = read_batch(self.out / MANIFEST)[1].device
+        return None if device == "auto" else device.partition(":")[0] == "cuda"
+
+
 class _Work:
     """One process at a batch: takes the slides that no other process has in hand.
 
@@ -269,29 +443,91 @@ class _Work:
         engine: Engine,
         settings: Settings,
         out: Path,
+        stage: Stage | None,
         make: WriteOutputs | None,
+        began: str,
         show: bool,
     ) -> None:
-        self._bundle, self._engine, self._settings, self._out = bundle, engine, settings, out
-        self._make, self._show, self._began = make, show, _now()
+        self._bundle, self._engine, self._settings, self._out, self._stage = bundle, engine, settings, out, stage
+        self._make, self._show, self._began = make, show, began
         self.refused: dict[str, SlideState] = {}
 
-    def attempt(self, name: str, slide: Path, *, wait: bool) -> bool:
-        """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the local copies of slides that lie elsewhere."""
+        if self._stage is not None:
+            self._stage.__exit__()
+
+    def fetch_ahead(self, slides: Mapping[str, Path | RemoteSlide]) -> None:
+        """Begin to copy those of some slides that lie elsewhere and are not done."""
+        for name, slide in slides.items():
+            if isinstance(slide, RemoteSlide) and self._stage is not None:
+                state = read_state(self._out / name / MANIFEST)
+                if state is None or state.state != DONE:
+                    self._stage.ahead(slide)
+
+    def attempt(self, name: str, slide: Path | RemoteSlide, *, wait: bool) -> bool:
+        """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``, or has
+        taken it over from us.
+        """
         try:
-            with lock(self._out, name, wait=wait):
+            with lock(self._out, name, wait=wait) as hold:
                 try:
-                    settled = self._is_settled(name, slide)
-                except SentinodeError as error:
-                    self.refused[name] = SlideState(name, str(slide.resolve()), FAILED, reason=str(error))
-                    _say_failed(error)
-                    return True
-                if not settled:
-                    self._scan(name, slide)
-                remove_scores(self._out / name)
+                    self._attempt(name, slide, hold)
+                except OutputError:
+                    hold.require()  # a process that took over removes what we had half-written
+                    raise
         except Timeout:
             return False
+        except LeaseLost:
+            console.print(
+                f"'{name}' is left to another process: this one was silent for too long, and lost its claim.",
+                markup=False,
+            )
+            return False
+        finally:
+            if isinstance(slide, RemoteSlide) and self._stage is not None:
+                self._stage.drop(slide)
         return True
+
+    def _attempt(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
+        try:
+            if isinstance(slide, RemoteSlide):
+                settled = self._is_remote_settled(name, slide)
+            else:
+                settled = self._is_settled(name, slide)
+        except SentinodeError as error:
+            self.refused[name] = SlideState(name, where(slide), FAILED, reason=str(error))
+            _say_failed(error)
+            return
+        if not settled:
+            self._scan(name, slide, hold)
+        remove_scores(self._out / name)
+
+    def _is_remote_settled(self, name: str, slide: RemoteSlide) -> bool:
+        """Whether a slide that lies elsewhere is done, or failed while this process has been running.
+
+        Raises:
+            SlideError: the folder holds the map of another slide.
+        """
+        state = read_state(self._out / name / MANIFEST)
+        if state is None or state.state not in (DONE, FAILED):
+            return False
+        if state.state == FAILED:
+            return (state.finished or "") >= self._began
+        if not (self._out / name / RECORD).exists():
+            return False
+        if state.slide != slide.shown:
+            raise SlideError(
+                f"'{name}' in {self._out} holds the results of another slide, {state.slide}.",
+                where=slide.shown,
+                hint="Choose another --out for this one, or remove that folder.",
+            )
+        if state.remote_version != slide.version:
+            console.print(f"{slide.shown}: not the file that was scanned before. It is scanned again.", markup=False)
+        return state.remote_version == slide.version
 
     def _is_settled(self, name: str, slide: Path) -> bool:
         """Whether a slide is done, or failed while this process has been running.
@@ -335,7 +571,7 @@ class _Work:
         except SlideError:
             stayed = False
         if is_same and not stayed:
-            self._write_state(state)
+            _write_state(self._out, state)
         elif stayed and not is_same:
             raise SlideError(
                 f"'{state.name}' in {self._out} holds the results of another slide, {before}.",
@@ -343,16 +579,23 @@ class _Work:
                 hint="Scan both in one call, choose another --out for this one, or remove that folder.",
             )
 
-    def _scan(self, name: str, path: Path) -> None:
+    def _scan(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
         folder = make_folder(self._out / name)
         state = SlideState(
-            name, str(path.resolve()), RUNNING, started=_now(), host=socket.gethostname(), process=os.getpid()
+            name,
+            where(slide),
+            RUNNING,
+            started=_now(),
+            host=socket.gethostname(),
+            process=os.getpid(),
+            remote_version=slide.version if isinstance(slide, RemoteSlide) else None,
         )
-        self._write_state(state)
+        _write_state(self._out, state)
         _clear(folder, TISSUE, *RESULTS)
         try:
-            state = self._map(folder, path, state)
-        except OutputError:
+            with self._here(slide) as path:
+                state = self._map(folder, path, state, hold)
+        except (OutputError, LeaseLost):
             raise
         except SentinodeError as error:
             state = replace(state, state=FAILED, reason=str(error))
@@ -362,11 +605,19 @@ class _Work:
             state = replace(state, state=FAILED, reason=f"a bug in Sentinode: {type(error).__name__}: {error}")
             console.print_exception(max_frames=8)
             _say_failed(state.reason)
+        hold.require()
         if state.state == FAILED:
             _clear(folder, *RESULTS)
-        self._write_state(replace(state, finished=_now()))
+        _write_state(self._out, replace(state, finished=_now()))
 
-    def _map(self, folder: Path, path: Path, state: SlideState) -> SlideState:
+    def _here(self, slide: Path | RemoteSlide) -> contextlib.AbstractContextManager[Path]:
+        """A slide on this machine, for as long as it is needed."""
+        if isinstance(slide, Path):
+            return contextlib.nullcontext(slide)
+        assert self._stage is not None
+        return self._stage.copy(slide)
+
+    def _map(self, folder: Path, path: Path, state: SlideState, hold: Hold) -> SlideState:
         settings, content = self._settings, fingerprint(path)
         with open_slide(path, mpp=settings.mpp, icc=settings.icc) as slide:
             tissue = find_tissue(slide)
@@ -381,10 +632,13 @@ class _Work:
                 prior=settings.prior,
                 reading=settings.reading,
                 log=folder / LOG,
+                before_write=hold.require,
                 show=self._show,
             )
+            hold.require()
             write_map(folder, probability_map)
             if self._make is not None:
+                hold.require()
                 self._make(folder, slide, probability_map, tissue)
         if not content == probability_map.slide.fingerprint == fingerprint(path):
             raise SlideError(
@@ -394,8 +648,9 @@ class _Work:
             state, state=DONE, windows=int(probability_map.tissue.sum()), tissue_mm2=round(tissue.area_mm2, 3)
         )
 
-    def _write_state(self, state: SlideState) -> None:
-        write_text(self._out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
+
+def _write_state(out: Path, state: SlideState) -> None:
+    write_text(out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
 
 
 def _clear(folder: Path, *names: str) -> None:

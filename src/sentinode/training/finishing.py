@@ -14,6 +14,7 @@ from torch import nn
 
 from sentinode.errors import BundleError, DataError
 from sentinode.model.bundle import Architecture, Bundle, Card, Threshold, describe_custom, json_ready, save, versions
+from sentinode.model.card import as_line
 from sentinode.model.classifier import Classifier, pooling_for
 from sentinode.model.readings import check_readings
 from sentinode.model.site_reference import write_reference
@@ -123,7 +124,7 @@ def make_card(
     geometry = run.data.geometry if parent is None else parent.geometry(run.data.geometry)
     lineage = {} if parent is None else {"made_from": parent.made_from, "licence": parent.licence}
     return Card(
-        name=run.job.out.resolve().name,
+        name=as_line(run.job.out.resolve().name),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(),
         architecture=_architecture(run),
@@ -137,7 +138,7 @@ def make_card(
         threshold_rule=rule,
         prior=calibration.prior,
         metrics={"valid": json_ready(scores.as_dict())},
-        data=_describe_data(run),
+        data=json_ready(_describe_data(run)),
         recipe=run.recipe.model_dump(mode="json"),
         seed=run.recipe.training.seed,
         toy=run.train.toy or (parent is not None and parent.card.toy),
@@ -169,7 +170,7 @@ def _describe_further(patches: PatchSet, names: Sequence[str]) -> dict[str, Any]
     """Further training patches, as the card has them."""
     return {
         "kind": patches.kind,
-        "name": patches.source.resolve().name,
+        "name": as_line(patches.source.resolve().name),
         "fingerprint": patches.fingerprint(),
         "counts": {name: int((patches.labels == label).sum()) for label, name in enumerate(names)},
     }
@@ -179,7 +180,7 @@ def _describe_data(run: Run) -> dict[str, Any]:
     sets, names = {"train": run.train, "valid": run.valid}, run.data.class_names
     return {
         "kind": run.data.kind,
-        "name": run.data.path.resolve().name,
+        "name": as_line(run.data.path.resolve().name),
         "own_splits": run.data.own_splits,
         "toy": run.train.toy,
         "warnings": list(run.data.warnings),

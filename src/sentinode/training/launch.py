@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from filelock import Timeout
 from lightning.fabric import Fabric
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from sentinode.atomic import make_folder
-from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, SentinodeError
+from sentinode.errors import DataError, DeviceError, Interrupted, OutputError, RecipeError, SentinodeError
 from sentinode.locks import LOCKS, lock
 from sentinode.model.bundle import Bundle, ModuleSource, load
 from sentinode.model.classifier import pooling_for
@@ -141,7 +142,14 @@ def train(
         _announce(job, data, target)
     with _alone(out), left_to_workers(devices > 1):
         refuse_to_overwrite(out, resume)  # another process may have begun and ended since
-        failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
+        try:
+            failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
+        except ProcessExitedException as error:  # it could not save any more, or had not begun
+            raise Interrupted(
+                f"a training process was ended from outside ({error.signal_name or error.exit_code}).",
+                where=out,
+                hint="Run the same command with --resume to go on from the last checkpoint, if there is one.",
+            ) from error
     if failure is not None:
         raise failure
     return load(out / BUNDLE, module=module)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from sentinode.atomic import whole_file
+from sentinode.atomic import output_errors, whole_file
 
-LOG, CURVE = "log.csv", "learning_curve.png"
+LOG, CURVE, EVENTS = "log.csv", "learning_curve.png", "tensorboard"
 
 
 class Logbook:
@@ -23,20 +23,22 @@ class Logbook:
     def __init__(self, folder: Path, history: list[dict[str, float]]) -> None:
         self._folder, self._history = folder, history
         purge = history[-1]["step"] + 1 if history else 0
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=int(purge))
+        self._events = SummaryWriter(str(folder / EVENTS), purge_step=int(purge))
 
     def step(self, step: int, figures: dict[str, float]) -> None:
         """Send the figures of one step to TensorBoard."""
-        for name, value in figures.items():
-            self._events.add_scalar(f"step/{name}", value, step)
+        with output_errors(self._folder / EVENTS):
+            for name, value in figures.items():
+                self._events.add_scalar(f"step/{name}", value, step)
 
     def epoch(self) -> None:
         """Write the history anew after its last epoch."""
         last = self._history[-1]
-        for name, value in last.items():
-            if name not in ("epoch", "step"):
-                self._events.add_scalar(f"epoch/{name}", value, int(last["step"]))
-        self._events.flush()
+        with output_errors(self._folder / EVENTS):
+            for name, value in last.items():
+                if name not in ("epoch", "step"):
+                    self._events.add_scalar(f"epoch/{name}", value, int(last["step"]))
+            self._events.flush()
         with (
             whole_file(self._folder / LOG) as staged,
             staged.open("w", newline="", encoding="utf-8") as stream,
@@ -48,7 +50,8 @@ class Logbook:
 
     def close(self) -> None:
         """Flush what is left."""
-        self._events.close()
+        with output_errors(self._folder / EVENTS):
+            self._events.close()
 
 
 def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:

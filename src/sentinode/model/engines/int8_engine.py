@@ -21,10 +21,14 @@ from numpy.typing import NDArray
 
 from sentinode.errors import BundleError
 from sentinode.model.bundle import DENSE, PATCH, Bundle, Card, Int8
+from sentinode.model.bundle_files import optional
 from sentinode.model.engines.openvino_engine import OpenVinoEngine
 from sentinode.model.hardware import processor_gains_from_int8
 
 GRAPH, VALUES = "int8.xml", "int8.bin"
+
+BRANCHES = ("If", "Loop", "TensorIterator")
+"""Operations of OpenVINO with which a graph could compute for ever."""
 
 WORTHWHILE = 1.1
 """How many times faster int8 must have been for ``--precision auto`` to take it."""
@@ -133,6 +137,8 @@ def read_graph(folder: Path) -> Any:
     four = all(rank.is_static and rank.get_length() == 4 for rank in ranks)
     if len(model.inputs) != 1 or kinds != ["u8", "f32"] or not four:
         raise _damaged(folder, "its int8 network does not take images and give one feature map")
+    if any(op.get_type_name() in BRANCHES for op in model.get_ops()):
+        raise _damaged(folder, "its int8 network has loops or branches, which no quantised backbone has")
     return model
 
 
@@ -144,7 +150,7 @@ def verify(folder: Path, int8: Int8, fingerprint: str) -> None:
     if int8.made_from != fingerprint:
         raise _damaged(folder, "its int8 network was made of other weights")
     for name in (GRAPH, VALUES):
-        if not (folder / name).is_file():
+        if optional(folder, name) is None:
             raise _damaged(folder, f"{name} is missing")
     if digest_of(folder) != int8.graph:
         raise _damaged(folder, "its int8 network is not the one that its card describes")

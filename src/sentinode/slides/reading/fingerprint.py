@@ -36,6 +36,14 @@ def fingerprint(path: Path) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a slide, with all of its files; 0 where it cannot be read, which the scan will say."""
+    try:
+        return sum(file.stat().st_size for file in _files(path))
+    except (OSError, SlideError):
+        return 0
+
+
 def _digest(file: Path, pieces: int) -> str:
     size = file.stat().st_size
     digest = hashlib.sha256(str(size).encode())

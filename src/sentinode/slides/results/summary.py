@@ -18,6 +18,7 @@ import jinja2
 
 from sentinode.atomic import write_text
 from sentinode.errors import SlideError
+from sentinode.locks import lock
 from sentinode.model.slide_operating_point import SlideOperatingPoint
 from sentinode.slides.results.lesion_files import COLOURS
 from sentinode.slides.results.lesions import CATEGORIES
@@ -39,6 +40,9 @@ from sentinode.slides.scanning.manifest import DONE, TISSUE, read_class_names, r
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, reading_of
 
 PAGE = "index.html"
+
+PAGES = ".pages"
+"""The lock of the pages; no slide's folder begins with a dot."""
 
 FILES = {
     GEOJSON: "lesions for QuPath",
@@ -104,9 +108,15 @@ def write_summary(folder: Path, *, patients: Sequence[Patient] = (), failed: Map
         SlideError: there is no slide.
         OutputError: a page cannot be written.
     """
-    rows = read_rows(folder, failed=failed)
-    if not rows:
-        raise SlideError("there are no scanned slides here.", where=folder, hint="Name the --out folder of a scan.")
+    # Whoever writes last has read last, so that no page lacks a slide that another process has just finished.
+    with lock(folder, PAGES):
+        rows = read_rows(folder, failed=failed)
+        if not rows:
+            raise SlideError("there are no scanned slides here.", where=folder, hint="Name the --out folder of a scan.")
+        return _write_pages(folder, rows, patients)
+
+
+def _write_pages(folder: Path, rows: Sequence[Row], patients: Sequence[Patient]) -> Path:
     for row in rows:
         if row.totals is not None:
             write_text(folder / row.name / PAGE, _slide_page(folder / row.name, row.totals))

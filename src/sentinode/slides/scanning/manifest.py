@@ -102,6 +102,7 @@ class SlideState:
         started, finished: times, UTC.
         host, process: who is or was at it.
         version: of Sentinode.
+        remote_version: what changes with the content of a slide that lies elsewhere, such as an ETag.
     """
 
     name: str
@@ -115,6 +116,7 @@ class SlideState:
     host: str = ""
     process: int = 0
     version: str = __version__
+    remote_version: str | None = None
 
 
 def read_states(out: str | Path) -> list[SlideState]:

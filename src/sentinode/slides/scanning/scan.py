@@ -107,6 +107,7 @@ def scan_slide(
     prior: float = PRIOR,
     reading: str = PATCH,
     log: Path | None = None,
+    before_write: Callable[[], object] = lambda: None,
     show: bool = True,
 ) -> ProbabilityMap:
     """The map of one slide.
@@ -121,6 +122,7 @@ def scan_slide(
         reading: ``patch`` or ``dense``; see :func:`sentinode.model.readings.choose_reading`.
         log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends. The plan
             of the map lies beside it, for :func:`sentinode.slides.scanning.scores.open_partial_map`.
+        before_write: called before scores are added to the log; what it raises stops the scan.
         show: whether to show a progress bar.
 
     Raises:
@@ -167,6 +169,7 @@ def scan_slide(
         left = len(plan.sequence) - len(kept.margins)
         with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
             for scores, codes in plan.batches(len(kept.margins)):
+                before_write()
                 kept.append(scores, codes)
                 margins.append(scores)
                 quality.append(codes)
