@@ -21,8 +21,7 @@ AGAIN = "Export it again from the program that drew it."
 
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.:-]*)["']""")
 MOST_BYTES = 1 << 29
-"""Bytes of a file of annotations at most. All of it is in memory at once, and what is parsed from it takes more than that.
-as many."""
+"""Bytes of a file of annotations at most. All of it is in memory at once, and what is parsed from it takes more."""
 
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
