@@ -143,7 +143,7 @@ TIFFS = [
     Case("gigapixels without a tile", opened(raw(GIGAPIXELS)), TOO_FEW),
     Case("gigapixels for OpenSlide", opened(aperio(GIGAPIXELS)), TOO_FEW),
     Case("a trillion pixels in a sparse file", opened(in_sparse_file), "a tag of it has 16,777,216 values"),
-    Case("tiles of no size", opened(raw({tiff.TILE_WIDTH: 0, tiff.TILE_HEIGHT: 0})), UNREADABLE),
+    Case("tiles of no size", opened(raw({tiff.TILE_WIDTH: 0, tiff.TILE_HEIGHT: 0})), "512 x 512 pixels in tiles of"),
     Case("tiles of one pixel", opened(raw({tiff.TILE_WIDTH: 1, tiff.TILE_HEIGHT: 1})), DAMAGED),
     Case("65,535 samples", opened(raw({tiff.SAMPLES: 65_535})), "samples a pixel more than its colours"),
     Case("a page that is its own next", opened(raw(following=16 + len(TILE))), "point in a circle"),
@@ -164,7 +164,7 @@ TIFFS = [
 MATRIX = {"TotalPixelMatrixColumns": (1 << 32) - 1, "TotalPixelMatrixRows": (1 << 32) - 1}
 
 DICOMS = [
-    Case("frames of no rows", opened(dicom(Rows=0), "s.dcm"), UNREADABLE),
+    Case("frames of no rows", opened(dicom(Rows=0), "s.dcm"), "128 x 128 pixels in tiles of"),
     Case(
         "frames of 65,535 rows and columns", opened(dicom(Rows=65_535, Columns=65_535), "s.dcm"), "too many to decode"
     ),
