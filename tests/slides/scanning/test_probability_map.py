@@ -236,7 +236,7 @@ def saved(array: np.ndarray, **options: bool) -> bytes:
     ],
     ids=range(10),
 )
-def test_an_array_that_is_no_table_of_probabilities_is_refused_before_it_is_read(
+def test_an_array_that_is_no_table_of_probabilities_is_refused(
     tmp_path: Path, content: bytes
 ) -> None:
     write_map(tmp_path, a_map())
