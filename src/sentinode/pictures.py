@@ -51,6 +51,9 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "GIF", "AVIF", "PPM
 MAX_PIXELS = 400_000_000
 """Pixels that a picture without tiles may have, since it can only be decoded as a whole."""
 
+MAX_VALUES = 3 << 22
+"""Values that a tag of a TIFF may have: bytes of a description or a profile, and offsets of tiles in three planes."""
+
 
 class TooManyPixelsError(PictureError):
     """A picture with more pixels than may be decoded; ``size`` is its width and height."""
@@ -261,43 +264,52 @@ def planes_of(page: TiffPage, *, alone: bool) -> int:
 
 
 def require_chain(source: Path | bytes) -> None:
-    """Follow a TIFF's chain of pages to its end, before any library does.
+    """Follow a TIFF's chain of pages to its end, and look at the size of each tag, before any library does.
 
     Raises:
-        PictureError: the chain leads beyond the file's end, or back to a page that it has passed.
+        PictureError: the chain leads beyond the file's end, or back to a page that it has passed; a tag is so large
+            that reading it would fill the memory.
     """
+    # As tifffile does, by its ending: that of the format is 64 bits wide.
+    wide = isinstance(source, Path) and source.suffix.lower() == ".ndpi"
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         size, seen = file.seek(0, io.SEEK_END), set[int]()
-        for offset in _pages(file):
+        for offset, largest in _pages(file, wide):
             if offset >= size:
                 what = f"the file is damaged: it ends after {size:,} bytes, and a page of it lies at {offset:,}."
                 raise PictureError(what, hint=COPY_AGAIN)
             if offset in seen:
                 raise PictureError("the file is damaged: its pages point in a circle.", hint=COPY_AGAIN)
+            if largest > MAX_VALUES:
+                what = f"the file is damaged: a tag of it has {largest:,} values, and {MAX_VALUES:,} are allowed."
+                raise PictureError(what, hint=COPY_AGAIN)
             seen.add(offset)
 
 
-def _pages(file: BinaryIO) -> Iterator[int]:
-    """Where the pages of a TIFF or BigTIFF begin; none for what is neither."""
+def _pages(file: BinaryIO, wide: bool) -> Iterator[tuple[int, int]]:
+    """Where the pages of a TIFF or BigTIFF begin, and how many values the largest tag of each has; none for neither."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
     if len(head) == 16 and head[:4] in TIFF_HEADS[:2]:
-        pointer, counter, entry, offset = order + "I", order + "H", 12, struct.unpack(order + "I", head[4:8])[0]
+        pointer, counter, entry = order + ("Q" if wide and order == "<" else "I"), order + "H", order + "HHI4x"
+        offset = struct.unpack_from(pointer, head, 4)[0]
     elif len(head) == 16 and head[:4] in TIFF_HEADS[2:]:
-        pointer, counter, entry, offset = order + "Q", order + "Q", 20, struct.unpack(order + "Q", head[8:])[0]
+        pointer, counter, entry = order + "Q", order + "Q", order + "HHQ8x"
+        offset = struct.unpack_from(pointer, head, 8)[0]
     else:
         return
+    size = file.seek(0, io.SEEK_END)
     while offset:
-        yield offset
-        file.seek(offset)
+        file.seek(min(offset, size))
         count = file.read(struct.calcsize(counter))
-        if len(count) < struct.calcsize(counter):
-            yield file.seek(0, io.SEEK_END)  # the page is cut off
-            return
-        file.seek(struct.unpack(counter, count)[0] * entry, io.SEEK_CUR)
+        number = struct.unpack(counter, count)[0] if len(count) == struct.calcsize(counter) else 0
+        # No page has more tags than there are numbers for them.
+        entries = file.read(min(number, 1 << 16) * struct.calcsize(entry))
+        whole = entries[: len(entries) // struct.calcsize(entry) * struct.calcsize(entry)]
+        yield offset, max((values for _, _, values in struct.iter_unpack(entry, whole)), default=0)
         following = file.read(struct.calcsize(pointer))
-        if len(following) < struct.calcsize(pointer):
-            yield file.seek(0, io.SEEK_END)
+        if len(count) < struct.calcsize(counter) or number > 1 << 16 or len(following) < struct.calcsize(pointer):
+            yield size, 0  # the page is cut off
             return
         offset = struct.unpack(pointer, following)[0]

@@ -198,3 +198,12 @@ def _expected(name: str, base: np.ndarray) -> np.ndarray:
             glass[480 : 480 + height, 1200 : 1200 + width // 2] = base[:, width // 2 :]
         return glass
     return base
+
+
+def test_pages_in_a_circle_are_seen_under_the_name_of_ndpi_whose_pointers_are_longer(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndpi"
+    # One page with one tag; the pointers before and behind it have 64 bits.
+    page = struct.pack("<HHHI4s", 1, 256, 4, 1, b"\1\0\0\0")
+    path.write_bytes(b"II*\0" + struct.pack("<Q", 16) + bytes(4) + page + struct.pack("<Q", 16))
+    with pytest.raises(SlideError, match="its pages point in a circle"):
+        open_slide(path)

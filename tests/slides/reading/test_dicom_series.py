@@ -298,3 +298,14 @@ def test_any_other_file_stands_for_itself(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "slide.tif", PICTURE)
     assert slide_file(path) == path
     assert slide_file(tmp_path / "gone.svs") == tmp_path / "gone.svs"
+
+
+def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"syntax": uid.DeflatedExplicitVRLittleEndian, "colours": "RGB", "code": uncompressed}
+    path = write_dicom(tmp_path / "a.dcm", PICTURE, **options)
+    with open_slide(path) as slide:
+        assert slide.width == 320
+    monkeypatch.setattr("sentinode.slides.reading.dicom_series.MAX_INFLATED", 1000)
+    other = write_dicom(tmp_path / "b.dcm", PICTURE, series="2.25.7", **options)
+    with pytest.raises(SlideError, match="its DICOM header cannot be read"):
+        open_slide(other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -179,3 +181,69 @@ def test_so_is_a_record_of_something_else(tmp_path: Path, content: str) -> None:
     (tmp_path / "map.json").write_text(content)
     with pytest.raises(SlideError, match="has format None"):
         open_map(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ({"stride": 0}, "a stride of 0"),
+        ({"stride": -64}, "a stride of -64"),
+        ({"stride": float("nan")}, "a stride of nan"),
+        ({"stride": 32, "origin": [16, 16]}, "5 x 3 windows on 300 x 190 pixels"),
+        ({"origin": [0, 0]}, "an origin of"),
+        ({"mpp": 0}, "0 and 0.486 microns per pixel"),
+        ({"threshold": float("nan")}, "a threshold of nan"),
+        ({"threshold": 2}, "a threshold of 2"),
+        ({"prior": 1}, "a prior of 1"),
+        ({"stride": 10**400}, "OverflowError"),
+    ],
+)
+def test_numbers_that_no_scan_writes_are_refused(tmp_path: Path, damage: dict[str, object], why: str) -> None:
+    write_map(tmp_path, a_map())
+    record = json.loads((tmp_path / "map.json").read_text())
+    (tmp_path / "map.json").write_text(json.dumps(record | damage))
+    with pytest.raises(SlideError, match=why):
+        open_map(tmp_path)
+
+
+def replaced(folder: Path, content: bytes) -> None:
+    """Put another array into a map, with its right sum."""
+    (folder / "map.npy").write_bytes(content)
+    record = json.loads((folder / "map.json").read_text())
+    record["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "map.json").write_text(json.dumps(record))
+
+
+def saved(array: np.ndarray, **options: bool) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04N.",  # a pickle
+        saved(np.array([[None]], object), allow_pickle=True),
+        saved(np.zeros((3, 5))),
+        saved(np.zeros(15, np.float32)),
+        saved(np.zeros((5, 3), np.float32)),
+        saved(np.full((3, 5), 7, np.float32)),
+        saved(np.zeros((3, 5), np.float32))[:-1],
+        saved(np.zeros((3, 5), np.float32)).replace(b"(3, 5), }" + b" " * 12, b"(1048576, 1048576), }"),
+        saved(np.zeros((3, 5), np.float32)).replace(b"(3, 5), }  ", b"(-3, -5), }"),
+    ],
+    ids=range(10),
+)
+def test_an_array_that_is_no_table_of_probabilities_is_refused(tmp_path: Path, content: bytes) -> None:
+    write_map(tmp_path, a_map())
+    replaced(tmp_path, content)
+    with pytest.raises(SlideError, match="damaged"):
+        open_map(tmp_path)
+
+
+def test_an_array_by_columns_is_the_same_map(tmp_path: Path) -> None:
+    write_map(tmp_path, a_map())
+    replaced(tmp_path, saved(np.asfortranarray(a_map().probability)))
+    np.testing.assert_array_equal(open_map(tmp_path).probability, a_map().probability)

@@ -11,7 +11,7 @@ from sentinode.slides.reading.dicom_pyramid import DicomPyramid
 from sentinode.slides.reading.dicom_series import is_dicom
 from sentinode.slides.reading.flat_pyramid import FlatPyramid
 from sentinode.slides.reading.openslide_pyramid import OpenSlidePyramid
-from sentinode.slides.reading.pyramid import UNREADABLE, Level, Pyramid
+from sentinode.slides.reading.pyramid import UNREADABLE, Level, Pyramid, require_filled, require_possible
 from sentinode.slides.reading.tiff_pyramid import TiffPyramid
 
 Reader = Callable[[Path], Pyramid]
@@ -54,7 +54,14 @@ def _open(path: Path) -> Pyramid:
         except Exception as error:
             reasons.append(f"{library}: {_first_line(error)}")
             continue
-        _require_agreement(path, pyramid.levels)
+        try:
+            require_possible(pyramid.levels)
+            if _is_tiff(path):
+                require_filled(pyramid.levels[0], path.stat().st_size)
+            _require_agreement(path, pyramid.levels)
+        except BaseException:
+            pyramid.close()
+            raise
         return pyramid
     raise SlideError(
         f"this is not a slide that can be read, or it is damaged ({'; '.join(reasons)}).",
@@ -77,11 +84,12 @@ def _readers(path: Path) -> list[tuple[str, Reader]]:
     if is_dicom(path):
         # OpenSlide takes colours from the header where streams say otherwise, and downsamples from sizes alone.
         return [("Dicom", DicomPyramid)]
+    return _tiff_readers(path) if _is_tiff(path) else [OPENSLIDE, ("Flat", FlatPyramid)]
+
+
+def _is_tiff(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(4)
-    if head in TIFF_HEADS:
-        return _tiff_readers(path)
-    return [OPENSLIDE, ("Flat", FlatPyramid)]
+        return file.read(4) in TIFF_HEADS
 
 
 def _tiff_readers(path: Path) -> list[tuple[str, Reader]]:
@@ -93,8 +101,7 @@ def _tiff_readers(path: Path) -> list[tuple[str, Reader]]:
 
     from sentinode.slides.reading.scanner_tiff import has_plain_samples, open_leica
 
-    if path.suffix.lower() != ".ndpi":  # of which the offsets are longer than TIFF's
-        require_chain(path)
+    require_chain(path)
     scanner = openslide.OpenSlide.detect_format(path)
     if scanner in (None, "generic-tiff"):
         return [TIFFFILE]

@@ -13,9 +13,10 @@ import numpy as np
 from sentinode.errors import SlideError
 from sentinode.slides.reading.dicom_header import Numbers
 from sentinode.slides.reading.dicom_samples import EXPORT, FrameFormat
+from sentinode.slides.reading.dicom_series import DEFLATED
 from sentinode.slides.reading.pyramid import UNREADABLE, Pixels
 
-IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 """The transfer syntaxes whose frames lie side by side; in all others each is in an item of its own."""
 
 ITEM = b"\xfe\xff\x00\xe0"
@@ -93,8 +94,15 @@ class DicomFrames:
         count = int(self.header.get("NumberOfFrames") or 1)
         self._is_encapsulated = self.header.file_meta.TransferSyntaxUID not in (IMPLICIT, EXPLICIT, DEFLATED)
         if not self._is_encapsulated:
-            size = self.format.uncompressed_bytes
-            starts = self._file.tell() + size * np.arange(count, dtype=np.int64)
+            size, start = self.format.uncompressed_bytes, self._file.tell()
+            if not 0 < count * size <= self._size():
+                raise SlideError(
+                    f"the slide is damaged: its header counts {count:,} frames of {size:,} bytes, and the file has "
+                    f"{self._size():,} bytes.",
+                    where=self._path,
+                    hint="It was only partly copied. Copy it again.",
+                )
+            starts = start + size * np.arange(count, dtype=np.int64)
             return starts, starts + size
         starts = self._encapsulated_starts(count)
         if len(starts) != count:

@@ -21,7 +21,15 @@ from sentinode.slides.reading.dicom_header import (
 )
 from sentinode.slides.reading.dicom_samples import EXPORT
 from sentinode.slides.reading.dicom_series import Instance
-from sentinode.slides.reading.pyramid import UNREADABLE, WHITE, Pixels, require_bounded
+from sentinode.slides.reading.pyramid import (
+    UNREADABLE,
+    WHITE,
+    Level,
+    Pixels,
+    require_bounded,
+    require_filled,
+    require_possible,
+)
 
 NOTHING = -1
 """In place of a frame's number where the file has none: the scanner found no tissue there."""
@@ -55,6 +63,9 @@ class DicomMatrix:
             self.tile_size = int(header.Columns), int(header.Rows)
             self._require_one_plane()
             require_bounded(self.path, math.prod(self.tile_size))
+            level = Level(*self.size, *self.tile_size, 1.0, 1.0)
+            require_possible([level])
+            require_filled(level, sum(instance.path.stat().st_size for instance in instances))
             self._starts = [0, *accumulate(len(part) for part in self._parts)]
             self._places = self._find_places(header.get("DimensionOrganizationType"))
             self.spacing, self.icc = pixel_spacing(header), icc_profile(header)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentinode.errors import SlideError
 from sentinode.slides.reading.pyramid import Pixels
+from sentinode.slides.reading.streams import require_size, segments
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -87,6 +88,7 @@ class FrameFormat:
         """
         from pydicom.pixels.processing import convert_color_space
 
+        require_size(data, self.columns, self.rows)
         samples = self.codec(data, self)
         if samples.shape != (self.rows, self.columns, 3):
             raise ValueError(f"a frame is {samples.shape}, and the header says {(self.rows, self.columns, 3)}")
@@ -212,15 +214,11 @@ _TRANSFORMED = {"YBR_ICT", "YBR_RCT"}
 
 def _jpeg_names_its_colours(data: bytes) -> bool:
     """Whether a JPEG says what its components are: by a JFIF or Adobe marker, or by components called R, G and B."""
-    position = 2
-    while position + 4 <= len(data) and data[position + 1] != 0xDA:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position + 4 : position + 2 + length]
-        if (marker == 0xE0 and segment[:4] == b"JFIF") or (marker == 0xEE and segment[:5] == b"Adobe"):
+    for marker, content in segments(data):
+        if (marker == 0xE0 and content[:4] == b"JFIF") or (marker == 0xEE and content[:5] == b"Adobe"):
             return True
-        if 0xC0 <= marker <= 0xC3 and segment[6::3] == b"RGB":
+        if 0xC0 <= marker <= 0xC3 and content[6::3] == b"RGB":
             return True
-        position += 2 + length
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,15 @@ from sentinode.regular import require_regular
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class of VL Whole Slide Microscopy Image Storage."""
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""The transfer syntax of a file that is deflated as a whole."""
+
+META_START = 144
+"""Where the file's own header goes on after it has stated its length."""
+
+MAX_INFLATED = 1 << 28
+"""Bytes that a deflated file may inflate to, since all of them are in memory at once."""
 
 _LAST_TAG = 0x00480007  # TotalPixelMatrixRows: what a series is chosen by stands before it in a file
 _TIFF_HEADS = (b"II", b"MM")
@@ -85,6 +95,7 @@ def _read_instance(path: Path, size: int, modified: int) -> Instance | None:
     try:
         if not is_dicom(path):
             return None
+        _require_inflatable(path)
         with path.open("rb") as file:
             header = read_partial(file, stop_when=lambda tag, vr, length: tag > _LAST_TAG)
         image_type = header.get("ImageType")
@@ -111,6 +122,28 @@ def _read_instance(path: Path, size: int, modified: int) -> Instance | None:
     # The library fails in its own ways on a damaged header.
     except Exception:
         return None
+
+
+def _require_inflatable(path: Path) -> None:
+    """Refuse a deflated file that would fill the memory, before it is inflated as a whole.
+
+    Raises:
+        ValueError: it would.
+    """
+    from pydicom.filereader import read_file_meta_info
+
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DEFLATED:
+        return
+    inflating, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(META_START + meta.FileMetaInformationGroupLength)
+        data = file.read(MAX_INFLATED)
+    while data and not inflating.eof:
+        inflated += len(inflating.decompress(data, 1 << 20))
+        if inflated > MAX_INFLATED:
+            raise ValueError(f"it inflates to more than {MAX_INFLATED:,} bytes")
+        data = inflating.unconsumed_tail
 
 
 def _number(header: Any, keyword: str) -> int:
@@ -211,7 +244,7 @@ def _in_order(parts: list[Instance]) -> tuple[Instance, ...]:
     total = max(max(one.parts for one in parts), parts[-1].part)
     missing = sorted(set(range(1, total + 1)) - {one.part for one in parts})
     if missing:
-        names = ", ".join(map(str, missing))
+        names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
         raise SlideError(
             f"its frames are spread over {total} files (a DICOM concatenation), and part {names} is missing.",
             where=parts[0].path,

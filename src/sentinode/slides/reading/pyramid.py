@@ -10,13 +10,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinode.errors import SlideError
+from sentinode.errors import PictureError, SlideError
 from sentinode.pictures import MAX_PIXELS
 from sentinode.slides.reading.downsampling import factors_of
 
 Pixels = NDArray[np.uint8]
 
 WHITE = 255
+
+MAX_SLIDE_PIXELS = 200_000_000_000
+"""Pixels of the finest level: 75 x 50 mm at 0.14 um per pixel. No scanner makes more, but a header may say so."""
+
+MAX_TILES = 1 << 22
+"""Tiles of a level. Those of a slide as large as can be, 256 pixels a side, are three quarters of it."""
+
+PIXELS_A_BYTE, FREE_PIXELS = 4000, 1_000_000_000
+"""Pixels of the finest level for each byte of its file at most, beyond the first billion. JPEG of bright glass has
+about 200 a byte; files that leave out empty tiles have more."""
 
 UNREADABLE = "Copy or export the slide again; if it opens elsewhere, save it as a tiled TIFF."
 
@@ -115,3 +125,35 @@ def require_bounded(path: Path, pixels: int) -> None:
             where=path,
             hint="Save it as a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg",
         )
+
+
+def require_filled(level: Level, file_bytes: int) -> None:
+    """Refuse a small file that claims to be a huge slide, all of which a scan would have to look at.
+
+    Raises:
+        PictureError: so few bytes cannot show so many pixels.
+    """
+    pixels = level.width * level.height
+    if pixels > FREE_PIXELS + PIXELS_A_BYTE * file_bytes:
+        raise PictureError(
+            f"the slide states {level.width:,} x {level.height:,} pixels, and a file of {file_bytes:,} bytes cannot "
+            "hold so many.",
+            hint=UNREADABLE,
+        )
+
+
+def require_possible(levels: Sequence[Level]) -> None:
+    """Refuse a slide that no scanner makes: what is done with it would take days, and gigabytes.
+
+    Raises:
+        PictureError: a level has no pixels, or too many, or too many tiles.
+    """
+    for level in levels:
+        size = f"the slide states {level.width:,} x {level.height:,} pixels"
+        if min(level.width, level.height, level.tile_width, level.tile_height) < 1:
+            raise PictureError(f"{size} in tiles of {level.tile_width:,} x {level.tile_height:,}.", hint=UNREADABLE)
+        if level.width * level.height > MAX_SLIDE_PIXELS:
+            raise PictureError(f"{size}, and at most {MAX_SLIDE_PIXELS:,} in all are read.", hint=UNREADABLE)
+        if level.columns * level.rows > MAX_TILES:
+            tiles = level.columns * level.rows
+            raise PictureError(f"{size} in {tiles:,} tiles, and at most {MAX_TILES:,} are read.", hint=UNREADABLE)

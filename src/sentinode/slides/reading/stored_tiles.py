@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from sentinode.slides.reading.pyramid import Level, Pixels
+from sentinode.slides.reading.streams import require_size
 
 RGB, YCBCR = 2, 6
 
@@ -59,6 +60,7 @@ class StoredTiles:
             data = self._file.read(size)
         if len(data) < size:
             raise ValueError("the file ends before this tile")
+        require_size(data, page.tilewidth, page.tilelength)
         decoded = cast(Pixels, page.decode(data, index, jpegtables=page.jpegtables)[0])
         _, _, width, height = level.tile_box(column, row)
         return np.ascontiguousarray(decoded[0, :height, :width])

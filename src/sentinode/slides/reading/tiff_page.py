@@ -15,7 +15,8 @@ import numpy as np
 from sentinode.errors import SlideError
 from sentinode.pictures import COPY_AGAIN
 from sentinode.samples import MASK, REDUCED, Samples, Tag, TiffSamples, orientation_of, tags_of
-from sentinode.slides.reading.pyramid import WHITE, Pixels, levels_of, require_bounded
+from sentinode.slides.reading.pyramid import WHITE, Pixels, levels_of, require_bounded, require_possible
+from sentinode.slides.reading.streams import require_size
 
 if TYPE_CHECKING:
     import tifffile
@@ -25,6 +26,9 @@ MICRONS = {
     "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
 }  # fmt: skip
 """Microns of a unit, by the names that OME and ImageJ use; the micron with either of Unicode's two letters."""
+
+EXTRA = 64
+"""Pixels by which a coded tile may be larger than its page says, since it is cut."""
 
 
 def stated_mpp(page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -112,6 +116,9 @@ class TiffTiles:
         tile = (raw.tilewidth, raw.tilelength) if page.is_tiled else (page.width, min(raw.rowsperstrip, page.height))
         (self.level,) = levels_of([(page.width, page.height)], [tile])
         require_bounded(path, tile[0] * tile[1])
+        require_possible((self.level,))
+        # Some writers code strips whole, beyond the lower edge of the page, and JPEG in blocks of its own.
+        self._decoded = tile[0] + EXTRA, (tile[1] if page.is_tiled else raw.rowsperstrip) + EXTRA
         self._planes = raw.samplesperpixel if raw.planarconfig == 2 else 1
         self._offsets = np.asarray(raw.dataoffsets, np.int64)
         self._sizes = np.asarray(raw.databytecounts, np.int64)
@@ -152,6 +159,7 @@ class TiffTiles:
             data = self._file.read(size)
         if len(data) < size:
             raise ValueError("the file ends before this tile")
+        require_size(data, *self._decoded)
         decoded = self._decode(data, index, jpegtables=self._jpeg_tables)[0]
         return None if decoded is None else np.asarray(decoded[0])
 

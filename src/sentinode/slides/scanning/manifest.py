@@ -130,11 +130,35 @@ def read_states(out: str | Path) -> list[SlideState]:
 
 
 def read_state(file: Path) -> SlideState | None:
-    """A slide's state from its manifest, or None where that is missing or cannot be read."""
+    """A slide's state from its manifest, or None where that is missing or cannot be read.
+
+    Its name is that of the folder, whatever the manifest says: files are written there.
+    """
     try:
-        return SlideState(**json.loads(file.read_text(encoding="utf-8")))
+        state = SlideState(**{**_read(file), "name": file.absolute().parent.name})
     except (OSError, ValueError, TypeError):
         return None
+    texts = state.slide, state.state, state.host, state.version, state.reason, state.started, state.finished
+    numbers = state.process, state.windows, state.tissue_mm2
+    sound = all(isinstance(text, str | None) for text in texts) and all(
+        isinstance(n, int | float | None) for n in numbers
+    )
+    return state if sound and state.slide and state.state and "\0" not in state.slide else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a manifest holds.
+
+    Raises:
+        OSError, ValueError: it is missing, or is no JSON object.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(record, dict):
+        raise ValueError("it is no object")
+    return record
 
 
 def write_batch(
@@ -161,7 +185,7 @@ def write_batch(
 def read_class_names(batch: Path) -> tuple[str, str]:
     """What a batch's bundle calls label 0 and label 1; the usual names where its manifest does not say it."""
     try:
-        negative, positive = json.loads((batch / MANIFEST).read_text(encoding="utf-8"))[CLASSES]
+        negative, positive = _read(batch / MANIFEST)[CLASSES]
     except (OSError, ValueError, KeyError, TypeError):
         return CLASS_NAMES
     return str(negative), str(positive)
@@ -182,7 +206,7 @@ def settle_coordinates(batch: Path, asked: bool | None, *, change: bool = False)
     """
     manifest = batch / MANIFEST
     try:
-        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        record = _read(manifest)
     except (OSError, ValueError):
         return bool(asked)
     begun = record.get(WHOLE_SLIDE)
@@ -207,8 +231,8 @@ def read_points(batch: Path) -> SlideOperatingPoints | None:
     """
     manifest = batch / MANIFEST
     try:
-        record = json.loads(manifest.read_text(encoding="utf-8")).get(POINTS)
-    except (OSError, ValueError, AttributeError):
+        record = _read(manifest).get(POINTS)
+    except (OSError, ValueError):
         return None
     if record is None:
         return None
@@ -261,7 +285,14 @@ def settle_points(
         )
     chosen = points.model_copy(update={"default": name})
     if chosen != begun and (batch / MANIFEST).exists():
-        record = json.loads((batch / MANIFEST).read_text(encoding="utf-8"))
+        try:
+            record = _read(batch / MANIFEST)
+        except ValueError as error:
+            raise OutputError(
+                f"the manifest of this batch cannot be read ({error}).",
+                where=batch / MANIFEST,
+                hint="Remove the file, and name the bundle: sentinode lesions DIR --bundle BUNDLE",
+            ) from error
         dump = chosen.model_dump(mode="json")
         write_text(batch / MANIFEST, json.dumps({**record, POINTS: dump}, indent=2) + "\n")
     return chosen
@@ -274,7 +305,7 @@ def read_batch(manifest: Path) -> tuple[Settings, EngineRecord]:
         OutputError: its manifest cannot be read, or a newer version wrote it.
     """
     try:
-        record: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        record = _read(manifest)
         if record["format"] not in (1, FORMAT):
             raise OutputError(
                 f"the manifest of this batch has format {record['format']!r}, and this version reads up to {FORMAT}.",

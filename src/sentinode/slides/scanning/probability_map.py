@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,12 @@ from sentinode.slides.scanning.quality import Quality
 
 FORMAT = 1
 ARRAY, QUALITY, RECORD = "map.npy", "quality.npy", "map.json"
+RECORD_BYTES, ARRAY_BYTES = 1 << 20, 1 << 29
+"""Bytes of a record and of an array at most: 134 million windows, where a slide seldom has one."""
+
+UNSOUND = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+"""What a record or an array raises that no scan has written."""
+
 _EMPTY = np.zeros((0, 0), np.float32)
 
 
@@ -161,8 +168,9 @@ def map_of(
 
     Raises:
         KeyError, TypeError, ValueError, IndexError, AttributeError: the record is damaged.
+        OverflowError: a number of it is beyond all bounds.
     """
-    return ProbabilityMap(
+    found = ProbabilityMap(
         probability=probability,
         quality=quality,
         stride=float(record["stride"]),
@@ -174,6 +182,29 @@ def map_of(
         bundle=str(record["bundle"]),
         engine=str(record["engine"]),
     )
+    _require_sound(found)
+    return found
+
+
+def _require_sound(found: ProbabilityMap) -> None:
+    """Refuse numbers that no scan writes, and an array of another shape than the slide and the stride make."""
+    slide, (rows, columns) = found.slide, found.probability.shape
+    sides, stride = (slide.width, slide.height), found.stride
+    fits = stride > 0 and all(abs(n - side / stride) < 1.001 for n, side in zip((columns, rows), sides, strict=True))
+    for holds, what in (
+        (
+            all(isinstance(side, int) and side > 0 for side in sides),
+            f"a slide of {slide.width} x {slide.height} pixels",
+        ),
+        (math.isfinite(found.stride) and found.stride > 0, f"a stride of {found.stride:g}"),
+        (all(start == found.stride / 2 for start in found.origin), f"an origin of {found.origin}"),
+        (0 < found.mpp < math.inf and 0 < slide.mpp < math.inf, f"{found.mpp:g} and {slide.mpp:g} microns per pixel"),
+        (0 <= found.threshold <= 1, f"a threshold of {found.threshold:g}"),
+        (0 < found.prior < 1, f"a prior of {found.prior:g}"),
+        (fits, f"{columns} x {rows} windows on {slide.width} x {slide.height} pixels"),
+    ):
+        if not holds:
+            raise ValueError(f"it states {what}")
 
 
 def _write_array(file: Path, array: NDArray[Any]) -> str:
@@ -192,47 +223,111 @@ def open_map(folder: str | Path) -> ProbabilityMap:
         SlideError: there is no map, it was changed since it was written, or a newer version wrote it.
     """
     folder = Path(folder)
+    record, files = _read_files(folder)
     try:
-        record: Mapping[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        array = (folder / ARRAY).read_bytes()
-        measured = isinstance(record, dict) and "quality_sha256" in record
-        quality = (folder / QUALITY).read_bytes() if measured else None
-    except (OSError, ValueError) as error:
+        return _loaded(record, files)
+    except UNSOUND as error:
         raise SlideError(
-            f"there is no map here ({error.__class__.__name__}).",
-            where=folder,
-            hint="Name the folder of one slide inside the --out folder of 'sentinode scan'.",
-        ) from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        stated = record.get("format") if isinstance(record, dict) else None
-        raise SlideError(
-            f"the map has format {stated!r}, and this version reads format {FORMAT}.",
-            where=folder / RECORD,
-            hint="Update sentinode, or scan the slide again.",
-        )
-    for file, content, name in ((ARRAY, array, "sha256"), (QUALITY, quality, "quality_sha256")):
-        if content is not None and record.get(name) != hashlib.sha256(content).hexdigest():
-            raise SlideError(
-                "the array is not the one that the record describes.",
-                where=folder / file,
-                hint="It was changed or only partly copied: copy it again, or scan the slide again.",
-            )
-    try:
-        return _loaded(record, array, quality)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise SlideError(
-            f"the map's record is damaged ({type(error).__name__}: {error}).",
+            f"the map or its record is damaged ({type(error).__name__}: {error}).",
             where=folder / RECORD,
             hint="Copy it again, or scan the slide again.",
         ) from error
 
 
-def _loaded(record: Mapping[str, Any], array: bytes, quality: bytes | None) -> ProbabilityMap:
-    probability = np.load(io.BytesIO(array), allow_pickle=False)
-    codes = None if quality is None else np.load(io.BytesIO(quality), allow_pickle=False)
-    if codes is not None and (codes.shape != probability.shape or codes.dtype != np.uint8):
+def _read_record(folder: Path) -> Mapping[str, Any]:
+    """The record of a map.
+
+    Raises:
+        SlideError: there is none, or a newer version wrote it.
+    """
+    try:
+        text = _bytes(folder / RECORD, RECORD_BYTES)
+        record: Mapping[str, Any] = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SlideError(
+            f"there is no map here ({error.__class__.__name__}).",
+            where=folder,
+            hint="Name the folder of one slide inside the --out folder of 'sentinode scan'.",
+        ) from error
+    stated = record.get("format") if isinstance(record, dict) else None
+    if stated != FORMAT or isinstance(stated, bool):
+        raise SlideError(
+            f"the map has format {repr(stated)[:40]}, and this version reads format {FORMAT}.",
+            where=folder / RECORD,
+            hint="Update sentinode, or scan the slide again.",
+        )
+    return record
+
+
+def _read_files(folder: Path) -> tuple[Mapping[str, Any], dict[str, bytes]]:
+    """A map's record, and the content of its arrays, which are those that the record describes."""
+    record = _read_record(folder)
+    files: dict[str, bytes] = {}
+    for file, name in ((ARRAY, "sha256"), (QUALITY, "quality_sha256")):
+        if file == QUALITY and name not in record:
+            continue
+        try:
+            content = _bytes(folder / file, ARRAY_BYTES)
+        except (OSError, ValueError) as error:
+            raise SlideError(
+                f"there is no map here ({error.__class__.__name__}).",
+                where=folder,
+                hint="Name the folder of one slide inside the --out folder of 'sentinode scan'.",
+            ) from error
+        if record.get(name) != hashlib.sha256(content).hexdigest():
+            raise SlideError(
+                "the array is not the one that the record describes.",
+                where=folder / file,
+                hint="It was changed or only partly copied: copy it again, or scan the slide again.",
+            )
+        files[file] = content
+    return record, files
+
+
+def _bytes(file: Path, limit: int) -> bytes:
+    """The content of a file of a map.
+
+    Raises:
+        ValueError: it is larger than any such file.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{file.name} has more than {limit:,} bytes")
+    return content
+
+
+def _loaded(record: Mapping[str, Any], files: Mapping[str, bytes]) -> ProbabilityMap:
+    probability = _array_of(files[ARRAY], "<f4", ARRAY)
+    codes = _array_of(files[QUALITY], "|u1", QUALITY) if QUALITY in files else None
+    if codes is not None and codes.shape != probability.shape:
         raise ValueError(f"{QUALITY} has the shape {codes.shape}, and {ARRAY} {probability.shape}")
+    if codes is not None and codes.size and codes.max() >= len(Quality):
+        raise ValueError(f"{QUALITY} holds {codes.max()}, which is no reason")
+    if not (np.isnan(probability) | ((probability >= 0) & (probability <= 1))).all():
+        raise ValueError(f"{ARRAY} holds numbers that are no probabilities")
     return map_of(record, probability, codes)
+
+
+def _array_of(content: bytes, dtype: str, name: str) -> NDArray[Any]:
+    """The two-dimensional array of an npy file of this type, whose header is checked before anything is allocated.
+
+    Raises:
+        ValueError: it holds something else, a pickle among it.
+    """
+    file, of_numpy = io.BytesIO(content), np.lib.format
+    try:
+        version = of_numpy.read_magic(file)
+        read_header = of_numpy.read_array_header_1_0 if version == (1, 0) else of_numpy.read_array_header_2_0
+        shape, by_columns, stored = read_header(file)
+    # A header is Python's text, and fails in as many ways as that can.
+    except Exception as error:
+        raise ValueError(f"{name} is no array of numpy") from error
+    size = math.prod(shape) * stored.itemsize
+    if stored.str != dtype or len(shape) != 2 or min(shape) < 0 or size != len(content) - file.tell():
+        raise ValueError(f"{name} is no table of {np.dtype(dtype).name} of the size that it states")
+    array = np.frombuffer(content, stored, offset=file.tell())
+    return np.array(array.reshape(shape, order="F" if by_columns else "C"), order="C")
 
 
 def slide_of(folder: Path) -> SlideRecord:
@@ -242,11 +337,16 @@ def slide_of(folder: Path) -> SlideRecord:
         SlideError: as for :func:`open_map`.
     """
     try:
-        return _slide_record(json.loads((folder / RECORD).read_text(encoding="utf-8"))["slide"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _slide_record(_read_record(folder)["slide"])
+    except UNSOUND:
         return open_map(folder).slide  # which says what is wrong
 
 
 def _slide_record(record: Mapping[str, Any]) -> SlideRecord:
     bounds = record.get("bounds")
-    return SlideRecord(**{**record, "bounds": None if bounds is None else tuple(bounds)})
+    slide = SlideRecord(**{**record, "bounds": None if bounds is None else tuple(bounds)})
+    if not isinstance(slide.name, str) or not isinstance(slide.fingerprint, str):
+        raise TypeError("the name and the fingerprint of a slide are text")
+    if slide.bounds is not None and not (len(slide.bounds) == 4 and all(type(side) is int for side in slide.bounds)):
+        raise ValueError("the bounds of a slide are four whole numbers")
+    return slide

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_maps import asap, square
 
 from sentinode.slides.reading.annotations import read_annotations
-from sentinode.slides.reading.annotations.drawing import Drawing
+from sentinode.slides.reading.annotations.drawing import Drawing, Malformed
 from sentinode.slides.reading.annotations.shapes import areas_of
 
 T = square(100, 100, 200)
@@ -123,3 +123,18 @@ def test_thousands_of_faults_are_one_sentence(tmp_path):
     dots = (feature({"type": "Point", "coordinates": [i, i]}, name=f"n{i}") for i in range(5000))
     _, warnings = area(tmp_path, *dots, feature(polygon(T)))
     assert warnings == ("5000 regions ('n0', 'n1', 'n2', ...) have no area and were left out.",)
+
+
+def test_an_outline_that_crosses_itself_countless_times_is_refused_and_not_repaired_for_hours() -> None:
+    corners = 2001
+    turn = 2 * np.pi * (corners // 2) / corners * np.arange(corners)
+    star = 5000 + 4000 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    with pytest.raises(Malformed, match="region 'star' crosses itself more than 10,000 times"):
+        areas_of([Drawing("star", ("tumour",), [[star]])])
+
+
+def test_one_that_crosses_itself_a_few_times_for_each_corner_is_repaired() -> None:
+    turn = 2 * np.pi * 3 / 7 * np.arange(7)
+    star = 50 + 40 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    areas = areas_of([Drawing("star", ("tumour",), [[star]])])
+    assert areas.shapes[0] is not None and areas.repaired

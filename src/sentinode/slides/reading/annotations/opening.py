@@ -20,6 +20,9 @@ from sentinode.slides.reading.annotations.other_programs import Program, program
 AGAIN = "Export it again from the program that drew it."
 
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.:-]*)["']""")
+MOST_BYTES = 1 << 29
+"""Bytes of a file of annotations at most. All of it is in memory at once, and what is parsed from it takes more."""
+
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
@@ -63,6 +66,8 @@ class _OtherProgram(Exception):
 
 def _bytes(path: Path) -> bytes:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise AnnotationError(f"has more than {MOST_BYTES:,} bytes.", where=path, hint=AGAIN)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise AnnotationError("does not exist.", where=path, hint="Check the path.") from error
