@@ -21,6 +21,7 @@ the command's arguments. The command runs in a child of a warm process (``warm_w
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -66,6 +67,7 @@ class Case:
         fault: the function of ``faults`` that breaks something in the child before the command runs.
         may: what is no failure in this case: ``start`` a program, ``connect``.
         says_out: a regular expression that is found in standard output.
+        result: patterns of the files whose content counts as the result, with what is printed on standard output.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Case:
     fault: str | None = None
     may: tuple[str, ...] = ()
     says_out: str = ""
+    result: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Outcome:
         left: files that it wrote, changed or removed; those that the case allows are not among them.
         told: whether the secret is in what it printed or wrote.
         where: where it was when it hung.
+        result: a digest of what it printed, and of the files that the case names.
     """
 
     code: int
@@ -107,6 +111,7 @@ class Outcome:
     left: tuple[str, ...]
     told: bool
     where: str
+    result: str = ""
 
 
 Hostile: TypeAlias = Callable[[Case], Outcome]
@@ -174,7 +179,7 @@ def run(case: Case, worker: Worker, processor: float = SECONDS, idle: float = ID
         )
         after = _contents(work)
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-        left = sorted(name for name in changed if not any(fnmatch(name, pattern) for pattern in case.leaves))
+        left = sorted(name for name in changed if not _matches(name, case.leaves))
         printed = {name: _bytes(place / name) for name in ("stdout", "stderr", "hang")}
         told = case.secret is not None and any(
             case.secret in text for text in (*printed.values(), *(_bytes(work / name) for name in sorted(changed)))
@@ -191,6 +196,7 @@ def run(case: Case, worker: Worker, processor: float = SECONDS, idle: float = ID
             left=tuple(left),
             told=told,
             where=printed["hang"].decode(errors="replace"),
+            result=_digest(printed["stdout"], work, [name for name in sorted(after) if _matches(name, case.result)]),
         )
     finally:
         _take_back(place)
@@ -207,6 +213,17 @@ def _contents(folder: Path) -> dict[str, tuple[object, ...]]:
             kept = () if name in folders else (state.st_size, state.st_mtime_ns, state.st_ino)
             found[os.path.relpath(path, folder)] = (state.st_mode, *kept)
     return found
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _digest(printed: bytes, folder: Path, names: Iterable[str]) -> str:
+    digest = hashlib.sha256(printed)
+    for name in names:
+        digest.update(name.encode(errors="surrogateescape") + _bytes(folder / name))
+    return digest.hexdigest()
 
 
 def _bytes(path: Path) -> bytes:
