@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	if $$python -c '$(ENOUGH)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage notebook docs check lint format types floors tidy clean
+.PHONY: help demo test nightly coverage notebook docs check lint format types floors tidy clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,10 @@ demo: $(STAMP) ## the main job on generated data: train, evaluate, predict, expl
 	$(BIN)/sentinode demo --out demo
 
 test: $(STAMP) ## the tests, on all cores
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not nightly" --numprocesses auto --dist loadfile
+
+nightly: $(STAMP) ## the tests that take minutes or start a cluster, one after the other
+	$(BIN)/python -m pytest -m nightly
 
 coverage: $(STAMP) ## the tests, with the coverage of lines and branches, and the files below 90 %
 	$(BIN)/python -m pytest --cov=sentinode --cov-branch --cov-report=term

@@ -20,6 +20,8 @@ from PIL import Image
 
 import sentinode
 
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).parents[1]
 
 VENDOR = "src/sentinode/app/vendor/"

@@ -26,7 +26,7 @@ ray = pytest.importorskip("ray", reason="Ray (sentinode[cluster]) is not install
 
 HERE = Path(__file__).parent
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
 
 def node_of_one_core() -> dict[str, int]:
