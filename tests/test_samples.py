@@ -435,9 +435,8 @@ def test_a_patch_whose_pages_point_in_a_circle_is_refused(tmp_path: Path) -> Non
         as_patch(path)
 
 
-def test_a_picture_too_large_to_decode_at_once_is_refused_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_too_large_to_decode_at_once_is_refused_before_it_is() -> None:
     held = io.BytesIO()
     Image.fromarray(STAINED).save(held, "PNG")
-    monkeypatch.setattr("sentinode.pictures.MAX_PIXELS", 10_000)
     with pytest.raises(PictureError, match="10,752 pixels in one piece"):
-        pictures.open_picture(held.getvalue())
+        pictures.open_picture(held.getvalue(), most=10_000)
