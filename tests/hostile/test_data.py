@@ -606,7 +606,9 @@ IMAGES = [
     Case(
         "a name that is no text",
         classes(lambda path: picture(path).rename(os.fsdecode(os.fsencode(path.with_name("a")) + b"\xff.png"))),
-        r"(name|UTF-8)",
+        "",
+        code=0,
+        says_out=r"a\\udcff\.png",
     ),
     Case(
         "a folder that may not be read",

@@ -38,8 +38,18 @@ _SUM = re.compile(r"([0-9a-f]{64})  ([^/\\:\x00-\x1f\x7f]{1,255})")
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a card lies there, of whatever kind of file; :func:`regular` says what is wrong with it."""
-    return os.path.lexists(folder / CARD)
+    """Whether a card lies there, of whatever kind of file; :func:`regular` says what is wrong with it.
+
+    Raises:
+        BundleError: the folder may not be looked into.
+    """
+    try:
+        (folder / CARD).lstat()
+    except PermissionError as error:
+        raise _unreadable(folder, CARD, error) from None
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def regular(folder: Path, name: str) -> Path:
