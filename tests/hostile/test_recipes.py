@@ -100,7 +100,7 @@ CASES = [
     Case("a terabyte of nothing", sparse, "larger than 1,000,000 bytes"),
     Case("a pipe", pipe, "is no file"),
     Case("a folder", lambda folder: [(folder / "x.toml").mkdir(), "recipe", "x.toml"][1:], "is no file"),
-    Case("no name", named(""), "no recipe ''"),
+    Case("no name", named(""), "an argument is empty"),
     Case("a name of 5,000 letters", named("a" * 5000), "no recipe 'aa.*…"),
     Case("a name with colours", named("[red]"), r"no recipe '\[red\]'"),
     Case("a rule that is no share", trained("operating_point.rule=sensitivity@nan"), "not a share"),

@@ -91,7 +91,7 @@ def _rows(lines: Lines) -> Iterator[list[str]]:
     try:
         for row in rows:
             lines.held = 0
-            yield [as_before(cell.strip()) for cell in row]
+            yield [as_before(cell).strip() for cell in row]
     except csv.Error as error:
         why = f"a cell is longer than {csv.field_size_limit():,} letters" if "field limit" in str(error) else error
         raise DataError(f"line {lines.number:,} is not CSV ({why}).", where=lines.path) from error
