@@ -23,7 +23,8 @@ def curve(
         typer.Option(metavar="N,N,...", help="Training patches or slides. Default: all, a half, a quarter: six sizes."),
     ] = None,
     by: Annotated[
-        Literal["patch", "slide"], typer.Option(help="Count sizes in patches, or in whole slides with all their patches.")
+        Literal["patch", "slide"],
+        typer.Option(help="Count sizes in patches, or in whole slides with all their patches."),
     ] = "patch",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each size, each with another draw and seed.")] = 3,
     recipe: BaseRecipe = "resnet50",
