@@ -175,6 +175,6 @@ def test_each_refusal_is_a_sentence(
 
 
 def test_a_table_shows_the_name_of_a_bundle_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_table(Table("metric", title="[/red]model", caption="[bold]"))
+    _print_table(Table("metric", title="[/red]", caption="[bold]"))
     printed = capsys.readouterr().out
-    assert "[/red]model" in printed and "[bold]" in printed
+    assert "[/red]" in printed and "[bold]" in printed
