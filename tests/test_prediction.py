@@ -223,7 +223,9 @@ def test_many_patches_need_no_more_memory_than_few(
 ) -> None:
     monkeypatch.setattr(prediction, "open_engine", lambda *_, **__: Undecided())
     with h5py.File(tmp_path / "many.h5", "w") as file:
-        file.create_dataset("x", (3000, 96, 96, 3), "uint8", chunks=(64, 96, 96, 3), compression="gzip")
+        images = file.create_dataset("x", (3000, 96, 96, 3), "uint8", chunks=(64, 96, 96, 3), compression="gzip")
+        for start in range(0, 3000, 64):
+            images[start : start + 64] = 200
     tracemalloc.start()
     predict(bundle, [tmp_path / "many.h5"], out=tmp_path / "out.csv", show=False)
     _, peak = tracemalloc.get_traced_memory()

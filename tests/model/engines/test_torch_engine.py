@@ -110,13 +110,14 @@ def test_a_device_that_is_not_there_is_refused(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("kind", ["torch", "openvino"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [1e9, 1e11])
 def test_a_network_whose_answer_is_no_number_is_refused(
     bundle: Bundle, tmp_path: Path, kind: str, value: float
 ) -> None:
     network = bundle.classifier()
-    with torch.no_grad():
-        list(network.parameters())[-1].fill_(value)
+    with torch.no_grad():  # each number is one that a bundle may have; what they make is beyond float32
+        for parameter in network.parameters():
+            parameter.fill_(value)
     broken = save(tmp_path / "bundle", network, bundle.card)
     with pytest.raises(BundleError, match="not a number"):
         open_engine(broken, kind=kind, device="cpu").probabilities(np.zeros((2, 96, 96, 3), np.uint8))
