@@ -106,6 +106,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert not swept(few, tmp_path / "sweep", seeds=1).failures
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_to_the_same_table(generated: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sentinode", "sweep", str(generated), "--recipe", "quick", "--seeds", "1"]
     command += [part for setting in (*FIXED, "optimizer.lr=3e-3,1e-3") for part in ("--set", setting)]

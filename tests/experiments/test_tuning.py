@@ -98,6 +98,7 @@ def test_a_loss_that_is_no_number_fails_its_trial_and_not_the_search(
     assert found.best.number == 1
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_and_has_each_trial_once(generated: Path, tmp_path: Path) -> None:
     out = tmp_path / "search"
     command = [sys.executable, "-m", "sentinode", "tune", str(generated), "--recipe", "quick", "--trials", "2"]
