@@ -219,10 +219,12 @@ def test_too_few_slides_and_patches_of_another_geometry_are_refused(
         judge(unreviewed / name, 1, "accepted")
     refused(DataError, r"3 slides are reviewed(.|\n)*--hold-out 0", unreviewed, bundle, data=few)
     judge(unreviewed / "s3", 1, "accepted")
-    coarse = bundle.card.model_copy(update={"patch_size": 128, "label_region": 64})
+    network = bundle.card.architecture.model_copy(update={"side": 128})
+    geometry = {"format": 2, "patch_size": 128, "label_region": 64}
+    coarse = bundle.card.model_copy(update={**geometry, "architecture": network})
     other = with_card(bundle, coarse, tmp_path / "coarse")
     refused(DataError, "96", unreviewed, other, data=few)
-    nowhere = with_card(bundle, bundle.card.model_copy(update={"mpp": None}), tmp_path / "nowhere")
+    nowhere = with_card(bundle, bundle.card.model_copy(update={"format": 2, "mpp": None}), tmp_path / "nowhere")
     refused(BundleError, "microns per pixel", unreviewed, nowhere, data=few)
 
 
