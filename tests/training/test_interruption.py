@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends n
 
 ASKED_TWICE = """
 import os, signal, threading
+from sentinode.training import interruption
 
 event = threading.Event()
 with interruption.StopSignals(event):
