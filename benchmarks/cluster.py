@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -144,9 +145,13 @@ def main() -> None:
             flush=True,
         )
         compare(alone.out, shared.out, arguments.slides)
-        with killer(nodes, arguments.kill_every) as kills:
-            killed = scan([*bundle, str(slides)], work / "killed", address=nodes.address, roots=lambda: pids(nodes))
-        report(f"cluster, {len(kills)} nodes killed", killed, arguments.slides)
+        what, where = [*bundle, str(slides)], work / "killed"
+        killed, kills = while_killing(
+            nodes,
+            arguments.kill_every,
+            lambda: scan(what, where, address=nodes.address, roots=lambda: pids(nodes)),
+        )
+        report(f"cluster, {kills} nodes killed", killed, arguments.slides)
         compare(alone.out, killed.out, arguments.slides)
 
 
@@ -241,26 +246,24 @@ def pids(nodes: Any) -> list[int]:
     return [one.process.pid for node in every for kind in list(node.all_processes.values()) for one in kind]
 
 
-@contextlib.contextmanager
-def killer(nodes: Any, every: float) -> Iterator[list[float]]:
-    """Kill the oldest node with -9, start a new one, and again."""
-    done, kills, there = threading.Event(), list[float](), list(nodes.worker_nodes)
+def while_killing(nodes: Any, every: float, work: Callable[[], Scan]) -> tuple[Scan, int]:
+    """Scan, and meanwhile kill the oldest node with -9 and start a new one, again and again; and how many were killed.
 
-    def work() -> None:
-        while not done.wait(every):
-            if there:
+    Ray starts nodes in the main thread alone, so the scan is in another one.
+    """
+    there, kills = list(nodes.worker_nodes), 0
+    count = len(there)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not wait([future], every).done:
+            if len(there) == count:
                 nodes.remove_node(there.pop(0), allow_graceful=False)
-                kills.append(time.perf_counter())
-            with contextlib.suppress(Exception):  # Ray's own error; the next turn tries again
+                kills += 1
+            try:
                 there.append(nodes.add_node(**NODE))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield kills
-    finally:
-        done.set()
-        thread.join()
+            except Exception as error:  # Ray's own; the next turn tries again
+                print(f"  a node did not start: {error}", flush=True)
+        return future.result(), kills
 
 
 def compare(alone: Path, other: Path, count: int) -> None:
