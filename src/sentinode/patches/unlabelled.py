@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import DataError
+from sentinode.extras import naming_extras
 from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
 from sentinode.names import as_text, listed
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
@@ -251,7 +252,8 @@ def _row(data: Rows, row: int) -> Decoded:
 
 def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
     """The patches of a Parquet file. The names that it gives them are added to those ``taken``."""
-    from sentinode.patches.parquet import STREAMED, encoded, open_parquet, require_encoded
+    with naming_extras():
+        from sentinode.patches.parquet import STREAMED, encoded, open_parquet, require_encoded
 
     with open_parquet(path) as file:
         columns = {column.path for column in file.schema}
