@@ -67,11 +67,8 @@ COMMANDS = {
 TRAINING = (
     ("train", "generated", "--recipe", "quick", "--out", "run"),
     ("evaluate", "packaged", "generated", "--out", "test"),
-    ("stress", "packaged", "generated", "--out", "stress"),
     ("compare", "a.csv", "b.csv", "--out", "compared"),
-    ("explain", "packaged", "patch.png", "--out", "explained"),
     ("data", "audit", "generated"),
-    ("sweep", "generated", "--set", "model.dropout=0,0.5", "--out", "sweep"),
     ("predict", "packaged", "patches.parquet", "--device", "cpu"),
     ("froc", "maps", "annotations", "--out", "froc"),
 )
@@ -96,7 +93,7 @@ def answers(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Answer
     folder = tmp_path_factory.mktemp("bare")
     for name in ("maps", "annotations", "data"):
         (folder / name).mkdir()
-    for name in ("slide.svs", "one.xml", "features.npz", "patch.png", "patches.parquet"):
+    for name in ("slide.svs", "one.xml", "features.npz", "patches.parquet"):
         (folder / name).write_bytes(b"nothing")
     places = {"generated": str(generated), "packaged": str(PACKAGED)}
 

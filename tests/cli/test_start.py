@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,15 +55,16 @@ NEVER = {
 COMMANDS = ("", "predict", "scan", "view", "train", "evaluate", "compare", "explain", "data download", "tune", "doctor")
 
 
-def packages(*program: str) -> set[str]:
-    """The packages that a program of Python names in the last line of its messages."""
-    done = subprocess.run([sys.executable, "-c", *program], capture_output=True, text=True, check=True)
+def packages(*program: str, cache: Path | None = None) -> set[str]:
+    """The packages that a program of Python names in the last line of its messages; ``cache`` is one of its own."""
+    environment = os.environ | ({} if cache is None else {"SENTINODE_CACHE": str(cache)})
+    done = subprocess.run([sys.executable, "-c", *program], capture_output=True, text=True, check=True, env=environment)
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-def imported(*words: object) -> set[str]:
+def imported(*words: object, cache: Path | None = None) -> set[str]:
     """The packages that a command has imported at its end."""
-    return packages(PROGRAM, *map(str, words))
+    return packages(PROGRAM, *map(str, words), cache=cache)
 
 
 def test_the_package_imports_nothing_but_the_standard_library() -> None:
@@ -80,9 +82,9 @@ def test_the_help_of_no_command_imports_anything_heavy() -> None:
 import contextlib, io, json, sys
 from sentinode.cli import app
 for command in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()) as help, contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
         app([*command.split(), "--help"])
-    assert "Usage:" in help.getvalue(), command
+    assert "Usage:" in page.getvalue(), command
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
 """
     assert not packages(program, json.dumps(COMMANDS)) & (HEAVY | NEVER | {"numpy", "h5py", "PIL", "jinja2"})
@@ -102,14 +104,16 @@ def test_help_takes_a_fraction_of_the_time_that_pytorch_takes_to_import() -> Non
 def test_a_first_predict_imports_pytorch_but_nothing_of_training(bundle: Bundle, tmp_path: Path) -> None:
     image = tmp_path / "patch.png"
     Image.new("RGB", (96, 96), (170, 90, 160)).save(image)
-    seen = imported("predict", bundle.path, image, "--device", "cpu")
+    seen = imported("predict", bundle.path, image, "--device", "cpu", cache=tmp_path / "cache")
     assert "torch" in seen
     assert not seen & (NEVER | {"matplotlib", "scipy", "pyarrow", "h5py", "shapely", "jinja2"})
 
 
+@pytest.mark.slow
 def test_a_first_scan_imports_pytorch_but_nothing_of_training(bundle: Bundle, tmp_path: Path) -> None:
     slide = write_tiff(tmp_path / "slide.tif", tissue_picture(256, 256, seed=1))
-    seen = imported("scan", bundle.path, slide, "--out", tmp_path / "maps", "--stride", "96", "--device", "cpu")
+    words = ("scan", bundle.path, slide, "--out", tmp_path / "maps", "--stride", "96", "--device", "cpu")
+    seen = imported(*words, cache=tmp_path / "cache")
     assert "torch" in seen
     assert not seen & (NEVER | {"pyarrow", "h5py"})
 
