@@ -25,7 +25,7 @@ def data(generated: Path) -> PatchData:
 
 
 def reading(auc: float, nll: float = 0.3) -> Int8Reading:
-    kept = dict(auc_float32=0.95, nll_float32=0.3, largest_change=0.1, times_faster=2, n=100)
+    kept = {"auc_float32": 0.95, "nll_float32": 0.3, "largest_change": 0.1, "times_faster": 2, "n": 100}
     return Int8Reading.model_construct(auc=auc, nll=nll, **kept)
 
 
