@@ -199,7 +199,7 @@ def real_kinds(data: Path) -> Iterator[Kind]:
         return make
 
     def scan(name: str) -> Arguments:
-        return ["scan", name, "--out", "out", "--device", "cpu", "--stride", "256"]
+        return ["scan", name, "--out", "out", "--device", "cpu", "--stride", "256", "--mpp", "0.5"]
 
     slides = [*(data / "slides").glob("*.*"), *(data / "slides" / "containers").glob("*.*")]
     for file in sorted(slides):
