@@ -51,7 +51,7 @@ def test_regions_that_cross_each_other_more_often_than_can_be_united_are_refused
         assert read(lying, upright[0]).area.area == (17 if meaning == "Tumor" else 8)
         with pytest.raises(AnnotationError, match="cross each other more than 7 times") as refused:
             read(lying, *upright)
-        assert "simplify their outlines" in str(refused.value)
+        assert "simplify the outlines" in str(refused.value)
 
 
 def test_a_region_may_cross_itself_less_often_than_two_may_cross(read, monkeypatch):

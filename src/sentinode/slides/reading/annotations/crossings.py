@@ -73,7 +73,7 @@ def _near(sides: Sides) -> Iterator[tuple[Indices, Indices]]:
     """The pairs of sides whose boxes overlap, each once, some at a time."""
     if not len(sides):
         return
-    lines = shapely.linestrings(sides)
+    lines = np.asarray(shapely.linestrings(sides), np.object_)
     tree = shapely.STRtree(lines)
     low, high = sides.min(axis=1), sides.max(axis=1)
     # How many boxes can overlap each box at most: those that do so along one axis.
