@@ -272,6 +272,9 @@ def main() -> None:
         with ThreadPoolExecutor(2) as threads:
             for kind in kinds:
                 whole = run(case_of(kind, None), worker)
+                if whole.code in REFUSED and kind.name.startswith("real"):
+                    print(f"left out, because it is refused as it is: {kind.name}", file=sys.stderr)
+                    continue
                 if whole.code or whole.hung:
                     raise SystemExit(f"the sound {kind.name} ends with {whole.code}: {whole.err}")
                 seeds = [options.seed * 1_000_000 + number for number in range(each)]

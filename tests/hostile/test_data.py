@@ -161,6 +161,7 @@ def _arrays(file: h5py.File, folder: Path) -> None:
 
 COMPOUND = np.dtype([(f"field_{i}", np.uint8) for i in range(500)])
 
+
 def _damaged_names(folder: Path) -> list[str]:
     arguments = _hdf5()(folder)
     for file in folder.rglob("*_x.h5"):
