@@ -31,10 +31,10 @@ demo: $(STAMP) ## the main job on generated data: train, evaluate, predict, expl
 	$(BIN)/sentinode demo --out demo
 
 test: $(STAMP) ## the tests, on all cores
-	$(BIN)/python -m pytest -m "not slow and not nightly" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not nightly" --numprocesses auto --dist loadfile --max-worker-restart 0
 
-nightly: $(STAMP) ## the tests that take minutes or start a cluster, one after the other
-	$(BIN)/python -m pytest -m "slow or nightly"
+nightly: $(STAMP) ## the tests that install the wheel or start a cluster
+	$(BIN)/python -m pytest -m nightly
 
 coverage: $(STAMP) ## the tests, with the coverage of lines and branches, and the files below 90 %
 	$(BIN)/python -m pytest --cov=sentinode --cov-branch --cov-report=term
