@@ -215,9 +215,9 @@ def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
 
 
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    from sentinode.patches.hdf5 import dataset, described, own_names
+    from sentinode.patches.hdf5 import all_names, dataset, described, own_names
 
-    names, own = list(file), own_names(file)
+    names, own = all_names(file, path), own_names(file, path)
     if "x" in names and "x" not in own:
         return dataset(file, "x", path)  # which refuses it
     shapes: dict[str, tuple[int, ...]] = {}
