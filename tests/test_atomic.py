@@ -79,6 +79,19 @@ def test_a_place_that_nobody_can_write_is_refused() -> None:
         make_folder(Path("/proc/sentinode"))
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/maps", "https://host/maps", "gs://bucket"])
+def test_an_address_is_no_folder_and_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for begin in (lambda: make_folder(Path(address)), whole_folder(Path(address)).__enter__):
+        with pytest.raises(OutputError, match="not to an address"):
+            begin()
+    with pytest.raises(OutputError, match="not to an address"):
+        write_text(Path(address) / "table.csv", "")
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "day:").mkdir()
+    make_folder(Path("day:") / "maps")  # a folder that is there may be called as it likes
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path) -> None:
     """``--out /dev/null`` as the administrator would put a file in the place of the device."""

@@ -7,149 +7,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_in_ray import Call, StandInRay, install
 
 from sentinode import cluster
 from sentinode.cluster import QUEUED, TRIES, Lost
 from sentinode.errors import DeviceError, OutputError
 
 
-class RayError(Exception):
-    pass
-
-
-class RayTaskError(RayError):
-    def __init__(self, cause: Exception) -> None:
-        self.cause = cause
-
-
-@dataclass(eq=False)
-class Call:
-    """A call of an actor that has been asked for; it runs when it is waited for."""
-
-    actor: Actor
-    method: str
-    arguments: tuple[Any, ...]
-    answer: Any = None
-    error: Exception | None = None
-    ran: bool = False
-
-
-@dataclass(eq=False)
-class Actor:
-    ray: StandInRay
-    instance: Any
-    resources: dict[str, Any]
-    alive: bool = True
-    calls: list[Call] = field(default_factory=list)
-
-    def __getattr__(self, method: str) -> Any:
-        return _Method(self, method)
-
-
-@dataclass
-class _Method:
-    actor: Actor
-    name: str
-
-    def remote(self, *arguments: Any) -> Call:
-        call = Call(self.actor, self.name, arguments)
-        self.actor.calls.append(call)
-        self.actor.ray.most = max(self.actor.ray.most, sum(not one.ran for one in self.actor.calls))
-        return call
-
-
-@dataclass
-class StandInRay:
-    """What the pool asks of Ray.
-
-    Attributes:
-        resources: of each node that is there.
-        dies: whether an actor dies of a call, given its number.
-        most: the most calls that an actor had to do at once.
-    """
-
-    resources: list[dict[str, float]]
-    dies: Callable[[int], bool] = lambda _: False
-    most: int = 0
-    number: int = 0
-    actors: list[Actor] = field(default_factory=list)
-
-    def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": True, "Resources": one} for one in self.resources]
-
-    def put(self, value: Any) -> Any:
-        return value
-
-    def remote(self, kind: type) -> Any:
-        return _Class(self, kind)
-
-    def wait(self, calls: list[Call], *, num_returns: int, timeout: float) -> tuple[list[Call], list[Call]]:
-        assert calls and num_returns == 1 and timeout > 0
-        call = next(one for one in calls if one.actor.calls[0] is one or not one.actor.alive)
-        self._run(call)
-        return [call], [one for one in calls if one is not call]
-
-    def _run(self, call: Call) -> None:
-        self.number += 1
-        call.ran = True
-        if call.actor.alive and self.dies(self.number):
-            call.actor.alive = False
-        if not call.actor.alive:
-            call.error = RayError("the actor died")
-            return
-        call.actor.calls.remove(call)
-        try:
-            call.answer = getattr(call.actor.instance, call.method)(*call.arguments)
-        except Exception as error:
-            call.error = RayTaskError(error)
-
-    def get(self, call: Call) -> Any:
-        assert call.ran
-        if call.error is not None:
-            raise call.error
-        return call.answer
-
-    def kill(self, actor: Actor) -> None:
-        actor.alive = False
-
-
-@dataclass
-class _Class:
-    ray: StandInRay
-    kind: type
-    resources: dict[str, Any] = field(default_factory=dict)
-
-    def options(self, **resources: Any) -> _Class:
-        return _Class(self.ray, self.kind, resources)
-
-    def remote(self) -> Actor:
-        actor = Actor(self.ray, self.kind(), self.resources)
-        self.ray.actors.append(actor)
-        return actor
-
-
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandInRay], StandInRay]:
     return lambda ray: install(ray, monkeypatch)
-
-
-def install(ray: StandInRay, patch: pytest.MonkeyPatch) -> StandInRay:
-    module, exceptions = ModuleType("ray"), ModuleType("ray.exceptions")
-    for name in ("nodes", "put", "remote", "wait", "get", "kill"):
-        setattr(module, name, getattr(ray, name))
-    exceptions.RayError, exceptions.RayTaskError = RayError, RayTaskError  # type: ignore[attr-defined]
-    module.exceptions, module.is_initialized = exceptions, lambda: True  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "ray", module)
-    patch.setitem(sys.modules, "ray.exceptions", exceptions)
-    patch.setattr(cluster, "POLL_S", 1e-6)
-    return ray
 
 
 def squares() -> Callable[[int], int]:
@@ -220,6 +92,24 @@ def test_workers_come_with_nodes_and_are_replaced_where_there_is_room(
         if number == 2:
             ray.resources.append({"CPU": 4.0})
     assert len(ray.actors) == 2
+
+
+def test_workers_suit_the_nodes_that_come_where_there_was_none(
+    use: Callable[[StandInRay], StandInRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that begins while the last node is dead asks for four cores, and nodes of one core come."""
+    ray = use(StandInRay([]))
+    looks: list[int] = []
+
+    def nodes() -> list[dict[str, Any]]:
+        looks.append(1)
+        if len(looks) == 5:
+            ray.resources.append({"CPU": 1.0})
+        return ray.nodes()
+
+    monkeypatch.setattr(sys.modules["ray"], "nodes", nodes)
+    assert sorted(cluster.run("auto", squares, range(3))) == [(0, 0), (1, 1), (2, 4)]
+    assert [actor.resources["num_cpus"] for actor in ray.actors] == [4, 1]
 
 
 def test_what_an_item_raises_is_raised_here_as_it_was(use: Callable[[StandInRay], StandInRay]) -> None:

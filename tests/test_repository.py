@@ -51,6 +51,7 @@ def test_every_benchmark_that_the_pages_name_exists() -> None:
 
 
 WITHOUT_DATA = (
+    "cluster_simulation.py",
     "efficientnet_lite_weights.py",
     "forecast.py",
     "froc_coverage.py",

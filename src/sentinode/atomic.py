@@ -26,6 +26,9 @@ ABANDONED_S = 24 * 3600.0
 
 _STAGED = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""The beginning of an address; a drive of Windows has one letter."""
+
 LONGEST = 200
 """Bytes of a file's name up to which its temporary name may begin with it; disks take 255."""
 
@@ -92,6 +95,7 @@ def make_folder(path: Path) -> Path:
     Raises:
         OutputError: it cannot be created or written.
     """
+    _refuse_address(path)
     with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -108,6 +112,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             put a file in the place of a device or a pipe.
     """
     path = Path(path)
+    _refuse_address(path)
     # The ending stays, because writers such as matplotlib and Pillow choose the format by it.
     staged = path.with_name(f".{_brief(path.stem)}.{_mark()}.part{path.suffix}")
     with output_errors(path):
@@ -130,6 +135,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OutputError: the place cannot be written or the disk is full, or what stands there is no folder.
     """
     path = Path(path)
+    _refuse_address(path)
     mark = _mark()
     staged, old = (path.with_name(f".{_brief(path.name)}.{mark}.{end}") for end in ("part", "old"))
     with output_errors(path):
@@ -179,6 +185,20 @@ def _settle(staged: Path) -> None:
 def _mark() -> str:
     """What makes a temporary name ours alone. Containers that share a folder have the same process ids."""
     return secrets.token_hex(4)
+
+
+def _refuse_address(path: Path) -> None:
+    """
+    Raises:
+        OutputError: the path is an address such as ``s3://bucket/maps``, which would become a local folder ``s3:``.
+    """
+    first = path.parts[0] if path.parts else ""
+    if _SCHEME.fullmatch(first) and not Path(first).exists():
+        raise OutputError(
+            "results are written to a local or shared folder, not to an address.",
+            where=path,
+            hint="Name a folder, and copy it when the command is done.",
+        )
 
 
 def _refuse_what_is_no_file(path: Path) -> None:

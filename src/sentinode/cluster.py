@@ -12,12 +12,12 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sentinode.errors import DeviceError
-from sentinode.progress import console
+from sentinode.progress import bar, console
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,7 +54,7 @@ def run(
     *,
     gpu: bool | None = None,
     note: Callable[[str], object] = lambda _: None,
-) -> Iterator[tuple[T, R | Lost]]:
+) -> Generator[tuple[T, R | Lost], None, None]:
     """Do items on a cluster, and yield each with its result as it is done.
 
     Args:
@@ -81,6 +81,36 @@ def run(
             ) from error
         finally:
             pool.close()
+
+
+def run_all(
+    address: str,
+    open_worker: Callable[[], Callable[[T], R]],
+    items: Sequence[T],
+    title: str,
+    *,
+    name: Callable[[T], str],
+    gpu: bool | None = None,
+    show: bool = True,
+) -> Iterator[tuple[T, R]]:
+    """As :func:`run`, with a bar called ``title``, for work of which no item may be missing.
+
+    Raises:
+        DeviceError: also if an item's workers died too often; ``name`` says which item it was.
+    """
+    with (
+        bar(title, len(items), unit="slides", show=show) as shown,
+        contextlib.closing(run(address, open_worker, items, gpu=gpu, note=shown.note)) as results,
+    ):
+        for item, result in results:
+            if isinstance(result, Lost):
+                raise DeviceError(
+                    f"{result.tries} workers ended at this item, perhaps because memory ran out.",
+                    where=name(item),
+                    hint="Give workers more memory, or leave the item out.",
+                )
+            shown.advance()
+            yield item, result
 
 
 @contextlib.contextmanager
@@ -170,6 +200,7 @@ class _Pool(Generic[T, R]):
         self._waiting = deque(_Task(item) for item in items)
         self._workers: list[_Handle[T]] = []
         self._opening: dict[Any, _Handle[T]] = {}
+        self._gpu = gpu
         self._needs = _needs(ray.nodes(), gpu)
         self._refused: list[DeviceError] = []
         self._looked = -POLL_S
@@ -196,7 +227,9 @@ class _Pool(Generic[T, R]):
         if time.monotonic() - self._looked < POLL_S:
             return
         self._looked = time.monotonic()
-        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = self._ray.nodes()
+        self._suit(_needs(nodes, self._gpu))
+        alive = [node["Resources"] for node in nodes if node["Alive"]]
         room = sum(int(min(node.get(name, 0) / need for name, need in self._needs.items())) for node in alive)
         if len(self._refused) >= max(room, 1) and not self._workers:
             raise self._refused[0]
@@ -207,6 +240,15 @@ class _Pool(Generic[T, R]):
             worker = _Handle[T](self._ray.remote(_Worker).options(**options).remote())
             self._workers.append(worker)
             self._opening[worker.actor.open.remote(self._open_worker)] = worker
+
+    def _suit(self, needs: dict[str, float]) -> None:
+        """Ask for what suits the nodes that are there now, as long as no worker is open: those that were there at the
+        beginning, if any, may have been larger, and no worker would find room on these."""
+        if needs == self._needs or any(worker.is_open for worker in self._workers):
+            return
+        self._needs = needs
+        for worker in list(self._workers):
+            self._dismiss(worker)
 
     def _hand_out(self) -> None:
         """Give the items that wait to the workers with the fewest."""
@@ -257,6 +299,7 @@ class _Pool(Generic[T, R]):
 
     def _dismiss(self, worker: _Handle[T]) -> None:
         self._workers.remove(worker)
+        self._opening = {reference: one for reference, one in self._opening.items() if one is not worker}
         with contextlib.suppress(Exception):  # it may be gone
             self._ray.kill(worker.actor)
         self._count()

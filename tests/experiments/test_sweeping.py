@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from stand_in_ray import StandInRay, install
 
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError
 from sentinode.experiments import trials
@@ -104,6 +105,28 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert "out of memory" in (tmp_path / "sweep" / "sweep.html").read_text("utf-8")
     monkeypatch.setattr(trials, "train", real)
     assert not swept(few, tmp_path / "sweep", seeds=1).failures
+
+
+def test_a_cluster_trains_what_is_not_finished_and_names_the_run_that_ends_its_workers(
+    few: PatchData, whole: Sweep, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("lr 0.003", "lr 0.001"):
+        setting = next(one for one in whole.settings if one.name == name)
+        shutil.rmtree(out / "runs" / setting.outcomes[0].folder.name)
+    monkeypatch.setattr("sentinode.cluster.TRIES", 1)
+    ray = install(StandInRay([{"CPU": 2.0}], dies=lambda number: number == 3), monkeypatch)
+    monkeypatch.chdir(out.parent)
+    found = swept(few, Path(out.name), test=True, cluster="auto")
+    assert ray.number == 3  # a worker is opened, finishes one run, and ends with the other
+    assert [(one.name, one.seed, one.error) for one in found.failures] == [
+        ("lr 0.001", 0, "its process was ended 1 times, perhaps because memory ran out.")
+    ]
+    assert found.settings[0].values("valid", "auc") == pytest.approx(whole.settings[0].values("valid", "auc"))
+    install(StandInRay([{"CPU": 2.0}]), monkeypatch)
+    again = swept(few, Path(out.name), test=True, cluster="auto")
+    assert not again.failures
+    for ours, theirs in zip(again.settings, whole.settings, strict=True):
+        assert ours.values("test", "auc") == pytest.approx(theirs.values("test", "auc"))
 
 
 @pytest.mark.slow

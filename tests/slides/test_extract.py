@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_maps import asap, square
 from slide_files import write_tiff
+from stand_in_ray import StandInRay, install
 
-from sentinode.errors import AnnotationError, DataError, OutputError, SlideError
+from sentinode.errors import AnnotationError, DataError, DeviceError, OutputError, SlideError
 from sentinode.geometry import PCAM, PatchGeometry
 from sentinode.patches import open_data
 from sentinode.patches.official import EXTRACTED
@@ -139,6 +141,25 @@ def test_the_same_seed_gives_the_same_patches_and_another_does_not(annotated, ex
     first, again, other = (open_data(p, show=False)["test"] for p in (out, tmp_path / "again", tmp_path / "other"))
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
     assert (out / EXTRACTED).read_bytes() == (tmp_path / "again" / EXTRACTED).read_bytes()
+
+
+def test_a_cluster_cuts_the_same_patches_and_says_which_slide_ends_its_workers(
+    annotated, extracted, tmp_path, monkeypatch
+):
+    ray = install(StandInRay([{"CPU": 1.0}, {"CPU": 1.0}], dies={4, 9}.__contains__), monkeypatch)
+    monkeypatch.chdir(annotated[0].parent)
+    folders = (Path(annotated[0].name), Path(annotated[1].name))
+    counts = cut([folders[0]], folders[1], tmp_path / "data", per_slide=12, splits=SPLITS, cluster="auto")
+    assert counts == extracted[1] and len(ray.actors) > 4
+    files = sorted(path.name for path in extracted[0].iterdir())
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == files
+    for name in files:
+        assert (tmp_path / "data" / name).read_bytes() == (extracted[0] / name).read_bytes(), name
+    install(StandInRay([{"CPU": 1.0}], dies=lambda number: number == 2), monkeypatch)
+    monkeypatch.setattr("sentinode.cluster.TRIES", 1)
+    with pytest.raises(DeviceError, match="workers ended at this item") as lost:
+        cut([folders[0]], folders[1], tmp_path / "lost", per_slide=12, splits=SPLITS, cluster="auto")
+    assert lost.value.where == "clean" and not (tmp_path / "lost").exists()
 
 
 def test_whole_slides_are_dealt_where_no_splits_are_given(annotated, tmp_path):

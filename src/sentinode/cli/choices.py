@@ -13,6 +13,16 @@ TableFormat = Literal["csv", "kaggle", "parquet", "jsonl"]
 ExportFormat = Literal["onnx", "openvino", "torchscript", "wsinfer"]
 Reading = Literal["auto", "dense", "patch"]
 PointName = Literal["sensitive", "balanced", "specific"]
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Share the work on a Ray cluster: 'auto' is the one of this computer, ray://HOST:10001 another, 'local' "
+        "one that is started for this command. All computers must see the inputs and the output folder at the same "
+        "paths.",
+    ),
+]
 SlidePoint = Annotated[
     PointName | None,
     typer.Option(

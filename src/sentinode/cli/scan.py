@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
-from sentinode.cli.choices import Precision, Reading, SlidePoint
+from sentinode.cli.choices import OnCluster, Precision, Reading, SlidePoint
 from sentinode.cli.model import open_model
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED
 from sentinode.names import aligned, printable
@@ -74,14 +74,7 @@ def scan(
             "Slurm job array, and all slides elsewhere. 'none' is all slides.",
         ),
     ] = "auto",
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Scan on a Ray cluster: 'auto' is the one of this computer, ray://HOST:10001 another, 'local' one "
-            "that is started for this scan. All computers must see the slides, the bundle and DIR at the same paths.",
-        ),
-    ] = None,
+    cluster: OnCluster = None,
     stage: Annotated[
         Path | None,
         typer.Option(

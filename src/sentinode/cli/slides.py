@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sentinode
-from sentinode.cli.choices import SlidePoint
+from sentinode.cli.choices import OnCluster, SlidePoint
 from sentinode.cli.scan import WholeSlide
 from sentinode.errors import EXIT_PARTIAL, EXIT_REFUSED, DataError
 from sentinode.names import aligned
@@ -349,6 +349,7 @@ def extract(
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel of the slides.")] = None,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed for the splits and the choice of patches.")] = 0,
+    cluster: OnCluster = None,
     as_json: Json = False,
 ) -> None:
     """Cut patches from annotated slides, in PatchCamelyon's format. Each slide goes to one split.
@@ -368,6 +369,7 @@ def extract(
         engine=None if hard is None else _engine(hard, device),
         hard_share=hard_share,
         seed=seed,
+        cluster=cluster,
     )
     counts = sentinode.extract(slides, annotations, out, options)
     if as_json:

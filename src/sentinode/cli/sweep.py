@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sentinode.cli.choices import OnCluster
 from sentinode.cli.embed import Device, print_rows
 from sentinode.cli.statements import LabelRegion, PatchMpp, Positive, names
 from sentinode.cli.training_options import BaseRecipe, Patches, Sample, SampleValid, SlideMap, WithTest, Workers, end
@@ -35,6 +36,7 @@ def sweep(
     positive: Positive = None,
     device: Device = "auto",
     workers: Workers = 0,
+    cluster: OnCluster = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json instead of a table.")] = False,
 ) -> None:
     """Train all combinations of some settings, each with several seeds, and say which differences are real.
@@ -62,6 +64,7 @@ def sweep(
         positive=names(positive),
         device=device,
         workers=workers,
+        cluster=cluster,
     )
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2, allow_nan=False, ensure_ascii=False))

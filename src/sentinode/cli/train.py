@@ -55,7 +55,17 @@ def train(
     positive: Positive = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in RUN.")] = False,
     device: Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Number of devices that train together (DDP).")] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of devices of this computer that train together (DDP).")
+    ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of computers that train together. Start the same command on each with torchrun or Slurm's "
+            "srun, once for each device.",
+        ),
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's card as JSON.")] = False,
 ) -> None:
     """Train a patch classifier and write it to RUN/bundle.
@@ -63,6 +73,7 @@ def train(
     Example: sentinode train pcam --out runs/first --recipe resnet50 --set training.epochs=2
     """
     import sentinode
+    from sentinode.training.nodes import is_first
 
     bundle = sentinode.train(
         data,
@@ -79,7 +90,10 @@ def train(
         resume=resume,
         device=device,
         devices=devices,
+        nodes=nodes,
     )
+    if not is_first(nodes):
+        return
     if as_json:
         typer.echo(bundle.card.model_dump_json(indent=2))
         return

@@ -197,6 +197,7 @@ def sweep(
     positive: Sequence[str] = (),
     device: str = "auto",
     workers: int = 0,
+    cluster: str | None = None,
     resamples: int = 2000,
     show: bool = True,
 ) -> Sweep:
@@ -222,6 +223,8 @@ def sweep(
         positive: names of the class folders of label 1, if their names do not tell it.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         workers: processes that train at a time; 0 for one on each GPU, and on a CPU for one.
+        cluster: the address of a Ray cluster whose workers train instead, with ``data`` and ``out`` at the same places
+            on all of its machines.
         resamples: bootstrap resamples for the differences.
         show: whether to show progress on standard error.
 
@@ -231,7 +234,7 @@ def sweep(
         WeightsError: a file of weights is missing or of another network.
         DataError: the patches cannot be read or lack a split or a class, or the sweep in ``out`` was begun with others.
         OutputError: ``out`` contains something else, is in use by another process, or cannot be written.
-        DeviceError: no such device.
+        DeviceError: no such device, or no such cluster.
         Interrupted: Ctrl-C was pressed; the work so far is saved.
     """
     from sentinode.experiments.sweep_page import write_sweep
@@ -240,7 +243,7 @@ def sweep(
     require_counts(seeds, sample, sample_valid, workers)
     grid = combinations(base, settings)
     data = opened(data, base, slide_map, mpp, label_region, positive, show)
-    study = Study(Path(out), sampled(data, sample, sample_valid), test, device, workers, show)
+    study = Study(Path(out), sampled(data, sample, sample_valid), test, device, workers, show, cluster)
     trials = [Trial(one.name, seeded(one.recipe, number), None) for one in grid for number in range(seeds)]
     require_trainable(study, trials)
     with held(study, "sweep", base, {}):

@@ -12,10 +12,10 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import torch
 from filelock import Timeout
 from numpy.typing import NDArray
 
+import sentinode.cluster as ray_cluster
 from sentinode.atomic import make_folder, write_text
 from sentinode.errors import DataError, DeviceError, Interrupted, OutputError, RecipeError, SentinodeError
 from sentinode.evaluation.evaluating import predict_labelled
@@ -141,6 +142,7 @@ class Study:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         workers: processes at a time; 0 for one on each GPU, and on a CPU for one.
         show: whether to show progress on standard error.
+        cluster: the address of a Ray cluster whose workers train, one trial at a time each; None for this machine.
     """
 
     out: Path
@@ -149,6 +151,7 @@ class Study:
     device: str = "auto"
     workers: int = 0
     show: bool = True
+    cluster: str | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -287,21 +290,55 @@ def run_trials(study: Study, trials: Sequence[Trial]) -> list[Outcome | Failure]
     Raises:
         Interrupted: Ctrl-C, or the system asked the process to end; finished trials and checkpoints are kept.
         OutputError: the folder cannot be written.
-        DeviceError: no such device.
+        DeviceError: no such device, or no such cluster.
     """
+    if study.cluster is not None:
+        return _run_on_cluster(study, study.cluster, trials)
     target = choose_device(study.device)
     several = target.type == "cuda" and target.index is None
     workers = study.workers or (torch.cuda.device_count() if several else 1)
     waiting = sum(not _finished(study, trial) for trial in trials)
     workers = max(1, min(workers, waiting))
-    if study.show and waiting < len(trials):
-        console.print(f"{len(trials) - waiting} of {len(trials)} runs are finished already.")
+    _say_finished(study, waiting, len(trials))
     if workers == 1:
         return [_one(study, trial, number, len(trials)) for number, trial in enumerate(trials, 1)]
     devices = [str(target)] * workers
     if several:
         devices = [f"cuda:{worker % torch.cuda.device_count()}" for worker in range(workers)]
     return _Parallel(study, trials, devices).run()
+
+
+def _say_finished(study: Study, waiting: int, of: int) -> None:
+    if study.show and waiting < of:
+        console.print(f"{of - waiting} of {of} runs are finished already.")
+
+
+def _run_on_cluster(study: Study, address: str, trials: Sequence[Trial]) -> list[Outcome | Failure]:
+    """Run what is not finished on a cluster; what is finished is read here."""
+    waiting = [number for number, trial in enumerate(trials) if not _finished(study, trial)]
+    _say_finished(study, len(waiting), len(trials))
+    device = study.device.partition(":")[0]  # a worker sees its own GPU only
+    tasks = [(number, _Task.of(study, trials[number], device, 0).anywhere()) for number in waiting]
+    lost: dict[int, Failure] = {}
+    gpu = None if device == "auto" else device == "cuda"
+    with contextlib.closing(ray_cluster.run(address, _worker, tasks, gpu=gpu)) as results:
+        for (number, task), result in results:
+            trial = task.trial
+            if isinstance(result, ray_cluster.Lost):
+                why = f"its process was ended {result.tries} times, perhaps because memory ran out."
+                result = Failure(trial.name, trial.seed, why)
+            if isinstance(result, SentinodeError):
+                raise result
+            if isinstance(result, Failure):
+                lost[number] = result
+            if study.show:
+                console.print(f"Run {number + 1} of {len(trials)}: {trial.title}: {_told(result)}", markup=False)
+    return [lost.get(number) or run_trial(study, trial, show=False) for number, trial in enumerate(trials)]
+
+
+def _worker() -> Callable[[tuple[int, _Task]], Outcome | Failure | SentinodeError]:
+    """What runs a trial in a worker of a cluster."""
+    return lambda numbered: numbered[1].run()
 
 
 def _finished(study: Study, trial: Trial) -> bool:
@@ -475,6 +512,16 @@ class _Task:
     def of(cls, study: Study, trial: Trial, device: str, threads: int) -> _Task:
         job = Job.on(study.data, trial.recipe, study.out)
         return cls(job, trial, study.out, study.test, device, threads)
+
+    def anywhere(self) -> _Task:
+        """The same for a process with another working folder."""
+        job = replace(
+            self.job,
+            data=self.job.data.absolute(),
+            also=tuple(path.absolute() for path in self.job.also),
+            slide_map=self.job.slide_map and self.job.slide_map.absolute(),
+        )
+        return replace(self, job=job, out=self.out.absolute())
 
     def run(self) -> Outcome | Failure | SentinodeError:
         """The outcome, or as a value what stops all trials."""

@@ -17,6 +17,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
+import sentinode.cluster as ray_cluster
 from sentinode.atomic import whole_folder, write_text
 from sentinode.csv_tables import write_rows
 from sentinode.errors import DataError, OutputError
@@ -142,6 +144,9 @@ class ExtractOptions:
         engine: the engine of the bundle that selects hard normal patches for the training split, or None.
         hard_share: share of the normal patches that are selected in this way.
         seed: random seed for the choice of patches and for the splits.
+        cluster: the address of a Ray cluster that looks for the patches and reads them, with the slides and the
+            annotations at the same places on all of its machines; None for this process alone. Hard patches are
+            selected in this process.
         show: whether to show progress.
     """
 
@@ -157,6 +162,7 @@ class ExtractOptions:
     engine: Engine | None = None
     hard_share: float = HARD_SHARE
     seed: int = 0
+    cluster: str | None = None
     show: bool = True
 
     @property
@@ -190,6 +196,7 @@ def extract(
         AnnotationError: annotations are missing, unreadable or of another slide.
         DataError: a slide occurs twice, a split lacks a class, or an option is not valid.
         OutputError: ``out`` contains other files, or cannot be written.
+        DeviceError: there is no such cluster, or it was lost.
     """
     _require_sense(options)
     _require_geometry(options.geometry, options.engine)
@@ -269,25 +276,39 @@ def _find_candidates(
     named: Mapping[str, Path], truth: Matches, annotations: Path, options: ExtractOptions
 ) -> list[Candidates]:
     """Where patches of each slide could be. The draw of a slide follows from the seed and its place among them."""
-    found = []
-    slides = track(named.items(), "Looking", len(named), unit="slides", show=options.show)
-    for number, (name, path) in enumerate(slides):
-        regions = _annotations_of(name, truth, annotations, options)
-        rng = np.random.default_rng([options.seed, number])
-        with open_slide(path, mpp=options.mpp) as slide:
-            found.append(
-                candidates(
-                    name,
-                    slide,
-                    regions,
-                    options.geometry,
-                    spacing=options.distance,
-                    limit=options.per_slide,
-                    annotated_only=options.annotated_only,
-                    rng=rng,
-                )
-            )
-    return found
+    if options.cluster is None:
+        slides = track(named.items(), "Looking", len(named), unit="slides", show=options.show)
+        return [_look(truth, annotations, options, (number, *one)) for number, one in enumerate(slides)]
+    elsewhere = _elsewhere(options)
+    truth = replace(truth, files={name: file and file.absolute() for name, file in truth.files.items()})
+    worker = partial(partial, _look, truth, annotations.absolute(), elsewhere)
+    items = [(number, name, path.absolute()) for number, (name, path) in enumerate(named.items())]
+    looked = ray_cluster.run_all(
+        options.cluster, worker, items, "Looking", name=lambda item: item[1], gpu=False, show=options.show
+    )
+    found = {item[0]: result for item, result in looked}
+    return [found[number] for number in range(len(items))]
+
+
+def _look(truth: Matches, annotations: Path, options: ExtractOptions, numbered: tuple[int, str, Path]) -> Candidates:
+    """Where patches of one slide could be, given its number, its name and its file."""
+    number, name, path = numbered
+    with open_slide(path, mpp=options.mpp) as slide:
+        return candidates(
+            name,
+            slide,
+            _annotations_of(name, truth, annotations, options),
+            options.geometry,
+            spacing=options.distance,
+            limit=options.per_slide,
+            annotated_only=options.annotated_only,
+            rng=np.random.default_rng([options.seed, number]),
+        )
+
+
+def _elsewhere(options: ExtractOptions) -> ExtractOptions:
+    """The options as they are sent to a worker, which mines nothing and shows no progress."""
+    return replace(options, engine=None, show=False)
 
 
 def _annotations_of(name: str, truth: Matches, annotations: Path, options: ExtractOptions) -> Annotations:
@@ -574,15 +595,47 @@ def _write_images(
 ) -> None:
     """The pixels of each slide's patches, at their rows; a slide is opened once and read in its own order."""
     total = sum(map(len, rows))
-    with h5py.File(path, "w") as file, bar(f"Writing {split}", total, show=options.show) as shown:
+    with h5py.File(path, "w") as file:
         x = file.create_dataset("x", (total, *options.geometry.shape), "uint8")
-        for one, target in zip(draws, rows, strict=True):
-            if not len(target):
-                continue
-            with open_slide(one.source.path, mpp=options.mpp) as slide:
-                for of_slide, patches in _read(slide, one.source, one.places, shown):
-                    for row, patch in zip(target[of_slide].tolist(), patches, strict=True):
-                        x[row] = patch
+        for target, patches in _pixels(split, draws, rows, options):
+            for row, patch in zip(target.tolist(), patches, strict=True):
+                x[row] = patch
+
+
+def _pixels(
+    split: str, draws: Sequence[Draw], rows: Sequence[Places], options: ExtractOptions
+) -> Iterator[tuple[Places, NDArray[np.uint8]]]:
+    """Patches, and their rows in the split, a part of a slide after the other."""
+    full = [number for number, target in enumerate(rows) if len(target)]
+    title = f"Writing {split}"
+    if options.cluster is None:
+        with bar(title, sum(map(len, rows)), show=options.show) as shown:
+            for number in full:
+                source = draws[number].source
+                with open_slide(source.path, mpp=options.mpp) as slide:
+                    for of_slide, patches in _read(slide, source, draws[number].places, shown):
+                        yield rows[number][of_slide], patches
+        return
+    worker = partial(partial, _cut, _elsewhere(options))
+    items = [(number, draws[number]) for number in full]
+    cut = ray_cluster.run_all(
+        options.cluster, worker, items, title, name=lambda item: item[1].source.name, gpu=False, show=options.show
+    )
+    for (number, _), patches in cut:
+        yield rows[number], patches
+
+
+def _cut(options: ExtractOptions, numbered: tuple[int, Draw]) -> NDArray[np.uint8]:
+    """The pixels of one slide's patches, in the order of its places."""
+    draws = numbered[1]
+    patches = np.empty((len(draws.places), *options.geometry.shape), np.uint8)
+    with (
+        open_slide(draws.source.path, mpp=options.mpp) as slide,
+        bar("Cutting", len(patches), show=False) as shown,
+    ):
+        for rows, read in _read(slide, draws.source, draws.places, shown):
+            patches[rows] = read
+    return patches
 
 
 def _write_labels(path: Path, draws: Sequence[Draw], rows: Sequence[Places]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from filelock import Timeout
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from sentinode.atomic import make_folder
@@ -30,6 +31,7 @@ from sentinode.training.finishing import finish
 from sentinode.training.interruption import left_to_workers
 from sentinode.training.job import BUNDLE, AfterEpoch, Job, check, refuse_to_overwrite
 from sentinode.training.loop import train_and_evaluate
+from sentinode.training.nodes import environment
 from sentinode.training.parent import (
     FROM_BUNDLE,
     Parent,
@@ -66,6 +68,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
+    nodes: int = 1,
     show: bool = True,
     after_epoch: AfterEpoch | None = None,
 ) -> Bundle:
@@ -95,7 +98,9 @@ def train(
         positive: names of the class folders of label 1, if their names do not tell it.
         resume: resume from the last checkpoint in ``out``; start anew if there is none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        devices: number of processes that train together (DDP), one for each GPU, or all on the CPU.
+        devices: number of processes of each node that train together (DDP), one for each GPU, or all on the CPU.
+        nodes: number of nodes that train together. If there are several, torchrun or Slurm has started this process
+            on each of them, once for each device, and all see ``data`` and ``out`` at the same paths.
         show: whether to show progress on standard error.
         after_epoch: a function that gets the log's entry of each epoch and returns whether training goes on; for one
             device.
@@ -109,15 +114,18 @@ def train(
         RecipeError: the recipe does not suit the data or the devices, is not the one of the run to resume, or
             contradicts the bundle to continue.
         BundleError: that bundle cannot be loaded, or its network is a class of its author's.
-        DeviceError: there are fewer devices.
+        DeviceError: there are fewer devices, or the processes that were started are not those of the nodes.
         OutputError: ``out`` cannot be written, another process trains into it, or it contains a run and ``resume`` is
             False.
         StoppedEarly: ``after_epoch`` returned False; the work so far is saved, and there is no bundle.
         Interrupted: Ctrl-C was pressed; the work so far is saved.
     """
-    if after_epoch is not None and devices > 1:
+    if after_epoch is not None and devices * nodes > 1:
         raise DeviceError("after_epoch is for one device.", hint="Leave out after_epoch, or train on one device.")
     out, settings = Path(out), list(settings)
+    started_by = environment(nodes, devices)
+    first = started_by is None or started_by.global_rank() == 0
+    show = show and first
     if start_from is not None:
         refuse_beside_parent(weights, module, resume, settings)
     parent = read_parent(out) if resume else None if start_from is None else open_parent(start_from)
@@ -133,17 +141,20 @@ def train(
         )
     if parent is not None:
         require_same_patches(parent, data)
-    check(recipe, data, devices)
-    refuse_to_overwrite(out, resume)
+    check(recipe, data, devices * nodes)
+    if first:
+        refuse_to_overwrite(out, resume)
     job = Job.on(data, recipe, out, module=module, parent=parent, resume=resume, show=show, after_epoch=after_epoch)
     target = choose_device(device)
-    fabric = _open_devices(recipe, target, devices)
+    fabric = _open_devices(recipe, target, devices, nodes, started_by)
     if show:
         _announce(job, data, target)
-    with _alone(out), left_to_workers(devices > 1):
-        refuse_to_overwrite(out, resume)  # another process may have begun and ended since
+    spawns = nodes == 1 and devices > 1
+    with _alone(out) if first else contextlib.nullcontext(), left_to_workers(spawns):
+        if first:
+            refuse_to_overwrite(out, resume)  # another process may have begun and ended since
         try:
-            failure = fabric.launch(partial(_take_part, job=job, data=data if devices == 1 else None))
+            failure = fabric.launch(partial(_take_part, job=job, data=None if spawns else data))
         except ProcessExitedException as error:  # it could not save any more, or had not begun
             raise Interrupted(
                 f"a training process was ended from outside ({error.signal_name or error.exit_code}).",
@@ -243,15 +254,20 @@ def _refuse_stated(data: PatchData, slide_map: str | Path | None, stated: Stated
         )
 
 
-def _open_devices(recipe: Recipe, target: torch.device, devices: int) -> Fabric:
+def _open_devices(
+    recipe: Recipe, target: torch.device, devices: int, nodes: int, started_by: ClusterEnvironment | None
+) -> Fabric:
     """The devices and the precision to train with."""
     if target.type == "cuda" and devices > torch.cuda.device_count():
         raise DeviceError(f"there are {torch.cuda.device_count()} GPUs here, not {devices}.")
+    several = "ddp" if started_by is not None else "ddp_spawn"
     bfloat16 = choose_precision(recipe.training.precision, target) == torch.bfloat16
     return Fabric(
         accelerator=target.type,
         devices=devices if devices > 1 or target.index is None else [target.index],
-        strategy="ddp_spawn" if devices > 1 else "auto",
+        num_nodes=nodes,
+        strategy=several if devices * nodes > 1 else "auto",
+        plugins=None if started_by is None else [started_by],
         precision="bf16-mixed" if bfloat16 else "32-true",
     )
 

@@ -6,6 +6,7 @@ arrives at the weights of one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -150,7 +151,8 @@ def begin(fabric: Fabric, job: Job, data: PatchData) -> Run:
     """A run at its start, or where its checkpoint left it, and the run's folder.
 
     Raises:
-        DataError: the checkpoint is damaged, or of a run with another recipe, other patches or other processes.
+        DataError: the checkpoint is damaged, or of a run with another recipe, other patches or other processes; or the
+            processes do not all have the same patches and the same checkpoint.
         WeightsError: the initial weights cannot be had.
         OutputError: the folder cannot be written.
     """
@@ -170,12 +172,27 @@ def begin(fabric: Fabric, job: Job, data: PatchData) -> Run:
     )
     if checkpoint is not None:
         _restore(run, checkpoint)
+    _require_same_everywhere(run)
     if fabric.is_global_zero:
         make_folder(job.out)
         write_text(job.out / RECIPE, job.recipe.to_toml())
         write_parent(job.out, job.parent)
         run.logbook = Logbook(job.out, run.progress.history)
     return run
+
+
+def _require_same_everywhere(run: Run) -> None:
+    """Refuse processes that would train on other patches, or from another step, than the first."""
+    if run.fabric.world_size == 1:
+        return
+    told = json.dumps([run.identity, run.progress.stage, run.progress.step, len(run.progress.history)])
+    here = torch.tensor(int.from_bytes(hashlib.sha256(told.encode()).digest()[:7]), device=run.fabric.device)
+    if not torch.as_tensor(run.fabric.all_gather(here)).eq(here).all():
+        raise DataError(
+            "the processes that train together do not see the same patches, recipe and checkpoint.",
+            where=run.job.out,
+            hint="All nodes need the same data and the same --out, on a disk that they share.",
+        )
 
 
 def _network(job: Job, data: PatchData, checkpoint: Checkpoint | None) -> tuple[nn.Module, str]:

@@ -159,8 +159,8 @@ def _reaching(shown: str) -> Iterator[None]:
         raise SlideError(
             f"what reads '{kind}://' is not installed.",
             where=shown,
-            hint="Install it: pip install 'sentinode[remote]' for s3:// and https://; also gcsfs for gs://, or adlfs "
-            "for az://.",
+            hint="Install it: pip install 'sentinode[remote]' for s3:// and https://, pip install gcsfs for gs://, pip "
+            "install adlfs for az://.",
         ) from None
     except FileNotFoundError:  # fsspec says this of every web server that does not answer with the file
         is_web = shown.startswith("http")

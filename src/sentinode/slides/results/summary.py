@@ -6,6 +6,7 @@ They stand by themselves: relative links, no script, no network, no time of day.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -200,16 +201,20 @@ def describe_point(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _render(template: str, **values: object) -> str:
+@functools.cache  # it keeps the compiled templates, which take longer to make than the page of a slide
+def _templates() -> jinja2.Environment:
     places = resources.files("sentinode.slides.results")
     names = ("pages.css", "point.html.j2", "summary.html.j2", "slide.html.j2")
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.DictLoader({name: places.joinpath(name).read_text(encoding="utf-8") for name in names}),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+
+
+def _render(template: str, **values: object) -> str:
     shared = {
         "least_shown": LEAST_SHOWN,
         "categories": CATEGORIES[1:],
@@ -217,5 +222,5 @@ def _render(template: str, **values: object) -> str:
         "heatmap": HEATMAP,
         "small": SMALL,
     }
-    text = environment.get_template(template).render(**shared, **values) + "\n"
+    text = _templates().get_template(template).render(**shared, **values) + "\n"
     return text.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text

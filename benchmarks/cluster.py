@@ -1,0 +1,298 @@
+"""Scan a cohort of small slides on a Ray cluster of this machine and in one process, and compare time and bytes.
+
+    python benchmarks/cluster.py --data SHARED/data [--weights BUNDLE] [--slides 200] [--nodes 2] [--kill-every 5]
+                                 [--work DIR]
+
+The slides are cut from one tile of each of five hospitals. Three scans: in one process with as many threads as there
+are nodes; on a cluster of nodes with one core each; and on the same cluster while a node is killed with -9, again and
+again, and replaced by a new one. Seconds are of the whole command, and from the first slide's start to the last one's
+end. Processor seconds are of all processes, Ray's own as well. They say more on a machine on which other work runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import tifffile
+from PIL import Image
+
+import sentinode.cluster as ray_cluster
+from sentinode.slides.results.summary import write_summary
+from sentinode.slides.scanning.manifest import DONE, MANIFEST, read_states
+
+SIDE, MPP, TILE = 1024, 0.25, 256
+"""Pixels, and microns per pixel, of a slide."""
+
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # both sides of the comparison with the same priority
+    "RAY_worker_register_timeout_seconds": "300",
+    "OMP_NUM_THREADS": "1",
+}
+
+SLOW_IMPORT = "rfc3987_syntax"
+"""A package of Jupyter that jsonschema, and so each of Ray's processes, imports for two seconds and does without."""
+
+
+@dataclass
+class Meter:
+    """Processor seconds of some processes and their children, also of those that end meanwhile."""
+
+    roots: Callable[[], list[int]]
+    seconds: dict[tuple[int, float], float] = field(default_factory=dict)
+    rays: set[tuple[int, float]] = field(default_factory=set)
+    before: dict[tuple[int, float], float] = field(default_factory=dict)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def look(self) -> None:
+        """Read the clocks of all processes that are there."""
+        for root in self.roots():
+            with contextlib.suppress(psutil.Error):
+                parent = psutil.Process(root)
+                for one in (parent, *parent.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):
+                        times, key = one.cpu_times(), (one.pid, one.create_time())
+                        if key not in self.seconds and root != self.roots()[0]:
+                            self.rays.add(key)
+                        if one.name().startswith("ray::_Worker"):  # which is called ray::IDLE at first
+                            self.rays.discard(key)
+                        self.seconds[key] = times.user + times.system
+
+    def __enter__(self) -> Meter:
+        self.look()
+        self.before = dict(self.seconds)
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.look()
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.2):
+            self.look()
+
+    @property
+    def spent(self) -> float:
+        """Processor seconds since the beginning."""
+        return sum(value - self.before.get(key, 0.0) for key, value in self.seconds.items())
+
+    @property
+    def spent_by_ray(self) -> float:
+        """Those of them that neither the command nor a worker took."""
+        return sum(self.seconds[key] - self.before.get(key, 0.0) for key in self.rays)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan took: seconds of the command, of the slides alone, of the processor, and of it for Ray itself."""
+
+    out: Path
+    seconds: float
+    slides_seconds: float
+    processor: float
+    ray: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds slides/camelyon17")
+    parser.add_argument("--weights", type=Path, help="a bundle; default: the bundled model")
+    parser.add_argument("--slides", type=int, default=200)
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--kill-every", type=float, default=5.0, help="seconds from a new node to the next kill")
+    parser.add_argument("--work", type=Path, default=Path("runs/cluster"))
+    arguments = parser.parse_args()
+    work = arguments.work.absolute()
+    slides = build(work / "slides", arguments.data / "slides" / "camelyon17", arguments.slides)
+    os.environ.update(ENVIRONMENT)
+    bundle = [] if arguments.weights is None else [str(arguments.weights.absolute())]
+    for name in ("warm", "alone", "cluster", "killed"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    first = sorted(slides.iterdir())[0]
+    scan([*bundle, str(first)], work / "warm", threads=1)  # compiles the network
+    alone = scan([*bundle, str(slides)], work / "alone", threads=arguments.nodes)
+    report("one process", alone, arguments.slides)
+    began = time.process_time()
+    write_summary(alone.out)
+    print(f"pages and tables of the batch: {time.process_time() - began:.2f} processor seconds", flush=True)
+    with cluster(arguments.nodes) as nodes:
+        print(f"an item without work: {1000 * empty(nodes.address):.1f} ms", flush=True)
+        shared = scan([*bundle, str(slides)], work / "cluster", address=nodes.address, roots=lambda: pids(nodes))
+        report("cluster", shared, arguments.slides)
+        print(
+            f"overhead: {shared.processor / alone.processor - 1:+.1%} processor seconds, "
+            f"{shared.slides_seconds / alone.slides_seconds - 1:+.1%} seconds from the first slide to the last, "
+            f"{shared.seconds / alone.seconds - 1:+.1%} seconds of the command",
+            flush=True,
+        )
+        compare(alone.out, shared.out, arguments.slides)
+        what, where = [*bundle, str(slides)], work / "killed"
+        killed, kills = while_killing(
+            nodes,
+            arguments.kill_every,
+            lambda: scan(what, where, address=nodes.address, roots=lambda: pids(nodes)),
+        )
+        report(f"cluster, {kills} nodes killed", killed, arguments.slides)
+        compare(alone.out, killed.out, arguments.slides)
+
+
+def build(folder: Path, source: Path, count: int) -> Path:
+    """Slides of one piece of tissue each, unless they are there."""
+    if folder.exists() and len(list(folder.iterdir())) == count:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(source.glob("*.jpeg"))]
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        picture = pictures[number % len(pictures)]
+        top, left = rng.integers(0, np.array(picture.shape[:2]) - SIDE + 1)
+        piece = picture[top : top + SIDE, left : left + SIDE]
+        with tifffile.TiffWriter(folder / f"slide{number:03}.tif") as tiff:
+            for level in range(3):
+                step = 2**level
+                tiff.write(
+                    piece.reshape(SIDE // step, step, SIDE // step, step, 3).mean((1, 3)).round().astype(np.uint8),
+                    photometric="rgb",
+                    tile=(TILE, TILE),
+                    compression="jpeg",
+                    subfiletype=int(level > 0),
+                    resolution=(1e4 / MPP / step, 1e4 / MPP / step),
+                    resolutionunit="CENTIMETER",
+                    metadata=None,
+                )
+    return folder
+
+
+def scan(
+    what: list[str],
+    out: Path,
+    *,
+    threads: int = 1,
+    address: str | None = None,
+    roots: Callable[[], list[int]] = list,
+) -> Scan:
+    """``sentinode scan`` as a user calls it."""
+    command = [sys.executable, "-m", "sentinode", "scan", *what, "--out", str(out), "--device", "cpu"]
+    command += [] if address is None else ["--cluster", address]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    began = time.perf_counter()
+    with (out.parent / f"{out.name}.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        with Meter(lambda: [process.pid, *roots()]) as meter:
+            code = process.wait()
+    seconds = time.perf_counter() - began
+    if code:
+        raise SystemExit(f"the scan ended with {code}: see {log.name}")
+    states = read_states(out)
+    begun = min(datetime.fromisoformat(str(state.started)) for state in states)
+    ended = max(datetime.fromisoformat(str(state.finished)) for state in states)
+    return Scan(out, seconds, (ended - begun).total_seconds(), meter.spent, meter.spent_by_ray)
+
+
+@contextlib.contextmanager
+def cluster(count: int) -> Iterator[Any]:
+    """A head without cores, and nodes with one core each."""
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / f"{SLOW_IMPORT}.py").write_text("raise ImportError\n")
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
+        nodes = Cluster()
+        try:
+            nodes.add_node(**NODE | {"num_cpus": 0}, include_dashboard=False)
+            for _ in range(count):
+                nodes.add_node(**NODE)
+            yield nodes
+        finally:
+            nodes.shutdown()
+
+
+def empty(address: str, count: int = 500) -> float:
+    """Seconds of the pool for each item that costs nothing, once the workers are open."""
+    began = 0.0
+    for _ in ray_cluster.run(address, nothing, range(count + 1), gpu=False):
+        began = began or time.perf_counter()
+    return (time.perf_counter() - began) / count
+
+
+def nothing() -> Callable[[int], None]:
+    """A worker that does nothing."""
+    return lambda _: None
+
+
+def pids(nodes: Any) -> list[int]:
+    """The processes of a cluster's nodes; their workers are children of these."""
+    every = [*nodes.worker_nodes, *([nodes.head_node] if nodes.head_node else [])]
+    return [one.process.pid for node in every for kind in list(node.all_processes.values()) for one in kind]
+
+
+def while_killing(nodes: Any, every: float, work: Callable[[], Scan]) -> tuple[Scan, int]:
+    """Scan, and meanwhile kill the oldest node with -9 and start a new one, again and again; and how many were killed.
+
+    Ray starts nodes in the main thread alone, so the scan is in another one.
+    """
+    there, kills = list(nodes.worker_nodes), 0
+    count = len(there)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not wait([future], every).done:
+            if len(there) == count:
+                nodes.remove_node(there.pop(0), allow_graceful=False)
+                kills += 1
+            try:
+                there.append(nodes.add_node(**NODE))
+            except Exception as error:  # Ray's own; the next turn tries again
+                print(f"  a node did not start: {error}", flush=True)
+        return future.result(), kills
+
+
+def compare(alone: Path, other: Path, count: int) -> None:
+    """Print whether every slide is done, and whether the files are the same, byte by byte."""
+    states = read_states(other)
+    ours, theirs = contents(alone), contents(other)
+    differ = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    done = sum(state.state == DONE for state in states)
+    print(
+        f"  {done} of {count} slides done, in {len({state.process for state in states})} processes; "
+        f"{len(differ)} of {len(ours)} files differ {differ[:5] or ''}",
+        flush=True,
+    )
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file but the manifests, which alone hold times, and the locks."""
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST and ".locks" not in path.parts)
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+def report(name: str, scan: Scan, count: int) -> None:
+    """Print what a scan took."""
+    print(
+        f"{name}: {scan.seconds:.1f} s, {count / scan.slides_seconds:.2f} slides a second from the first to the last, "
+        f"{scan.processor:.1f} processor seconds, of these {scan.ray:.1f} by Ray itself",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
