@@ -10,7 +10,7 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-COMBINATIONS = ((), ("slides",), ("slides", "fast"), ("slides", "fast", "app"))
+COMBINATIONS = ((), ("slides",), ("slides", "fast"), ("train", "slides", "fast", "app"))
 PYTORCH = ("torch", "triton", "nvidia-", "cuda-")
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from sentinode.model.bundle import PACKAGED
 ROOT = Path(__file__).parents[1]
 MODULES = {"openslide-bin": None, "openslide-python": "openslide", "scikit-learn": "sklearn"}
 """What a package is imported as, where its name differs; None where nothing imports it."""
+
+Answers = Callable[[Iterable[tuple[str, ...]], Iterable[str]], dict[tuple[str, ...], tuple[int, str]]]
 
 HIDING = """\
 import contextlib, importlib.machinery, io, json, sys
@@ -59,7 +62,17 @@ COMMANDS = {
     ("probe", "features.npz", "--out", "probes"): "probe",
     ("tune", "generated", "--recipe", "quick", "--out", "search"): "tune",
 }
-"""Commands, and the extra that they need."""
+"""Commands, and the extra that they need beside ``train``."""
+
+TRAINING = (
+    ("train", "generated", "--recipe", "quick", "--out", "run"),
+    ("evaluate", "packaged", "generated", "--out", "test"),
+    ("compare", "a.csv", "b.csv", "--out", "compared"),
+    ("data", "audit", "generated"),
+    ("predict", "packaged", "patches.parquet", "--device", "cpu"),
+    ("froc", "maps", "annotations", "--out", "froc"),
+)
+"""Commands that the smallest installation does without."""
 
 
 def packages() -> dict[str, set[str]]:
@@ -75,29 +88,39 @@ def test_it_knows_the_packages_of_every_extra() -> None:
 
 
 @pytest.fixture(scope="module")
-def results(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tuple[int, str]]:
-    """What the commands answered where no extra is installed: exit code and messages."""
+def answers(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """Runs commands where the packages of some extras are not installed: exit code and messages of each."""
     folder = tmp_path_factory.mktemp("bare")
     for name in ("maps", "annotations", "data"):
         (folder / name).mkdir()
-    for name in ("slide.svs", "one.xml", "features.npz"):
+    for name in ("slide.svs", "one.xml", "features.npz", "patches.parquet"):
         (folder / name).write_bytes(b"nothing")
-    hidden = [module for modules in EXTRAS.values() for module in modules]
     places = {"generated": str(generated), "packaged": str(PACKAGED)}
-    commands = [[places.get(word, word) for word in command] for command in COMMANDS]
-    given = json.dumps([hidden, commands])
-    done = subprocess.run([sys.executable, "-c", HIDING, given], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return dict(zip(COMMANDS, map(tuple, json.loads(done.stdout)), strict=True))
+
+    def run(commands: Iterable[tuple[str, ...]], extras: Iterable[str]) -> dict[tuple[str, ...], tuple[int, str]]:
+        words = [[places.get(word, word) for word in command] for command in commands]
+        given = json.dumps([[module for extra in extras for module in EXTRAS[extra]], words])
+        done = subprocess.run([sys.executable, "-c", HIDING, given], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return dict(zip(commands, map(tuple, json.loads(done.stdout)), strict=True))
+
+    return run
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_names_the_extra_that_it_needs(
-    results: dict[tuple[str, ...], tuple[int, str]], command: tuple[str, ...]
-) -> None:
-    code, messages = results[command]
-    assert code == 2, messages
-    assert f"sentinode[{COMMANDS[command]}]" in " ".join(messages.split())
+def names(answer: tuple[int, str], extra: str) -> bool:
+    """Whether a command was refused for the lack of an extra."""
+    code, messages = answer
+    return code == 2 and f"sentinode[{extra}]" in " ".join(messages.split())
+
+
+def test_each_command_names_the_extra_that_it_needs(answers: Answers) -> None:
+    results = answers(COMMANDS, EXTRAS.keys() - {"train"})
+    assert not {command: answer for command, answer in results.items() if not names(answer, COMMANDS[command])}
+
+
+def test_in_the_smallest_installation_each_command_of_training_and_testing_names_its_extra(answers: Answers) -> None:
+    results = answers(TRAINING, ["train"])
+    assert not {command: answer for command, answer in results.items() if not names(answer, "train")}
 
 
 def test_another_module_that_is_missing_is_a_bug_and_no_extra() -> None:

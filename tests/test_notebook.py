@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nbformat
@@ -82,6 +86,29 @@ def test_every_hyperparameter_that_it_offers_is_a_key_of_the_recipe() -> None:
         section, _, name = key.partition(".")
         tables.setdefault(section, {})[name] = value
     check_recipe(tables)
+
+
+def installed_by_the_second_cell(monkeypatch: pytest.MonkeyPatch, *, colab: bool, found: bool) -> list[list[str]]:
+    """The commands that the cell runs, with and without Colab, and with and without Sentinode."""
+    commands: list[list[str]] = []
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if found else None)
+    exec(code(read())[1].source, {})
+    return commands
+
+
+def test_on_colab_the_second_cell_installs_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = installed_by_the_second_cell(monkeypatch, colab=True, found=False)
+    assert command[1:4] == ["-m", "pip", "install"] and command[-1] == "sentinode[train]"
+
+
+@pytest.mark.parametrize(("colab", "found"), [(True, True), (False, False), (False, True)])
+def test_elsewhere_and_where_it_is_installed_the_second_cell_does_nothing(
+    monkeypatch: pytest.MonkeyPatch, colab: bool, found: bool
+) -> None:
+    assert not installed_by_the_second_cell(monkeypatch, colab=colab, found=found)
 
 
 def test_it_is_committed_with_what_it_shows_and_small() -> None:

@@ -88,7 +88,7 @@ def test_the_citation_names_this_version() -> None:
 
 def test_no_dependency_has_a_licence_that_binds_our_users() -> None:
     """Permissive, or LGPL that we only link; no GPL, AGPL or non-commercial terms."""
-    for name in dependencies("sentinode", frozenset({"", "slides", "app"})):
+    for name in dependencies("sentinode", frozenset({"", "train", "slides", "app"})):
         about = metadata.metadata(name)
         classifiers = [each for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
         terms = about.get("License-Expression") or "; ".join(classifiers) or (about.get("License") or "")[:80]

@@ -20,7 +20,7 @@ from PIL import Image
 
 import sentinode
 
-pytestmark = pytest.mark.nightly
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,8 +30,11 @@ TINY = (
     *("--set", "model.backbone=test_resnet", "--set", "training.epochs=1", "--set", "training.batch_size=32"),
 )
 REFUSED = "this would reach for the network"
+PATIENCE_S = 240
 OFFLINE = f"""\
-import os, socket, sys
+import faulthandler, os, socket, sys
+
+faulthandler.dump_traceback_later({PATIENCE_S}, exit=True)  # a command that hangs says where
 
 def refused(*arguments, **options):
     print("{REFUSED}:", arguments, file=sys.stderr)
@@ -95,7 +98,7 @@ def run(fresh: Path, folder: Path, *arguments: str) -> str:
     """What a command of the installed wheel prints to standard output."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
     command = [str(fresh.with_name("sentinode" + fresh.suffix)), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, env=kept)
+    done = subprocess.run(command, cwd=folder, capture_output=True, env=kept)  # OFFLINE ends it where it hangs
     message = done.stderr.decode("utf-8", "replace")
     assert done.returncode == 0 and REFUSED not in message, message  # a child that is refused ends alone
     return done.stdout.decode("utf-8", "replace")

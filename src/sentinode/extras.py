@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sentinode.errors import SentinodeError
 
 EXTRAS = {
+    "train": ("lightning", "pyarrow", "tensorboard"),
     "slides": ("imagecodecs", "openslide", "pydicom", "shapely", "tifffile"),
     "app": ("starlette", "uvicorn"),
     "fast": ("openvino",),

@@ -1,4 +1,4 @@
-"""Locks that keep two processes off one piece of work: a slide of a batch, a run, a sweep.
+"""Locks that keep two processes off one piece of work: a slide of a batch, a run, a sweep, a review, unpacked patches.
 
 The operating system drops a lock with its process, however that ends. So the lock also says whether work that is noted
 as running still runs. Where a disk has no locks, leases take their place.
@@ -46,7 +46,8 @@ def lock(out: Path, name: str, *, wait: bool = True) -> Iterator[Hold]:
                 raise OutputError(
                     f"files cannot be locked on this disk ({error}).",
                     where=folder,
-                    hint="Choose an --out on a disk that locks files, such as a local one.",
+                    hint="Choose a folder on a disk that locks files, such as a local one. "
+                    "The cache's is SENTINODE_CACHE.",
                 ) from error
         else:
             try:

@@ -16,6 +16,7 @@ from sentinode.ahead import read_ahead
 from sentinode.atomic import whole_file
 from sentinode.csv_tables import write_rows
 from sentinode.errors import DataError, OutputError, nearest
+from sentinode.extras import naming_extras
 from sentinode.model.bundle import Bundle, images_as
 from sentinode.model.engines import Engine, open_engine
 from sentinode.patches.unlabelled import Patch, read_patches, short_name
@@ -235,8 +236,9 @@ def _write_jsonl(rows: Iterable[Prediction], stream: TextIO, name: str) -> None:
 
 
 def _write_parquet(rows: Iterable[Prediction], path: Path, name: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with naming_extras():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     fields = {"id": pa.string(), "probability": pa.float32(), name: pa.bool_(), "error": pa.string()}
     schema, waiting = pa.schema(list(fields.items())), iter(rows)

@@ -159,6 +159,25 @@ def test_froc_refuses_missing_truth_unless_told(batch):
 CLASSES = ("--tumour-class", "Carcinoma", "--excluded-class", "Hole", "--ignored-class", "Tissue")
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (b"slide,fold\nill.tif,train\n", "split"),
+        (b"slide,split\nill.tif\n", "line 2 has 1 cells"),
+        (b"slide,split\n", "no rows"),
+        (b"slide,split\n\xe9.tif,train\n", "UTF-8"),
+        (b"slide,split\n" + b"x" * 2_000_000 + b",train\n", "line 2"),
+        (None, "splits.csv"),
+    ],
+)
+def test_a_table_of_splits_that_cannot_be_read_is_refused(batch, table, says):
+    if table is not None:
+        (batch / "splits.csv").write_bytes(table)
+    folders = (batch / "slides", "--annotations", batch / "truth", "--out", batch / "data")
+    refused = run("extract", *folders, "--splits", batch / "splits.csv")
+    assert isinstance(refused.exception, DataError) and says in str(refused.exception)
+
+
 def test_every_command_that_reads_annotations_takes_the_same_options(batch):
     """The hint of a refusal names them, so none of them may lack one."""
     (batch / "truth" / "ill.xml").unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 
 from sentinode.errors import DataError, OutputError
+from sentinode.experiments import features_file
 from sentinode.experiments.features_file import Embeddings, read_embeddings, write_embeddings
+from sentinode.patches import parquet
 
 
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
@@ -59,8 +63,37 @@ def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_embeddings(tmp_path / name)
     (tmp_path / name).write_bytes(b"no such thing")
-    with pytest.raises(DataError, match="not a file of features"):
+    with pytest.raises(DataError, match=r"not a file of features|Parquet"):
         read_embeddings(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_a_file_that_unpacks_to_much_more_than_it_holds_is_refused_before(
+    features: Embeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    path = tmp_path / f"f.{ending}"
+    zeros = replace(features, features=np.zeros((len(features), 1000), np.float32))
+    write_embeddings(path, zeros)
+    if ending == "npz":
+        arrays = {name: getattr(zeros, name) for name in ("features", "labels", "ids", "split")}
+        np.savez_compressed(path, **arrays)
+    read_embeddings(path)
+    for module in (features_file, parquet):
+        monkeypatch.setattr(module, "MOST_UNPACKED", 100)
+        monkeypatch.setattr(module, "MOST_PACKED", 2)
+    with pytest.raises(DataError, match="unpacks from"):
+        read_embeddings(path)
+
+
+def test_an_array_that_claims_more_than_the_memory_is_refused(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as written:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 1 << 20)}
+        )
+        written.writestr("features.npy", header.getvalue())
+    with pytest.raises(DataError, match="not a file of features"):
+        read_embeddings(file)
 
 
 def test_missing_arrays_are_named(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 pytest.importorskip("optuna", reason="Optuna (sentinode[tune]) is not installed here")
 
 from sentinode.errors import DataError, Interrupted, OutputError, RecipeError, SentinodeError
-from sentinode.experiments import tuning
+from sentinode.experiments import trial_store, tuning
 from sentinode.experiments.tuning import Tuned, tune
 from sentinode.patches import PatchData
 from sentinode.recipes import load_recipe
@@ -126,6 +127,25 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
         with pytest.raises(Interrupted, match="the work so far is saved"):
             tuned(few, tmp_path / "search", 1)
     assert [one.state for one in tuned(few, tmp_path / "search", 1).trials] == ["finished"]
+
+
+def test_on_a_disk_without_locks_the_journal_is_written_under_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="locks of this system do not depend on the disk")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    (tmp_path / trial_store.JOURNAL).write_text("whole\nhalf")
+    held = trial_store.JournalLock(tmp_path / trial_store.JOURNAL)
+    for _ in range(2):
+        assert held.acquire()
+        assert list(tmp_path.rglob("*.lease"))
+        held.release()
+        assert not list(tmp_path.rglob("*.lease"))
+    assert (tmp_path / trial_store.JOURNAL).read_text() == "whole\n"
 
 
 def test_a_folder_of_another_search_is_refused_by_name(few: PatchData, out: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def real_kinds(data: Path) -> Iterator[Kind]:
         return make
 
     def scan(name: str) -> Arguments:
-        return ["scan", name, "--out", "out", "--device", "cpu", "--stride", "256"]
+        return ["scan", name, "--out", "out", "--device", "cpu", "--stride", "256", "--mpp", "0.5"]
 
     slides = [*(data / "slides").glob("*.*"), *(data / "slides" / "containers").glob("*.*")]
     for file in sorted(slides):
@@ -272,6 +272,9 @@ def main() -> None:
         with ThreadPoolExecutor(2) as threads:
             for kind in kinds:
                 whole = run(case_of(kind, None), worker)
+                if whole.code in REFUSED and kind.name.startswith("real"):
+                    print(f"left out, because it is refused as it is: {kind.name}", file=sys.stderr)
+                    continue
                 if whole.code or whole.hung:
                     raise SystemExit(f"the sound {kind.name} ends with {whole.code}: {whole.err}")
                 seeds = [options.seed * 1_000_000 + number for number in range(each)]

@@ -162,7 +162,9 @@ def run(case: Case, worker: Worker, processor: float = SECONDS, idle: float = ID
             _give_away(place)
         before = _contents(work)
         env = {"HOME": str(home), "TMPDIR": str(temporary)}
-        env |= {"SENTINODE_CACHE": str(home / "patches"), "XDG_CONFIG_HOME": str(home / "config"), **case.env}
+        env |= {"XDG_CONFIG_HOME": str(home / "config"), **case.env}
+        if case.nobody:  # who may not write to the cache that the others share, with its compiled networks
+            env = {"SENTINODE_CACHE": str(home / "patches"), **env}
         answer = worker.ask(
             {
                 "place": str(place),

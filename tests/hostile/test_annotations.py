@@ -85,6 +85,20 @@ def many(number: int) -> str:
     )
 
 
+def repeated(part: str, number: int, around: str = "{}") -> Callable[[], str]:
+    return lambda: around.replace("{}", ",".join([part] * number) if part.startswith("{") else part * number)
+
+
+def comb(teeth: int, *, lying: bool, slope: int = 0) -> str:
+    """Long teeth on a short back: a valid outline that crosses one at right angles to it at every tooth."""
+    ring: list[list[float]] = []
+    for tooth in range(teeth):
+        far, y = 8 * teeth, 8 * tooth
+        ring += [[4, y], [far, y + slope], [far, y + slope + 4], [4, y + 4]]
+    ring += [[0, 8 * teeth - 4], [0, 0], [4, 0]]
+    return json.dumps(ring if lying else [[y, x] for x, y in ring])
+
+
 def lazily(content: Callable[[], str], name: str = "a.geojson") -> Make:
     """As :func:`text`, for what is too large to make while tests are collected."""
     return lambda folder: text(content(), name)(folder)
@@ -94,11 +108,26 @@ ENTITIES = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b
 EXTERNAL = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 
 BROKEN = r"Refused: a\.\w+: region '.*' has a (broken )?coordinate"
+MANY = r"Refused: a\.\w+: has more than 100,000 regions\. Export the annotations alone"
+OFTEN = r"Refused: a\.geojson: has regions that cross each other more than 100,000 times\."
 JSON_ITSELF = r"Refused: a\.\w+: is not well-formed JSON"
 XML_ITSELF = r"Refused: a\.xml: (is not well-formed XML|cannot be read as text)"
 OTHER_KIND = r"Refused: a\.\w+: is neither QuPath's GeoJSON nor NCRF's JSON"
 DOCTYPE = "declares a document type"
 NO_SIGN = r"Refused: a\.\w+: (nothing with an area was left|none of the 1 regions has a class)"
+
+
+ROOT = "<ASAP_Annotations><Annotations>{}</Annotations></ASAP_Annotations>"
+
+
+def crossing(second: str) -> Make:
+    properties = f'{{"classification": {{"name": "{second}"}}}}'
+    upright = feature(polygon(comb(200, lying=False)), properties)
+    return text(collection(feature(polygon(comb(200, lying=True))), upright))
+
+
+def staircase(corners: int) -> str:
+    return f"[{','.join(f'[{at},{at}],[{at + 1},{at}]' for at in range(corners // 2))},[0,9]]"
 
 
 def sparse(path: Path, size: int) -> list[str]:
@@ -117,7 +146,16 @@ CASES = [
     Case("a star of many crossings", drawn(star(20_001)), "crosses itself more than 10,000 times"),
     Case("a ring that is an object", drawn('{"0": 1}'), BROKEN),
     Case("ten thousand regions", lazily(lambda: many(10_000)), "", code=0),
-    Case("a sparse terabyte", lambda folder: sparse(folder / "a.json", 1 << 40), "has more than 536,870,912 bytes"),
+    Case("a sparse terabyte", lambda folder: sparse(folder / "a.json", 1 << 40), "has more than 134,217,728 bytes"),
+    Case("a million GeoJSON regions", lazily(repeated(feature("null", "{}"), MILLION, collection("{}"))), MANY),
+    Case("a million NCRF regions", lazily(repeated('{"vertices": []}', MILLION, '{"positive": [{}]}')), MANY),
+    Case("a million ASAP regions", lazily(repeated("<Annotation/>", MILLION, ROOT), "a.xml"), MANY),
+    Case("a million objects of no kind", lazily(repeated('{"":0}', 4 * MILLION, "[{}]")), "10,000,000 numbers, names"),
+    Case("millions of elements", lazily(repeated("<a/>", 5 * MILLION, ROOT), "a.xml"), "4,000,000 elements"),
+    Case("a million corners", lazily(lambda: collection(feature(polygon(staircase(MILLION))))), "1,000,000 corn"),
+    Case("two combs across", crossing("Tumor"), OFTEN),
+    Case("a comb across an exclusion", crossing("normal"), OFTEN),
+    Case("slanting teeth", drawn(comb(2000, lying=True, slope=16_000)), "come near each other more than 5,000,000"),
     Case("lists nested deeply", text("[" * 200_000), "nested too deeply"),
     Case("elements nested deeply", text(f"<ASAP_Annotations>{'<a>' * 200_000}", "a.xml"), XML_ITSELF),
     Case("entities", asap(head=ENTITIES, name="&b;"), DOCTYPE),

@@ -161,6 +161,14 @@ def _arrays(file: h5py.File, folder: Path) -> None:
 
 COMPOUND = np.dtype([(f"field_{i}", np.uint8) for i in range(500)])
 
+
+def _damaged_names(folder: Path) -> list[str]:
+    arguments = _hdf5()(folder)
+    for file in folder.rglob("*_x.h5"):
+        file.write_bytes(file.read_bytes().replace(b"SNOD", b"\0NOD"))
+    return arguments
+
+
 HDF5 = [
     Case(
         "x is an external link",
@@ -226,6 +234,7 @@ HDF5 = [
     Case("y of arrays of any length", _hdf5(y=_arrays), r"labels must be 0"),
     Case("x without a shape", _hdf5(_filled("x", lambda file: np.uint8(1))), r"'x' must be uint8"),
     Case("x of 32 dimensions", _hdf5(_filled("x", lambda file: np.zeros([1] * 32, np.uint8))), r"'x' must be uint8"),
+    Case("the list of names is damaged", _damaged_names, r"test_x\.h5: .*damaged"),
     Case("x is a group", _hdf5(lambda file, folder: file.create_group("x")), r"no dataset 'x'"),
     Case("x is a type", _hdf5(lambda file, folder: file.__setitem__("x", np.dtype("u1"))), r"no dataset 'x'"),
     Case("a gzip bomb in place of labels", _bomb("y", 4_900_000_000), r"test_y\.h5\.gz: .* unpacks to more than"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -102,6 +103,33 @@ def pickled_objects(record: dict[str, Any], here: Path) -> None:
     (here / "map.npy").write_bytes(file.getvalue())
 
 
+def renamed(name: str, *command: str) -> Make:
+    """A batch whose slide has this name."""
+
+    def make(folder: Path) -> list[str]:
+        here = batch(folder)
+        record = json.loads((here / "map.json").read_text())
+        record["slide"]["name"] = f"{name}.tif"
+        (here / "map.json").write_text(json.dumps(record))
+        here.rename(here.parent / name)
+        return list(command)
+
+    return make
+
+
+def batch_and_pipe(folder: Path) -> None:
+    batch(folder)
+    os.mkfifo(folder / "p")
+
+
+def viewed(write: Callable[[Path], object], *arguments: str) -> Make:
+    def make(folder: Path) -> list[str]:
+        write(folder)
+        return ["view", "maps", "--no-browser", *arguments]
+
+    return make
+
+
 def in_manifest(text: str, place: str = "a", command: tuple[str, ...] = LESIONS) -> Make:
     """A manifest of the slide, or of the batch, that holds this."""
 
@@ -139,6 +167,14 @@ CASES = [
     refused("froc on a negative stride", states(stride=-32), "a stride of -32", FROC),
     refused("operate on a pickle", pickled, "map.npy is no array", OPERATE),
     Case("a record nested deeply", changed(lambda record, here: DEEP), "there is no map here", leaves=LEAVES),
+    Case("a name of 250 bytes", renamed("s" * 250, *LESIONS), "", code=0, leaves=LEAVES),
+    Case("a name of markup", renamed("<b>$HOME [x] {y}", *LESIONS), "", code=0, leaves=LEAVES),
+    Case("view nothing", lambda folder: ["view", ""], "empty"),
+    Case("view what is not there", viewed(lambda folder: None), "maps: there "),
+    Case("view an empty folder", viewed(lambda folder: (folder / "maps").mkdir()), NO_MANIFEST),
+    Case("view a file", viewed(lambda folder: (folder / "maps").write_text("no maps")), "maps: there "),
+    Case("view a pipe", viewed(lambda folder: os.mkfifo(folder / "maps")), "maps: "),
+    Case("view slides of a pipe", viewed(batch_and_pipe, "--slides", "p"), "p: "),
     *(
         Case(f"a manifest of {text[:20]}", in_manifest(text), NO_MANIFEST)
         for text in ("7", DEEP, '{"name": 7, "slide": [], "state": "done"}')

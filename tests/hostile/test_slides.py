@@ -18,6 +18,7 @@ pytest.importorskip("openslide")
 pytest.importorskip("imagecodecs")
 pytest.importorskip("pydicom")
 
+import imagecodecs
 from dicom_files import jpeg as dicom_jpeg
 from dicom_files import write_dicom
 from pydicom.dataset import Dataset
@@ -95,6 +96,34 @@ def claims(frame: bytes, side: int) -> bytes:
     return frame[:at] + side.to_bytes(2, "big") * 2 + frame[at + 4 :]
 
 
+def webp_bomb() -> bytes:
+    """A WebP that states 16,383 x 16,383 pixels, the most that one can: 805 MB."""
+    data = bytes(imagecodecs.webp_encode(tiff.tissue(8), lossless=True))
+    return (
+        data[:21]
+        + (16_382 | 16_382 << 14 | int.from_bytes(data[21:25], "little") & 0xF << 28).to_bytes(4, "little")
+        + data[25:]
+    )
+
+
+def jpeg_xl_bomb() -> bytes:
+    """A JPEG XL that states 60,000 x 60,000 pixels: a height in 30 bits, and a ratio of 1."""
+    size = 3 << 1 | (60_000 - 1) << 3 | 1 << 33
+    return b"\xff\x0a" + size.to_bytes(5, "little") + bytes(imagecodecs.jpegxl_encode(tiff.tissue(8)))[4:]
+
+
+def jpeg_xr_bomb() -> bytes:
+    """A JPEG XR whose picture states 65,536 x 65,536 pixels."""
+    data = bytes(imagecodecs.jpegxr_encode(tiff.tissue(8)))
+    at = data.index(b"WMPHOTO\0") + 12
+    assert data[at - 2] & 0x80, "sizes of two bytes"
+    return data[:at] + b"\xff" * 4 + data[at + 4 :]
+
+
+def compressed(code: int) -> dict[int, tiff.Value]:
+    return {tiff.COMPRESSION: code, tiff.PHOTOMETRIC: tiff.RGB}
+
+
 def png_bomb(path: Path) -> None:
     """A PNG of 60,000 x 60,000 pixels in a few bytes."""
     head = (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
@@ -152,6 +181,9 @@ TIFFS = [
     Case("a list of 2^32 offsets", opened(raw({tiff.OFFSETS: (tiff.LONG, (1 << 32) - 1, b"\0\1\0\0")})), DAMAGED),
     Case("a description of megabytes", opened(raw({tiff.DESCRIPTION: b"<OME " + b"a" * 8_000_000})), "", code=0),
     failed("a JPEG bomb as tile", scanned(raw(tile=BOMB)), "it states 65500 x 65500 pixels, and the file says"),
+    failed("a WebP bomb as tile", scanned(raw(compressed(50001), tile=webp_bomb())), "it states 16383 x 16383 pixels"),
+    failed("a JPEG XL bomb as tile", scanned(raw(compressed(50002), tile=jpeg_xl_bomb())), "states 60000 x 60000"),
+    failed("a JPEG XR bomb as tile", scanned(raw(compressed(22610), tile=jpeg_xr_bomb())), "states 65536 x 65536"),
     failed("a JPEG bomb for OpenSlide", scanned(aperio(tile=BOMB)), NO_TILE),
     failed("tiles of noise", scanned(raw(tile=b"noise" * 99)), NO_TILE),
     failed(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentinode.errors import DataError, OutputError
+from sentinode.leases import MARK
 from sentinode.patches import cache, open_data
 
 LABELS = [0, 1] * 10
@@ -37,7 +39,7 @@ def test_patches_are_unpacked_once(disk, store, monkeypatch):
     images = disk.patches(20)
     disk.parquet("test.parquet", images, LABELS)
     np.testing.assert_array_equal(opened(disk, store)[:], images)
-    assert files_in(store) == ["about.json", "lock", "pixels.bin"]
+    assert files_in(store) == ["about.json", "pixels.bin", "unpacking.lock"]
     monkeypatch.setattr("sentinode.patches.parquet.decode", lambda *_: pytest.fail("decoded again"))
     np.testing.assert_array_equal(opened(disk, store)[:], images)
 
@@ -83,7 +85,7 @@ def test_a_disk_with_too_little_room_is_refused_before_anything_is_written(disk,
     with pytest.raises(OutputError, match=r"needs 0\.00 GB") as refused:
         opened(disk, store)
     assert "SENTINODE_CACHE" in refused.value.hint
-    assert files_in(store) == ["lock"]
+    assert files_in(store) == ["unpacking.lock"]
 
 
 def test_a_place_that_cannot_be_written_is_refused(disk, tmp_path):
@@ -98,7 +100,7 @@ def test_unreadable_patches_leave_nothing_behind(disk, store):
     (disk.folder / "test" / "normal" / "0.png").write_text("text")
     with pytest.raises(DataError):
         opened(disk, store)
-    assert files_in(store) == ["lock"]
+    assert files_in(store) == ["unpacking.lock"]
 
 
 def _open(folder, store, started):
@@ -117,7 +119,7 @@ def test_two_processes_at_once_share_one_entry(disk, store):
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    assert files_in(store) == ["about.json", "lock", "pixels.bin"]
+    assert files_in(store) == ["about.json", "pixels.bin", "unpacking.lock"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
@@ -139,7 +141,22 @@ def test_killed_while_unpacking_it_starts_afresh_and_clears_what_was_left(disk, 
     worker.wait()
     assert list(store.rglob("*.part.bin"))
     np.testing.assert_array_equal(opened(disk, store)[:], images)
-    assert files_in(store) == ["about.json", "lock", "pixels.bin"]
+    assert files_in(store) == ["about.json", "pixels.bin", "unpacking.lock"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of Windows do not depend on the disk")
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
+def test_on_a_disk_without_locks_a_lease_is_held_that_does_not_outlive_its_process(disk, store, monkeypatch, reason):
+    def refused(*_):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    images = disk.patches(20)
+    disk.parquet("test.parquet", images, LABELS)
+    np.testing.assert_array_equal(opened(disk, store)[:], images)
+    assert MARK in files_in(store) and not list(store.rglob("*.lease"))
+    next(store.rglob("pixels.bin")).unlink()
+    np.testing.assert_array_equal(opened(disk, store)[:], images)
 
 
 MEASURED = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import os
 import re
 import shutil
 import threading
@@ -69,6 +70,8 @@ class Server:
             return self.send(request, 200, body, kind, {"Content-Length": "many"})
         if fault == "drip":
             return self.drip(request, body)
+        if fault in ("dripping headers", "dripping parts"):
+            return self.drip_lines(request, fault)
         if fault == "wrong file":
             return self.send(request, 200, b"something else entirely" * 100, kind)
         begins = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and fault != "no ranges" else 0
@@ -89,6 +92,21 @@ class Server:
         with contextlib.suppress(OSError):
             for byte in body[:100]:
                 request.wfile.write(bytes([byte]))
+                request.wfile.flush()
+                time.sleep(0.02)
+
+    @staticmethod
+    def drip_lines(request, fault):
+        """A line of the headers, or the size of a part, that does not end."""
+        request.close_connection = True
+        request.send_response(200)
+        if fault == "dripping parts":
+            request.send_header("Transfer-Encoding", "chunked")
+            request.end_headers()
+        request.flush_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                request.wfile.write(b"0")
                 request.wfile.flush()
                 time.sleep(0.02)
 
@@ -315,6 +333,33 @@ def test_a_line_that_drips_is_given_up(server, out, monkeypatch):
     server.faults[X] = ["drip"] * 2
     with pytest.raises(DownloadError, match="bytes a second arrived"):
         fetch(server, out)
+
+
+@pytest.mark.parametrize("fault", ["dripping headers", "dripping parts"])
+def test_an_answer_that_never_comes_to_its_end_is_given_up(server, out, monkeypatch, fault):
+    monkeypatch.setattr(module, "ANSWERED_S", 0.2)
+    server.faults[X] = [fault] * 2
+    began = time.monotonic()
+    fetch(server, out)
+    assert time.monotonic() - began < 10 and len(server.faults[X]) == 0
+    assert open_data(out)["test"]
+
+
+def test_what_another_download_left_is_removed_after_a_day_and_what_is_asked_for_is_resumed(server, out):
+    out.mkdir()
+    parts = {name: out / f".{name}.part" for name in (X, META, f"{STEM}train_x.h5.gz", f"{STEM}valid_x.h5.gz")}
+    for name, part in parts.items():
+        part.write_bytes(server.files[name][:10] if name in server.files else b"train")
+        if "valid" not in name:
+            os.utime(part, (1, 1))
+    (out / f".{STEM}mine.part").touch()
+    os.utime(out / f".{STEM}mine.part", (1, 1))
+    fetch(server, out)
+    assert (X, "bytes=10-") in server.asked
+    assert {part.name for part in out.glob(".*.part")} == {f".{STEM}valid_x.h5.gz.part", f".{STEM}mine.part"}
+    (out / f".{X}.part").touch()
+    fetch(server, out)
+    assert not (out / f".{X}.part").exists(), "of a file that is there already"
 
 
 def test_a_server_that_does_not_end_cannot_fill_the_disk(server, out, monkeypatch):

@@ -59,7 +59,7 @@ def test_links_are_refused_and_not_followed(file, tmp_path, link, message):
         made["x"], made["y"] = link, VALUES
     assert message in refusal(file)
     with open_hdf5(file) as opened:
-        assert own_names(opened) == ["y"]
+        assert own_names(opened, file) == ["y"]
 
 
 def test_values_in_another_file_are_refused(file, tmp_path):
@@ -128,6 +128,18 @@ def test_two_compressions_over_each_other_are_refused(file):
     with h5py.File(file, "w") as made:
         h5py.h5d.create(made.id, b"x", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple(VALUES.shape), plan)
     assert "compressed several times" in refusal(file)
+
+
+@pytest.mark.parametrize("signature", [b"SNOD", b"TREE", b"HEAP"])
+def test_names_that_are_damaged_are_refused(file, signature):
+    with h5py.File(file, "w") as written:
+        written["x"] = VALUES
+    content = file.read_bytes()
+    assert signature in content
+    file.write_bytes(content.replace(signature, bytes(4)))
+    assert "damaged" in refusal(file)
+    with pytest.raises(DataError, match="damaged"), open_hdf5(file) as opened:
+        own_names(opened, file)
 
 
 def _read_error(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +18,9 @@ from made_maps import blob, made_map
 from scanned_batch import write_lesions
 from shapely.geometry import box, shape
 
+from sentinode import leases
 from sentinode.errors import AnnotationError, OutputError, SlideError
+from sentinode.locks import LOCKS
 from sentinode.slides import review
 from sentinode.slides.reading.annotations import read_annotations
 from sentinode.slides.review import LOG, REVIEW, Review, add_operation, parse_operation, read_lesions, read_review
@@ -316,3 +320,28 @@ def test_undoing_everything_leaves_nothing(tmp_path_factory: pytest.TempPathFact
         add(folder, found, kind="undo", operation=identifier)
     assert read_review(folder) == Review(revision=2 * len(done))
     assert not (folder / REVIEW).exists()
+
+
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOSYS])
+def test_on_a_disk_without_locks_a_lease_is_held_and_one_that_was_lost_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="locks of this system do not depend on the disk")
+
+    def refused(*_: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    found = made(tmp_path)
+    for _ in range(2):
+        add(tmp_path, found, kind="look", whole=True)
+    assert (tmp_path / LOCKS / leases.MARK).exists() and not list(tmp_path.rglob("*.lease"))
+    before = (tmp_path / LOG).read_bytes()
+
+    def lost(_: leases.Hold) -> None:
+        raise leases.LeaseLost
+
+    monkeypatch.setattr(leases.Hold, "require", lost)
+    with pytest.raises(OutputError, match="was not saved"):
+        add(tmp_path, found, kind="look", whole=True)
+    assert (tmp_path / LOG).read_bytes() == before

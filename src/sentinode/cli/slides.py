@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from dataclasses import asdict
@@ -447,12 +446,7 @@ def _interval(figure: Estimate) -> str:
 
 def _splits(path: Path) -> dict[str, str]:
     """The split of each slide, by its name without the file's ending too."""
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-        return {name: row["split"] for row in rows for name in (row["slide"], Path(row["slide"]).stem)}
-    except (OSError, UnicodeDecodeError, KeyError) as error:
-        raise DataError(
-            f"the splits cannot be read ({type(error).__name__}: {error}).",
-            where=path,
-            hint="Give a CSV whose first line is: slide,split",
-        ) from error
+    from sentinode.patches.table import read_table
+
+    rows = read_table(path, ("slide",), ("split",))
+    return {name: split for slide, split in rows for name in (slide, Path(slide).stem)}

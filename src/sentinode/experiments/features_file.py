@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from sentinode.atomic import whole_file
 from sentinode.errors import DataError, OutputError
 from sentinode.patches import SPLITS
+from sentinode.patches.parquet import MOST_PACKED, MOST_ROWS, MOST_UNPACKED, ROWS, batches, open_parquet
 
 ENDINGS = (".npz", ".parquet")
 ARRAYS = ("features", "labels", "ids", "split")
@@ -143,7 +145,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
         )
     try:
         arrays = _read_npz(path) if path.suffix.lower() == ".npz" else _read_parquet(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError, pa.ArrowException) as error:
         raise DataError(
             f"this is not a file of features ({type(error).__name__}: {str(error)[:120]}).",
             where=path,
@@ -159,13 +161,27 @@ def read_embeddings(path: str | Path) -> Embeddings:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as held:
-        return {name: held[name] for name in held.files}
+    with zipfile.ZipFile(path) as held:
+        for member in held.infolist():
+            if member.file_size > max(MOST_UNPACKED, MOST_PACKED * member.compress_size):
+                raise DataError(
+                    f"the array {member.filename!r} unpacks from {member.compress_size / 1e6:,.1f} MB to "
+                    f"{member.file_size / 1e6:,.0f} MB.",
+                    where=path,
+                    hint="No features do. Write the file again.",
+                )
+    with np.load(path, allow_pickle=False) as loaded:
+        return {name: loaded[name] for name in loaded.files}
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
-    table = pq.read_table(path)
     names = {"id": "ids", "label": "labels", "slide": "slides", "split": "split"}
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+        if file.metadata.num_rows > MOST_ROWS:
+            raise DataError(f"more than {MOST_ROWS:,} rows are not read at once.", where=path)
+        found = list(batches(path, file, [name for name in (*names, "features") if name in schema.names], ROWS))
+    table = pa.Table.from_batches(found) if found else schema.empty_table()
     arrays: dict[str, Any] = {
         name: table[column].to_numpy() for column, name in names.items() if column in table.column_names
     }
@@ -173,7 +189,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         listed = table["features"].combine_chunks()
         flat = np.asarray(listed.flatten())
         arrays["features"] = flat.reshape(len(listed), -1) if len(listed) else flat.reshape(0, 0)
-    held = (table.schema.metadata or {}).get(ABOUT)
+    held = (schema.metadata or {}).get(ABOUT)
     return arrays | ({"about": held.decode()} if held else {})
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import optuna
-from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -31,6 +30,9 @@ from sentinode.locks import is_locked, lock
 JOURNAL = "journal.log"
 GATE = ".gate"
 """The lock that one process holds while it takes a trial or writes results; no trial's lock begins with a dot."""
+
+JOURNAL_LOCK = ".journal"
+"""The lock of a process that writes to the journal."""
 
 STARTUP = 6
 """Trials that are drawn at random, and trials that must be finished before one is pruned."""
@@ -224,7 +226,7 @@ def _open(journal: Path, direction: Literal["maximize", "minimize"]) -> optuna.S
     """The journal, opened or begun."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_JournalLock(journal)))
+        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalLock(journal)))
         return optuna.create_study(
             storage=storage,
             study_name="tuning",
@@ -234,7 +236,7 @@ def _open(journal: Path, direction: Literal["maximize", "minimize"]) -> optuna.S
         )
 
 
-class _JournalLock(JournalFileOpenLock):
+class JournalLock(JournalFileOpenLock):
     """Writes to the journal one process at a time; a lock that the system drops with its process.
 
     Optuna's own locks stay behind a process that was killed, and need symbolic links or half a minute of waiting.
@@ -242,15 +244,17 @@ class _JournalLock(JournalFileOpenLock):
 
     def __init__(self, journal: Path) -> None:
         super().__init__(str(journal))
-        self._journal, self._held = journal, FileLock(journal.with_name(f".{journal.name}.lock"))
+        self._journal, self._held = journal, contextlib.ExitStack()
 
     def acquire(self) -> bool:
-        self._held.acquire()
-        _mend(self._journal)
+        with contextlib.ExitStack() as held:
+            held.enter_context(lock(self._journal.parent, JOURNAL_LOCK))
+            _mend(self._journal)
+            self._held = held.pop_all()
         return True
 
     def release(self) -> None:
-        self._held.release()
+        self._held.close()
 
 
 def _mend(journal: Path) -> None:

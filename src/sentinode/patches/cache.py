@@ -18,17 +18,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from platformdirs import user_cache_path
 
 from sentinode.atomic import make_folder, output_errors, whole_file, write_text
 from sentinode.errors import DataError, OutputError
 from sentinode.geometry import PCAM
+from sentinode.locks import lock
 from sentinode.patches.pixels import MappedImages, Pixels
 from sentinode.progress import bar, console
 
 VERSION = 2
 """Of the entries; higher when images are decoded to other pixels than before."""
+
+UNPACKING = "unpacking"
+"""The lock of an entry."""
 
 SAMPLED = 64
 """Patches compared with their checksum each time an entry is opened: 2 MB, spread evenly."""
@@ -78,7 +81,8 @@ def unpacked(pixels: Pixels, name: str, folder: Path, *, show: bool = True) -> M
     if (images := _kept(entry, sources, len(pixels), pixels.size)) is not None:
         return images
     make_folder(entry)
-    with output_errors(entry / "pixels.bin"), FileLock(entry / "lock"):
+    # Whoever loses a lease to another process has written the same bytes.
+    with output_errors(entry / "pixels.bin"), lock(entry, UNPACKING):
         if (images := _kept(entry, sources, len(pixels), pixels.size)) is not None:
             return images
         _remove_leftovers(entry)

@@ -6,20 +6,24 @@ published checksum, unpacked, and checked again. No unchecked file ever gets its
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import shutil
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sentinode._version import __version__
-from sentinode.atomic import make_folder, output_errors, whole_file
+from sentinode.atomic import ABANDONED_S, make_folder, output_errors, whole_file
 from sentinode.errors import DataError, DownloadError, OutputError
 from sentinode.geometry import PCAM
 from sentinode.patches.official import PUBLISHED_MD5, STEM, gunzip
@@ -36,15 +40,24 @@ PATCHES = {"train": 262_144, "valid": 32_768, "test": 32_768}
 PACKED_BYTES = {"train": 6_500_000_000, "valid": 810_000_000, "test": 805_000_000}
 """Size of the images of a split as published, rounded up: for the check of the disk alone."""
 
+ENDINGS = ("meta.csv", "y.h5.gz", "x.h5.gz")
+"""Of the files of a split."""
+
 CHUNK = 1 << 20
 TRIES = 6
 TIMEOUT_S = 30.0
+ANSWERED_S = 90.0
+"""Seconds in which a server must have answered, redirections and all headers included, and sent each part of a body
+that it sends in parts. ``TIMEOUT_S`` begins anew with each byte."""
 SLOWEST, WATCHED_S = 1_000, 60.0
 """Bytes a second that must arrive at least, as the mean over so many seconds; else the connection is given up."""
 LARGEST_TABLE = 100_000_000
 """Bytes of a file that holds no images, at most."""
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 """HTTP answers that mean: later."""
+
+
+Result = TypeVar("Result")
 
 
 class _TryAgain(Exception):
@@ -102,14 +115,24 @@ def download(
     if not _is_address(url):
         raise DownloadError("a mirror's address must begin with http:// or https:// and name a server.", where=url)
     make_folder(out)
+    _sweep(out, chosen)
     check_room(out, chosen, keep_gz)
     fetched = []
     for split in chosen:
-        for ending in ("meta.csv", "y.h5.gz", "x.h5.gz"):
+        for ending in ENDINGS:
             name = f"{STEM}{split}_{ending}"
             task = _Task(name, f"{url.rstrip('/')}/{name}?download=1", PUBLISHED_MD5[name], out, pause)
             fetched.append(_fetch_and_unpack(task, keep_gz, show))
     return fetched
+
+
+def _sweep(out: Path, splits: list[str]) -> None:
+    """Remove what other downloads left half-received a day ago or longer; what is asked for now is resumed."""
+    for split in set(SPLITS) - set(splits):
+        for part in (out / f".{STEM}{split}_{ending}.part" for ending in ENDINGS):
+            with contextlib.suppress(OSError):
+                if time.time() - part.lstat().st_mtime > ABANDONED_S:
+                    part.unlink()
 
 
 def _is_address(url: str) -> bool:
@@ -148,6 +171,7 @@ def _fetch_and_unpack(task: _Task, keep_gz: bool, show: bool) -> Path:
     final = packed.with_suffix("") if packed.suffix == ".gz" else packed
     if final.exists():
         if md5(final) == PUBLISHED_MD5[final.name]:
+            task.part.unlink(missing_ok=True)
             return final
         raise DownloadError(
             "there is already a file of this name, and it is not the published one.",
@@ -157,6 +181,7 @@ def _fetch_and_unpack(task: _Task, keep_gz: bool, show: bool) -> Path:
     with output_errors(packed):
         if not (packed.exists() and md5(packed) == task.md5):
             _fetch(task, show)
+        task.part.unlink(missing_ok=True)  # where the file was put here by hand
         if final != packed:
             _unpack(packed, final, show)
             if not keep_gz:
@@ -213,7 +238,7 @@ def _receive(task: _Task, shown: Bar) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
+        with _in_time(lambda: _OPENER.open(request, timeout=TIMEOUT_S)) as answer:
             _refuse_web_page(answer, task)
             begins = _first_byte(answer)
             length = answer.headers.get("Content-Length") or ""
@@ -258,6 +283,41 @@ class _HttpAlone(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_HttpAlone)
 
 
+def _in_time(ask: Callable[[], Result]) -> Result:
+    """What ``ask`` returns, if it does so in time. If not, its thread is left behind, and what it returns is closed.
+
+    Raises:
+        _TryAgain: it took too long.
+    """
+    found: Future[Result] = Future()
+
+    def answer() -> None:
+        try:
+            found.set_result(ask())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=answer, daemon=True).start()
+    if not wait([found], ANSWERED_S).done:
+        found.add_done_callback(_close)
+        raise _TryAgain(f"the server did not come to its end within {ANSWERED_S:.0f} seconds")
+    return found.result()
+
+
+def _cut(answer: http.client.HTTPResponse) -> None:
+    """End a connection that another thread reads from; to close the answer alone would wait for that thread."""
+    try:
+        with socket.fromfd(answer.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+            line.shutdown(socket.SHUT_RDWR)
+    except (OSError, ValueError):  # it has ended meanwhile
+        return
+
+
+def _close(late: Future[Any]) -> None:
+    if late.exception() is None and hasattr(late.result(), "close"):
+        late.result().close()
+
+
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     """What arrives, as it arrives.
 
@@ -267,7 +327,11 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     began, received = time.monotonic(), 0
     while True:
         try:
-            chunk = answer.read1(CHUNK)
+            # A server that sends parts states the size of each in a line, which could drip.
+            chunk = _in_time(lambda: answer.read1(CHUNK)) if answer.chunked else answer.read1(CHUNK)
+        except _TryAgain:
+            _cut(answer)
+            raise
         except OSError as error:
             raise _TryAgain(str(error) or type(error).__name__) from error
         if not chunk:

@@ -56,9 +56,25 @@ def open_hdf5(path: Path, content: io.BytesIO | None = None, again: str = AGAIN)
         yield file
 
 
-def own_names(file: h5py.File) -> list[str]:
-    """The names of what the file itself holds: links are left out, and not followed."""
-    return [name for name in file if isinstance(_link(file, name), h5py.HardLink)]
+def own_names(file: h5py.File, path: Path, again: str = AGAIN) -> list[str]:
+    """The names of what the file itself holds: links are left out, and not followed.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    return [name for name in all_names(file, path, again) if isinstance(_link(file, name), h5py.HardLink)]
+
+
+def all_names(file: h5py.File, path: Path, again: str = AGAIN) -> list[str]:
+    """The names in a file, those of links included.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    try:
+        return list(file)
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise unreadable_hdf5(path, error, again) from error
 
 
 def _link(file: h5py.File, name: str) -> Any:
@@ -100,7 +116,7 @@ def described(file: h5py.File, name: str, path: Path, again: str = AGAIN) -> h5p
     except (KeyError, OSError, RuntimeError) as error:
         raise unreadable_hdf5(path, error, again) from error
     if not isinstance(found, h5py.Dataset):
-        held = listed([repr(key) for key in file]) or "nothing"
+        held = listed([repr(key) for key in all_names(file, path, again)]) or "nothing"
         raise DataError(f"there is no dataset {name!r} in this file; it holds {held}.", where=path)
     return found
 

@@ -298,8 +298,9 @@ class _Beginning(io.RawIOBase):
 
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         piece = self._content[self._at : self._at + len(target)]
-        target[: len(piece)] = piece
-        target[len(piece) :] = bytes(len(target) - len(piece))
+        plain = memoryview(target).cast("B")  # h5py 3.10 hands a view of Cython's, which takes no bytes
+        plain[: len(piece)] = piece
+        plain[len(piece) :] = bytes(len(target) - len(piece))
         self._at += len(target)
         return len(target)
 

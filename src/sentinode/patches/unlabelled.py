@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sentinode.errors import DataError
+from sentinode.extras import naming_extras
 from sentinode.geometry import PCAM, SAME_MPP, PatchGeometry, check_mpp
 from sentinode.names import as_text, listed
 from sentinode.patches.image_files import IMAGE_ENDINGS, image_name
@@ -214,9 +215,9 @@ def _hdf5(path: Path, fit: Fit) -> Iterator[Patch]:
 
 
 def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    from sentinode.patches.hdf5 import dataset, described, own_names
+    from sentinode.patches.hdf5 import all_names, dataset, described, own_names
 
-    names, own = list(file), own_names(file)
+    names, own = all_names(file, path), own_names(file, path)
     if "x" in names and "x" not in own:
         return dataset(file, "x", path)  # which refuses it
     shapes: dict[str, tuple[int, ...]] = {}
@@ -251,7 +252,8 @@ def _row(data: Rows, row: int) -> Decoded:
 
 def _parquet(path: Path, fit: Fit, taken: set[str]) -> Iterator[Patch]:
     """The patches of a Parquet file. The names that it gives them are added to those ``taken``."""
-    from sentinode.patches.parquet import STREAMED, encoded, open_parquet, require_encoded
+    with naming_extras():
+        from sentinode.patches.parquet import STREAMED, encoded, open_parquet, require_encoded
 
     with open_parquet(path) as file:
         columns = {column.path for column in file.schema}

@@ -161,7 +161,7 @@ def combined(
 
     if over_seeds == over_patches == 0:
         return value, value, 1.0 if value == 0 else math.nan
-    if value == 0:
+    if reach(1.0) >= abs(value):  # 0, or what rounding leaves of it
         p = 1.0
     elif reach(SMALLEST_P) < abs(value):
         p = SMALLEST_P

@@ -23,18 +23,19 @@ from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 import shapely
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from shapely.affinity import translate
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Polygon, box, mapping, shape
 
 from sentinode.atomic import output_error, output_errors, write_text
 from sentinode.errors import OutputError, SlideError
+from sentinode.leases import Hold, LeaseLost
+from sentinode.locks import lock
 from sentinode.slides.results.lesion_files import Frame, frame_of
 from sentinode.slides.results.outputs import GEOJSON
 from sentinode.slides.scanning.probability_map import SlideRecord
 
-LOG, REVIEW, LOCK = "review.jsonl", "review.geojson", ".review.lock"
+LOG, REVIEW, LOCK = "review.jsonl", "review.geojson", "review"
 
 TUMOUR, NORMAL, UNSURE, UNREVIEWED = "Tumor", "Normal", "Unsure", "Unreviewed"
 COLOURS = {TUMOUR: [213, 94, 0], NORMAL: [0, 158, 115], UNSURE: [204, 121, 167], UNREVIEWED: [120, 120, 130]}
@@ -264,15 +265,27 @@ def add_operation(
         raise OutputError(
             f"the review cannot be saved: {reason}", where=folder, hint="Copy the maps to a folder of your own."
         )
-    with output_errors(folder / LOG), FileLock(folder / LOCK):
+    with output_errors(folder / LOG), lock(folder, LOCK) as hold:
         entries = _read_log(folder / LOG)
         if all(entry.operation.id != operation.id for entry in entries):
             entry = _entry(folder, operation, entries, who=who, slide=slide, bundle=bundle)
+            _require_hold(hold, folder)
             _append(folder / LOG, entry)
             entries.append(entry)
         review = _fold(entries)
         write_geojson(folder, review, slide)
     return review
+
+
+def _require_hold(hold: Hold, folder: Path) -> None:
+    try:
+        hold.require()
+    except LeaseLost as error:
+        raise OutputError(
+            "the review was not saved: this computer stood still, and another has taken the folder over.",
+            where=folder,
+            hint="Do it again.",
+        ) from error
 
 
 def _entry(

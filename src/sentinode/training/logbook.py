@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -23,7 +24,9 @@ class Logbook:
     def __init__(self, folder: Path, history: list[dict[str, float]]) -> None:
         self._folder, self._history = folder, history
         purge = history[-1]["step"] + 1 if history else 0
-        self._events = SummaryWriter(str(folder / EVENTS), purge_step=int(purge))
+        with output_errors(folder / EVENTS):
+            self._events = SummaryWriter(str(folder / EVENTS), purge_step=int(purge))
+        self._told, threading.excepthook = threading.excepthook, self._tell
 
     def step(self, step: int, figures: dict[str, float]) -> None:
         """Send the figures of one step to TensorBoard."""
@@ -50,8 +53,17 @@ class Logbook:
 
     def close(self) -> None:
         """Flush what is left."""
-        with output_errors(self._folder / EVENTS):
-            self._events.close()
+        try:
+            with output_errors(self._folder / EVENTS):
+                self._events.close()
+        finally:
+            threading.excepthook = self._told
+
+    def _tell(self, failed: threading.ExceptHookArgs) -> None:
+        """As before, but for the thread in which TensorBoard writes: it keeps its error for the next call, and Python
+        would print a traceback of it beside our sentence."""
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard.")):
+            self._told(failed)
 
 
 def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:

@@ -9,7 +9,7 @@ from annotation_files import asap_file, feature, geojson, polygon
 from made_maps import square
 
 from sentinode.errors import AnnotationError
-from sentinode.slides.reading.annotations import read_annotations
+from sentinode.slides.reading.annotations import drawing, opening, read_annotations
 
 T = square(100, 100, 200)
 
@@ -164,6 +164,47 @@ def test_another_programs_file_is_refused_by_its_name(tmp_path, content, program
     (tmp_path / "a.annotations").write_text(content)
     with pytest.raises(AnnotationError, match=program):
         read_annotations(tmp_path / "a.annotations")
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "says"),
+    [
+        ("MOST_BYTES", 150, "has more than 150 bytes"),
+        ("MOST_VALUES", 20, "has more than 20 numbers, names and lists"),
+    ],
+)
+def test_a_file_that_holds_more_than_can_be_parsed_is_refused_before(tmp_path, monkeypatch, limit, most, says):
+    path = geojson(tmp_path / "a.geojson", feature(polygon(T)))
+    assert read_annotations(path).tumour
+    monkeypatch.setattr(opening, limit, most)
+    with pytest.raises(AnnotationError, match=says) as refused:
+        read_annotations(path)
+    assert "Export the annotations alone" in str(refused.value)
+
+
+def test_xml_of_more_elements_than_can_be_parsed_is_refused_before(tmp_path, monkeypatch):
+    path = xml(tmp_path, "a", "utf-16")
+    monkeypatch.setattr(opening, "MOST_PARTS", 20)
+    with pytest.raises(AnnotationError, match="has more than 20 elements and attributes"):
+        read_annotations(path)
+
+
+@pytest.mark.parametrize("kind", ["asap", "geojson", "ncrf"])
+def test_more_regions_than_can_be_read_are_refused_in_each_format(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(drawing, "MOST_REGIONS", 2)
+
+    def path(regions):
+        if kind == "asap":
+            return asap_file(tmp_path / "a.xml", *[("a", "Polygon", "Tumor", T)] * regions)
+        if kind == "geojson":
+            cells = [feature(polygon(T), objectType="cell")] * 5
+            return geojson(tmp_path / "a.geojson", *cells, *[feature(polygon(T))] * regions)
+        (tmp_path / "a.json").write_text(json.dumps({"positive": [{"vertices": T}] * regions, "negative": []}))
+        return tmp_path / "a.json"
+
+    assert len(read_annotations(path(2)).tumour) == 2
+    with pytest.raises(AnnotationError, match="has more than 2 regions"):
+        read_annotations(path(3))
 
 
 @pytest.mark.real

@@ -5,7 +5,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinode.slides.reading.annotations import rasterise
+from sentinode.slides.reading.annotations import raster, rasterise
 
 
 @settings(deadline=None)
@@ -22,3 +22,12 @@ def test_a_pixel_is_tumour_where_its_centre_is(points, downsample):
 
 def test_an_empty_region_marks_no_pixel():
     assert not rasterise(shapely.MultiPolygon(), (4, 5)).any()
+
+
+def test_a_few_crossings_are_held_at_a_time_and_the_pixels_are_the_same(monkeypatch):
+    comb = [(x, 1 if x % 4 in (0, 3) else 900) for x in range(0, 400) if x % 4 != 2]
+    region = shapely.Polygon([*comb, (399, 0), (0, 0)])
+    whole = rasterise(region, (1000, 400))
+    monkeypatch.setattr(raster, "AT_A_TIME", 3000)
+    np.testing.assert_array_equal(rasterise(region, (1000, 400)), whole)
+    assert whole.any()

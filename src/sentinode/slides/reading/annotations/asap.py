@@ -18,6 +18,7 @@ from sentinode.slides.reading.annotations.drawing import (
     listed,
     printable,
     region_name,
+    require_countable,
     unknown_type,
 )
 
@@ -43,6 +44,7 @@ def read_asap(root: Element) -> Contents:
         Malformed: a coordinate is broken, or the file holds what ASAP does not write.
     """
     annotations = list(root.iter("Annotation"))
+    require_countable(len(annotations))
     if not annotations:
         _refuse_other_elements(root)
     around = _groups_around(root)

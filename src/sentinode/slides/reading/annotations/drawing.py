@@ -23,8 +23,27 @@ NO_AREA = ("has no area", "have no area")
 LONGEST_NAME = 60
 
 
+MOST_REGIONS = 100_000
+"""Regions of a file. The 50,000 of a large project's file take seconds, and each takes as long again."""
+
+AGAIN = "Export it again from the program that drew it."
+FEWER = "Export the annotations alone, without cells and tiles, and simplify the outlines in their program."
+
+
 class Malformed(Exception):
-    """A file breaks its format. The message goes on from the file's name, in plain words: 'is not ...'."""
+    """A file breaks its format. The message goes on from the file's name, in plain words: 'is not ...'.
+
+    Attributes:
+        hint: what to do.
+    """
+
+    hint = AGAIN
+
+
+class TooMuch(Malformed):
+    """A file holds more than can be read in seconds."""
+
+    hint = FEWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,15 @@ def region_name(name: object, number: int) -> str:
     """What a region is called in messages: its name, shortened, or its number in the file."""
     cleaned = printable(name or f"number {number}")
     return cleaned if len(cleaned) <= LONGEST_NAME else cleaned[: LONGEST_NAME - 3] + "..."
+
+
+def require_countable(regions: int) -> None:
+    """
+    Raises:
+        TooMuch: there are more regions than can be read.
+    """
+    if regions > MOST_REGIONS:
+        raise TooMuch(f"has more than {MOST_REGIONS:,} regions.")
 
 
 def listed(names: list[str]) -> str:

@@ -18,6 +18,7 @@ from sentinode.slides.reading.annotations.drawing import (
     Ring,
     printable,
     region_name,
+    require_countable,
     sentence,
     unknown_type,
 )
@@ -64,6 +65,7 @@ def read_geojson(content: Any) -> Contents:
         if polygons and others:
             mixed.append(name)
         drawings.append(Drawing(name, _classes(properties.get("classification"), name), polygons, _fault(others)))
+        require_countable(len(drawings))
     notes = (sentence(mixed, MIXED, ("was kept", "were kept")),) if mixed else ()
     cropped, bounds = _frame(content)
     return Contents(drawings, ignored, notes, cropped, bounds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sentinode.slides.reading.annotations.drawing import Contents, Drawing, Malformed, region_name
+from sentinode.slides.reading.annotations.drawing import Contents, Drawing, Malformed, region_name, require_countable
 from sentinode.slides.reading.annotations.geojson import NO_GEOJSON, ring_of
 
 LISTS = ("positive", "negative")
@@ -28,4 +28,5 @@ def read_ncrf(content: Mapping[str, Any]) -> Contents:
             name = region_name(region.get("name"), number)
             ring = ring_of(region["vertices"], name)
             drawings.append(Drawing(name, (group,), [[ring]] if len(ring) else []))
+            require_countable(len(drawings))
     return Contents(drawings)

@@ -12,16 +12,20 @@ from xml.etree import ElementTree
 
 from sentinode.errors import AnnotationError
 from sentinode.slides.reading.annotations.asap import ROOT, read_asap
-from sentinode.slides.reading.annotations.drawing import Contents, Malformed
+from sentinode.slides.reading.annotations.drawing import Contents, Malformed, TooMuch
 from sentinode.slides.reading.annotations.geojson import read_geojson
 from sentinode.slides.reading.annotations.ncrf import LISTS, read_ncrf
 from sentinode.slides.reading.annotations.other_programs import Program, program_of_json, program_of_xml
 
-AGAIN = "Export it again from the program that drew it."
-
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.:-]*)["']""")
-MOST_BYTES = 1 << 29
-"""Bytes of a file of annotations at most. All of it is in memory at once, and what is parsed from it takes more."""
+MOST_BYTES = 1 << 27
+"""Bytes of a file of annotations at most. All of it is in memory at once."""
+
+MOST_VALUES = 10_000_000
+"""Values of a JSON file at most: numbers, names, lists and objects. Each takes about 100 bytes once it is parsed."""
+
+MOST_PARTS = 4_000_000
+"""Elements and attributes of an XML file at most. Each takes twice as much as a value of JSON."""
 
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
@@ -36,7 +40,7 @@ def open_contents(path: Path) -> Contents:
         with _no_search_for_cycles():
             return _read(path.suffix.lower(), _text(_bytes(path)))
     except Malformed as error:
-        raise AnnotationError(str(error), where=path, hint=AGAIN) from error
+        raise AnnotationError(str(error), where=path, hint=error.hint) from error
     except _OtherProgram as error:
         raise AnnotationError(
             f"is {error.what}: {error.program.name}'s, which Sentinode does not read"
@@ -67,7 +71,7 @@ class _OtherProgram(Exception):
 def _bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise AnnotationError(f"has more than {MOST_BYTES:,} bytes.", where=path, hint=AGAIN)
+            raise TooMuch(f"has more than {MOST_BYTES:,} bytes.")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise AnnotationError("does not exist.", where=path, hint="Check the path.") from error
@@ -112,6 +116,8 @@ def _read_xml(text: str) -> Contents:
     # Without a document type there are no entities of the file's own, which could grow without end.
     if "<!DOCTYPE" in text:
         raise Malformed("declares a document type, which could contain harmful entities; annotations need none.")
+    if sum(map(text.count, "<=")) > MOST_PARTS:
+        raise TooMuch(f"has more than {MOST_PARTS:,} elements and attributes.")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
@@ -124,6 +130,8 @@ def _read_xml(text: str) -> Contents:
 
 
 def _read_json(text: str) -> Contents:
+    if sum(map(text.count, ",:[{")) > MOST_VALUES:  # one of these stands before each value but the first
+        raise TooMuch(f"has more than {MOST_VALUES:,} numbers, names and lists.")
     try:
         content = json.loads(text)
     except RecursionError as error:

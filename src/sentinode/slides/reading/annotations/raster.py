@@ -10,6 +10,9 @@ from shapely.geometry import MultiPolygon, Polygon
 Edges = NDArray[np.float64]
 """The straight pieces of a border: float64 (edges, 2, 2), start and end, each x and y."""
 
+AT_A_TIME = 1 << 21
+"""Crossings of edges and rows that are held in memory at once, at most: 100 MB."""
+
 
 def rasterise(
     region: Polygon | MultiPolygon,
@@ -50,17 +53,20 @@ def fill(
     """
     flips = np.zeros(size, np.uint8)
     # In these coordinates the pixels' centres are the integers.
-    row, x = _crossings((edges - origin) / downsample - 0.5, size[0])
-    column = np.ceil(x)
-    inside = column < size[1]
-    at = np.clip(column[inside], 0, None).astype(np.int64)
-    np.bitwise_xor.at(flips, (row[inside], at), np.uint8(1))
+    edges = (edges - origin) / downsample - 0.5
+    edges = edges[(edges[..., 1].max(axis=1) > 0) & (edges[..., 1].min(axis=1) < size[0])]
+    some = max(1, AT_A_TIME // size[0])
+    for start in range(0, len(edges), some):
+        row, x = _crossings(edges[start : start + some], size[0])
+        column = np.ceil(x)
+        inside = column < size[1]
+        at = np.clip(column[inside], 0, None).astype(np.int64)
+        np.bitwise_xor.at(flips, (row[inside], at), np.uint8(1))
     return np.bitwise_xor.accumulate(flips, axis=1)
 
 
 def _crossings(edges: Edges, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Where edges cross the rows: the row's number and the place along it, for each crossing."""
-    edges = edges[(edges[..., 1].max(axis=1) > 0) & (edges[..., 1].min(axis=1) < rows)]
     (x0, y0), (x1, y1) = edges[:, 0].T, edges[:, 1].T
     first = np.clip(np.ceil(np.minimum(y0, y1)), 0, rows).astype(np.int64)
     crossed = np.clip(np.ceil(np.maximum(y0, y1)), 0, rows).astype(np.int64) - first

@@ -21,7 +21,7 @@ from sentinode.slides.reading.annotations.meaning import (
     Meanings,
     counted,
 )
-from sentinode.slides.reading.annotations.opening import AGAIN, open_contents
+from sentinode.slides.reading.annotations.opening import open_contents
 from sentinode.slides.reading.annotations.regions import Annotations, Region
 from sentinode.slides.reading.annotations.shapes import Areas, areas_of
 
@@ -80,9 +80,10 @@ def read_annotations(
         found = meanings.of(drawing.classes)
         by_meaning[found and found[0]].append(drawing)
     try:
-        areas = {meaning: areas_of(by_meaning[meaning], scale) for meaning in (TUMOUR, EXCLUDED)}
+        both = areas_of([*by_meaning[TUMOUR], *by_meaning[EXCLUDED]], scale)
     except Malformed as error:
-        raise AnnotationError(str(error), where=path, hint=AGAIN) from error
+        raise AnnotationError(str(error), where=path, hint=error.hint) from error
+    areas = dict(zip((TUMOUR, EXCLUDED), both.split(len(by_meaning[TUMOUR])), strict=True))
     tumour, excluded = (tuple(_regions(by_meaning[m], areas[m])) for m in (TUMOUR, EXCLUDED))
     _require_meaning(path, by_meaning, tumour, excluded)
     annotations = Annotations(

@@ -11,18 +11,13 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
+from sentinode.slides.reading.annotations.crossings import require_few
 from sentinode.slides.reading.annotations.drawing import Drawing, Malformed, Ring
 
 Geometries = NDArray[np.object_]
 
 FARTHEST = 1e9
 """Pixels from a slide's corner that no slide reaches."""
-
-MOST_CROSSINGS = 10_000
-"""Times that the outline of a region may cross itself: repairing it takes time and memory for each of them."""
-
-CHUNK = 64
-"""Sides of a polygon whose crossings are looked up at a time."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,12 @@ class Areas:
     shapes: list[MultiPolygon | None]
     repaired: dict[int, str]
 
+    def split(self, at: int) -> tuple[Areas, Areas]:
+        """Those of the first ``at`` drawings, and those of the others."""
+        early = {number: why for number, why in self.repaired.items() if number < at}
+        late = {number - at: why for number, why in self.repaired.items() if number >= at}
+        return Areas(self.shapes[:at], early), Areas(self.shapes[at:], late)
+
 
 def areas_of(drawings: Sequence[Drawing], scale: float = 1.0) -> Areas:
     """The area of each drawing.
@@ -49,13 +50,10 @@ def areas_of(drawings: Sequence[Drawing], scale: float = 1.0) -> Areas:
         scale: what coordinates are multiplied by.
 
     Raises:
-        Malformed: a coordinate is not a number, or beyond any slide; an outline crosses itself countless times.
+        Malformed: a coordinate is not a number, or beyond any slide; there are too many corners, or outlines that
+            cross themselves or each other countless times (:class:`TooMuch`).
     """
     drawn, drawn_by = _polygons(drawings, scale)
-    for i in np.flatnonzero(~shapely.is_valid(drawn)):
-        if _crosses_often(drawn[i]):
-            name = drawings[drawn_by[i]].name
-            raise Malformed(f"region '{name}' crosses itself more than {MOST_CROSSINGS:,} times.")
     polygons, owner, repaired = _repaired(drawn, drawn_by)
     owners, place = np.unique(owner, return_inverse=True)
     united = np.asarray(shapely.multipolygons(polygons, indices=place), np.object_)
@@ -100,6 +98,7 @@ def _polygons(drawings: Sequence[Drawing], scale: float) -> tuple[Geometries, ND
         why = "beyond any slide" if np.isfinite(points[odd.argmax()]).all() else "not a number"
         raise Malformed(f"region '{name}' has a coordinate that is {why}.")
     lines = np.asarray(shapely.linearrings(points, indices=of_ring), np.object_)
+    require_few(drawings, lines, np.array(owner, np.int64)[of_polygon])
     polygons = np.asarray(shapely.polygons(lines, indices=np.array(of_polygon)), np.object_)
     return polygons, np.array(owner, np.int64)
 
@@ -107,19 +106,6 @@ def _polygons(drawings: Sequence[Drawing], scale: float) -> tuple[Geometries, ND
 def _corners(ring: Ring) -> int:
     """How many corners a ring has; the last point may repeat the first."""
     return len(ring) - (len(ring) > 1 and bool((ring[0] == ring[-1]).all()))
-
-
-def _crosses_often(polygon: shapely.Geometry) -> bool:
-    """Whether the sides of a polygon meet more often than can be repaired, counted no further than that."""
-    points, of_ring = shapely.get_coordinates(shapely.get_rings(polygon), return_index=True)
-    sides = shapely.linestrings(np.stack([points[:-1], points[1:]], axis=1)[of_ring[:-1] == of_ring[1:]])
-    tree, met = shapely.STRtree(sides), 0
-    for start in range(0, len(sides), CHUNK):
-        met += tree.query(sides[start : start + CHUNK], predicate="intersects").shape[1]
-        # Each side meets itself and its two neighbours, and a crossing is found from both sides.
-        if met > 3 * len(sides) + 2 * MOST_CROSSINGS:
-            return True
-    return False
 
 
 def _repaired(polygons: Geometries, owner: NDArray[np.int64]) -> tuple[Geometries, NDArray[np.int64], dict[int, str]]:
