@@ -108,7 +108,7 @@ def two_nodes(data: Path, out: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
             log.close()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv there, which PyTorch's wheels lack")
 def test_two_nodes_arrive_where_two_processes_do_although_one_dies(data: PatchData, tmp_path: Path) -> None:
