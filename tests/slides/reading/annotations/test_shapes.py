@@ -1,5 +1,6 @@
 """Outlines and holes become valid areas: loops stay filled, and no hole adds area."""
 
+import json
 import time
 
 import numpy as np
@@ -109,14 +110,16 @@ def test_any_polygon_is_its_outlines_area_without_its_holes(outline, holes):
 
 
 def test_sixty_thousand_regions_take_seconds(tmp_path):
-    """13 s before; processor time, since other programs run beside the tests."""
+    """13 s before. Now some five times what the JSON alone takes; processor time, since other programs run beside."""
     squares = (feature(polygon(square(3 * (i % 300), 3 * (i // 300), 2))) for i in range(60_000))
     path = geojson(tmp_path / "many.geojson", *squares)
     began = time.process_time()
+    json.loads(path.read_text())
+    parsed = time.process_time()
     annotations = read_annotations(path).on(1000, 1000)
     assert annotations.area.area == 240_000
     assert annotations.mask(1000, 1000).sum() == 240_000
-    assert time.process_time() - began < 6
+    assert time.process_time() - parsed < 12 * (parsed - began)
 
 
 def test_thousands_of_faults_are_one_sentence(tmp_path):
