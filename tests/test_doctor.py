@@ -63,10 +63,14 @@ def test_a_missing_package_is_broken_and_named(find: Find, monkeypatch: pytest.M
     assert not examine(online=False).ok
 
 
-def test_a_version_known_to_be_unsafe_is_broken(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_known_to_be_unsafe_is_named_with_one_that_is_not(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "2.6.2" if name == "lightning" else installed(name))
-    assert find("lightning").state == "broken"
+    training = find("train")
+    assert (training.state, training.value) == ("lack", "lightning 2.6.2 is not >=2.6.6")
+    assert training.remedy == "Run: python -m pip install 'lightning>=2.6.6'."
 
 
 def test_a_package_that_is_installed_and_does_not_load_is_broken(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +93,7 @@ def test_without_the_reader_of_slides_the_main_job_still_runs(find: Find, monkey
 
     monkeypatch.setattr(metadata, "version", version)
     lack = find("slides")
-    assert (lack.state, lack.remedy) == ("lack", "Run: python -m pip install openslide-python.")
+    assert (lack.state, lack.remedy) == ("lack", "Run: python -m pip install 'openslide-python>=1.4'.")
     assert examine(online=False).ok
 
 

@@ -191,7 +191,7 @@ def _extras() -> Iterator[Finding]:
     for extra, requirements in _requirements().items():
         if extra in (None, *DEVELOPERS_EXTRAS):
             continue
-        faults = {str(each.name): fault for each in requirements if (fault := _fault(each))}
+        faults = {f"'{each.name}{each.specifier}'": fault for each in requirements if (fault := _fault(each))}
         yield Finding(
             "Extras",
             str(extra),
