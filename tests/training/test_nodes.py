@@ -88,10 +88,10 @@ def two_nodes(data: Path, out: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     processes, logs = [], []
     for node in range(2):
         command = [
-            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node),
-            "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port), "--max-restarts", "3",
-            "-m", "sentinode", "train", str(data), "--out", str(out), "--recipe", "quick", "--device", "cpu",
-            "--nodes", "2", "--resume", *words,
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-conf", f"is_host={1 - node}",
+            "--max-restarts", "3", "-m", "sentinode", "train", str(data), "--out", str(out), "--recipe", "quick",
+            "--device", "cpu", "--nodes", "2", "--resume", *words,
         ]  # fmt: skip
         logs.append((root / f"node{node}.log").open("wb"))
         processes.append(subprocess.Popen(command, env=environment, stdout=logs[-1], stderr=subprocess.STDOUT))
