@@ -90,6 +90,8 @@ class Window:
 
     def wait_until_ready(self) -> None:
         self.page.wait_for_selector("body[data-ready]")
+        # The browser drops keys until it has drawn a page once.
+        self.js("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
     def press(self, *keys: str) -> None:
         for key in keys:
@@ -287,8 +289,10 @@ def test_two_windows_on_one_slide_see_each_others_work(browser: Any, url: str) -
 def test_a_review_that_cannot_be_sent_waits_and_is_sent_again(window: Window, maps: Path) -> None:
     window.open()
     window.page.route("**/review", lambda route: route.abort())
-    window.press("n", "a")
-    window.wait("() => sentinode.review.queue.length === 1")  # the key was taken; what is left is to say so
+    window.press("n")
+    window.wait("() => sentinode.chosen !== null")
+    window.press("a")
+    window.wait("() => sentinode.review.queue.length === 1")
     window.page.wait_for_selector("#saved:has-text('does not answer')")
     assert not (maps / "painted" / LOG).exists()
     window.page.unroute("**/review")
