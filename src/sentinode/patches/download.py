@@ -300,7 +300,7 @@ def _in_time(ask: Callable[[], Result]) -> Result:
     threading.Thread(target=answer, daemon=True).start()
     if not wait([found], ANSWERED_S).done:
         found.add_done_callback(_close)
-        raise _TryAgain(f"the server did not come to its end within {ANSWERED_S:.0f} seconds")
+        raise _TryAgain(f"the server did not finish its answer within {ANSWERED_S:.0f} seconds")
     return found.result()
 
 
