@@ -39,7 +39,12 @@ def scan(
             help="A bundle (default: the bundled model), then slides or folders, also such as s3://BUCKET/FOLDER.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results of the batch.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder for the results of the batch, also such as s3://BUCKET/FOLDER."
+        ),
+    ],
     stride: Annotated[
         int | None,
         typer.Option(
@@ -78,7 +83,9 @@ def scan(
     stage: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Local folder for copies of s3://, gs:// and https:// slides while they are read."
+            metavar="DIR",
+            help="Local folder for copies of s3://, gs:// and https:// slides while they are read, and for results "
+            "until they are written to an address.",
         ),
     ] = None,
     stage_limit: Annotated[float, typer.Option(metavar="GB", help="Gigabytes that these copies have at most.")] = 100.0,
@@ -90,6 +97,7 @@ def scan(
 
     Example: sentinode scan runs/first/bundle slides/ --out maps
     """
+    from sentinode.slides.reading.addresses import is_remote, without_credentials
     from sentinode.slides.results.summary import PAGE
     from sentinode.slides.scanning.manifest import DONE
 
@@ -120,8 +128,10 @@ def scan(
         f"tissue windows show tumour (--prior).",
         markup=False,
     )
-    if (out / PAGE).exists():
-        console.print(f"Open in a browser: {out / PAGE}", markup=False)
+    if is_remote(out):
+        console.print(f"Written to {without_credentials(out)}; the page of the batch is {PAGE}.", markup=False)
+    elif (Path(out) / PAGE).exists():
+        console.print(f"Open in a browser: {Path(out) / PAGE}", markup=False)
     if failed:
         raise typer.Exit(EXIT_REFUSED if failed == len(states) else EXIT_PARTIAL)
 

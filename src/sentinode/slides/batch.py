@@ -15,6 +15,7 @@ import contextlib
 import copy
 import json
 import os
+import random
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +38,7 @@ from sentinode.model.readings import choose_reading
 from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
 from sentinode.progress import bar, console
+from sentinode.slides.reading.addresses import is_remote, without_credentials
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import NAMED, find_slides, name_slides
 from sentinode.slides.reading.remote import (
@@ -45,14 +47,13 @@ from sentinode.slides.reading.remote import (
     Stage,
     bytes_of,
     find_remote,
-    is_remote,
     where,
-    without_credentials,
 )
 from sentinode.slides.reading.slide import Slide, open_slide
 from sentinode.slides.results.findings import NO_POINT, caution_reading
-from sentinode.slides.results.outputs import OUTPUTS, write_outputs
-from sentinode.slides.results.summary import PAGE, write_summary
+from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.results.remote import RemoteBatch
+from sentinode.slides.results.summary import RESULTS, write_summary
 from sentinode.slides.scanning.manifest import (
     DONE,
     FAILED,
@@ -69,15 +70,11 @@ from sentinode.slides.scanning.manifest import (
     settle_points,
     write_batch,
 )
-from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, ProbabilityMap, open_map, write_map
+from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, slide_of, write_map
 from sentinode.slides.scanning.scan import PRIOR, scan_slide
 from sentinode.slides.scanning.scores import LOG, remove_scores
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 from sentinode.slides.shards import Part, Shard, join
-
-RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
-"""What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
-removed, and comes last when a map is written: a folder with a record has a whole map."""
 
 WriteOutputs = Callable[[Path, Slide, ProbabilityMap, Tissue], object]
 """What is made of a finished map: its folder, the slide, the map and the tissue."""
@@ -114,7 +111,8 @@ def scan(
         bundle: the model.
         slides: files, and folders that are searched for them; also addresses such as ``s3://bucket/folder``.
         out: the batch's folder; each slide's map lies in ``out/<stem>`` (see
-            :func:`sentinode.slides.reading.folder.name_slides`).
+            :func:`sentinode.slides.reading.folder.name_slides`). Or its address, as text, such as
+            ``s3://bucket/maps``: each slide is scanned in ``stage`` and written there when it is done.
         stride: pixels between windows at the bundle's resolution; None for the side of the square that its labels
             cover (32 in PatchCamelyon), or half the patch where they cover all of it.
         prior: share of tumour among windows of tissue, to which probabilities are corrected.
@@ -134,7 +132,8 @@ def scan(
             job array, if this is one. The pages are written when the last shard finishes. None for all slides.
         cluster: the address of a Ray cluster that scans the slides, with ``out``, the slides and the bundle at the same
             places on all of its machines: ``auto``, ``local`` or ``ray://host:port``. None for this process alone.
-        stage: a local folder to which slides that lie elsewhere are copied while they are scanned.
+        stage: a local folder to which slides that lie elsewhere are copied while they are scanned, and in which
+            the results are made if ``out`` is an address.
         stage_gb: gigabytes that these copies have at most.
         make: called with each finished map before its slide counts as done; None for the map alone.
         show: whether to show progress.
@@ -147,7 +146,7 @@ def scan(
         SlideError: there is no slide at all, or no such shard.
         BundleError: the bundle's microns per pixel are unknown.
         OutputError: ``out`` cannot be written, the disk is full, or ``out`` holds a batch of other settings or
-            of another operating point.
+            of another operating point; or ``out`` is an address, and ``shard`` or ``cluster`` is given.
         DeviceError: the device is missing, or is not the one that the batch was begun with; or there is no such
             cluster.
     """
@@ -155,37 +154,74 @@ def scan(
     stride = bundle.card.geometry.stride if stride is None else stride
     _require_sense(stride, prior)
     chosen = None if shard is None else Shard.asked(shard)
-    out = Path(out)
+    remote = _elsewhere(out, stage, chosen, cluster, show=show)
+    out = Path(out) if remote is None else remote.folder
     names = _find(slides, out, stage)  # before anything is written: there may be none
     make_folder(out)
-    reading = _settle_reading(out, bundle, reading, stride)
-    card = bundle.card
-    how = card.reading(reading)
-    asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
-    copies = None if stage is None else (Path(stage).absolute(), stage_gb * 1e9)
-    opening = _Opening(
-        bundle,
-        out,
-        asked,
-        reading,
-        device,
-        precision,
-        tta,
-        operating_point,
-        whole_slide_coordinates,
-        copies,
-        make,
-        show,
-    )
-    work = opening() if cluster is None else None
+    with contextlib.nullcontext() if remote is None else remote.named():
+        if remote is not None:
+            remote.join()
+        reading = _settle_reading(out, bundle, reading, stride)
+        card = bundle.card
+        how = card.reading(reading)
+        asked = Settings(bundle.fingerprint, how.temperature, how.threshold, stride, prior, mpp, icc, reading)
+        copies = None if stage is None else (Path(stage).absolute(), stage_gb * 1e9)
+        opening = _Opening(
+            bundle,
+            out,
+            asked,
+            reading,
+            device,
+            precision,
+            tta,
+            operating_point,
+            whole_slide_coordinates,
+            copies,
+            make,
+            show,
+            remote,
+        )
+        work = opening() if cluster is None else None
     part = None if chosen is None else _take_part(out, chosen, names)
     own = names if part is None else {name: path for name, path in names.items() if name in part.names}
+    if remote is not None:
+        remote.pull_all()
+        own = dict(random.sample([*own.items()], len(own)))  # machines that begin at once do not meet at each slide
     refused = _scan_here(work, own) if work is not None else _scan_on(cluster or "", opening, own)
     states = read_states(out)
     _say_renamed(states, names)
-    if part is None or _is_last(part, states, names):
+    if remote is not None:
+        remote.finish()
+    elif part is None or _is_last(part, states, names):
         write_summary(out)
     return [refused.get(state.name, state) for state in states if state.name in own]
+
+
+def _elsewhere(
+    out: str | Path, stage: str | Path | None, shard: Shard | None, cluster: str | None, *, show: bool
+) -> RemoteBatch | None:
+    """The batch at an address, or None where ``out`` is a folder.
+
+    Raises:
+        OutputError: results cannot be written there, or not by several processes that divide the work.
+    """
+    if not is_remote(out):
+        return None
+    remote = RemoteBatch(str(out), None if stage is None else Path(stage), show=show)
+    if cluster is not None:
+        raise OutputError(
+            "a cluster writes its results to a folder that all of its machines share.",
+            where=remote.shown,
+            hint="Name such a folder with --out. Or start the same command on several machines, without --cluster.",
+        )
+    if shard is not None:
+        raise OutputError(
+            f"shard {shard} needs a folder that all shards share.",
+            where=remote.shown,
+            hint="Name such a folder with --out. Or start the same command on several machines with --shard none: each "
+            "scans what is not done at the address.",
+        )
+    return remote
 
 
 def _find(slides: Iterable[str | Path], out: Path, stage: str | Path | None) -> dict[str, Path | RemoteSlide]:
@@ -389,6 +425,7 @@ class _Opening:
     copies: tuple[Path, float] | None
     make: WriteOutputs | None
     show: bool
+    remote: RemoteBatch | None = None
     began: str = field(default_factory=lambda: _now())
 
     def __call__(self) -> _Work:
@@ -397,13 +434,16 @@ class _Opening:
         with lock(self.out, BATCH):
             coordinates = settle_coordinates(self.out, self.whole_slide_coordinates)
             points = settle_points(self.out, card.slide_points or GENERAL, self.operating_point)
+        if self.remote is not None and not self.remote.begin():
+            self.remote.join()
+            return self()
         if card.slide_points is None:
             console.print(NO_POINT, markup=False)
         caution_reading(points, self.reading)
         if make is write_outputs:
             make = partial(write_outputs, points=points, whole_slide_coordinates=coordinates)
         stage = None if self.copies is None else Stage(*self.copies)
-        return _Work(self.bundle, engine, self.settings, self.out, stage, make, self.began, self.show)
+        return _Work(self.bundle, engine, self.settings, self.out, stage, make, self.began, self.show, self.remote)
 
     def elsewhere(self) -> _Opening:
         """The same for a process with another working folder."""
@@ -447,9 +487,10 @@ class _Work:
         make: WriteOutputs | None,
         began: str,
         show: bool,
+        remote: RemoteBatch | None,
     ) -> None:
         self._bundle, self._engine, self._settings, self._out, self._stage = bundle, engine, settings, out, stage
-        self._make, self._show, self._began = make, show, began
+        self._make, self._show, self._began, self._remote = make, show, began, remote
         self.refused: dict[str, SlideState] = {}
 
     def __enter__(self) -> Self:
@@ -493,6 +534,8 @@ class _Work:
         return True
 
     def _attempt(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
+        if self._remote is not None:
+            self._remote.pull(name)
         try:
             if isinstance(slide, RemoteSlide):
                 settled = self._is_remote_settled(name, slide)
@@ -505,6 +548,13 @@ class _Work:
         if not settled:
             self._scan(name, slide, hold)
         remove_scores(self._out / name)
+        if self._remote is not None:
+            self._remote.push(name)
+
+    @property
+    def _place(self) -> str | Path:
+        """Where the results lie, for a person."""
+        return self._out if self._remote is None else self._remote.shown
 
     def _is_remote_settled(self, name: str, slide: RemoteSlide) -> bool:
         """Whether a slide that lies elsewhere is done, or failed while this process has been running.
@@ -521,7 +571,7 @@ class _Work:
             return False
         if state.slide != slide.shown:
             raise SlideError(
-                f"'{name}' in {self._out} holds the results of another slide, {state.slide}.",
+                f"'{name}' in {self._place} holds the results of another slide, {state.slide}.",
                 where=slide.shown,
                 hint="Choose another --out for this one, or remove that folder.",
             )
@@ -544,7 +594,8 @@ class _Work:
         if state.state != DONE or not (folder / RECORD).exists():
             return False
         try:
-            scanned = open_map(folder).slide.fingerprint
+            lies_elsewhere = self._remote is not None and not (folder / ARRAY).exists()
+            scanned = (slide_of(folder) if lies_elsewhere else open_map(folder).slide).fingerprint
         except SlideError as error:
             console.print(f"{printable(str(slide))}: {error.what} It is scanned again.", markup=False)
             return False
@@ -574,7 +625,7 @@ class _Work:
             _write_state(self._out, state)
         elif stayed and not is_same:
             raise SlideError(
-                f"'{state.name}' in {self._out} holds the results of another slide, {before}.",
+                f"'{state.name}' in {self._place} holds the results of another slide, {before}.",
                 where=state.slide,
                 hint="Scan both in one call, choose another --out for this one, or remove that folder.",
             )

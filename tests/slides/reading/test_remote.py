@@ -12,40 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_s3 import SECRET, local_s3
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import SlideError
 from sentinode.slides import batch
-from sentinode.slides.reading import remote
-from sentinode.slides.reading.remote import RemoteSlide, Stage, find_remote, without_credentials
+from sentinode.slides.reading import addresses, remote
+from sentinode.slides.reading.addresses import without_credentials
+from sentinode.slides.reading.remote import RemoteSlide, Stage, find_remote
 from sentinode.slides.scanning.manifest import MANIFEST, SlideState
-
-pytest.importorskip("s3fs", reason="s3fs (sentinode[remote]) is not installed here")
-moto_server = pytest.importorskip("moto.server", reason="moto is not installed here")
-
-SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCY"
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
-    """The local S3, with a bucket and the credentials in the environment, where their library looks."""
-    import boto3
-
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
-            patch.delenv(name)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="slides")
+    with local_s3("slides") as client:
         yield client
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +37,8 @@ def slides(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(2):
         write_tiff(folder / f"slide{i}.tif", tissue_picture(200 + 40 * i, 150, seed=i))
         bucket.upload_file(str(folder / f"slide{i}.tif"), "slides", f"lab/slide{i}.tif")
-    for name in ("lab/notes.txt", "lab/._slide0.tif", "lab/other.mrxs", "lab/other/Data0.dat"):
+    others = "lab/notes.txt", "lab/._slide0.tif", "lab/other.mrxs", "lab/other/Data0.dat", "lab/a/probability.ome.tif"
+    for name in others:
         bucket.put_object(Bucket="slides", Key=name, Body=b"x")
     return folder
 
@@ -186,10 +169,38 @@ def test_whatever_a_library_says_is_not_repeated(monkeypatch: pytest.MonkeyPatch
         def leak(_: str, error: type[Exception] = error) -> None:
             raise error(f"the signature of {SECRET} does not match")
 
-        monkeypatch.setattr(remote, "_open", leak)
+        monkeypatch.setattr(remote, "open_address", leak)
         with pytest.raises(SlideError, match=says) as caught:
             find_remote(["s3://slides/a.tif"])
         assert SECRET not in str(caught.value)
+
+
+def test_any_character_may_stand_in_a_name(bucket: Any, slides: Path, tmp_path: Path) -> None:
+    names = "a #2.tif", "50% é.tif", "100%25.tif", "[x]*.tif", "what?.tif"
+    for name in names:
+        bucket.upload_file(str(slides / "slide0.tif"), "slides", f"names/{name}")
+    assert {slide.shown for slide in find_remote(["s3://slides/names"])} == {
+        f"s3://slides/names/{one}" for one in names
+    }
+    (alone,) = find_remote(["s3://slides/names/a #2.tif"])
+    states = scan("s3://slides/names", tmp_path / "out", tmp_path / "stage")
+    assert {state.state for state in states} == {"done"} and alone.shown in {state.slide for state in states}
+    assert len(states) == len(names)
+
+
+def test_a_slide_that_is_not_given_when_it_is_copied_fails_alone(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(url: str) -> tuple[Any, str]:
+        files, path = addresses.open_address(url)
+        if "slide0" in url:
+            monkeypatch.setattr(type(files), "get_file", lambda *_: files.cat_file("slides/nowhere"), raising=True)
+        return files, path
+
+    monkeypatch.setattr(remote, "open_address", refusing)
+    with Stage(tmp_path / "stage") as stage, pytest.raises(SlideError, match="no such slide"):
+        with stage.copy(find_remote(["s3://slides/lab/slide0.tif"])[0]):
+            pass
 
 
 def test_a_secret_in_an_address_is_neither_printed_nor_written(
@@ -213,5 +224,6 @@ def test_a_secret_in_an_address_is_neither_printed_nor_written(
 
 def test_an_address_is_shown_without_user_query_and_fragment() -> None:
     assert without_credentials("https://me:secret@host:8/a/b.svs?key=1#x") == "https://host:8/a/b.svs"
-    assert without_credentials("s3://bucket/a b.svs") == "s3://bucket/a b.svs"
+    assert without_credentials("s3://bucket/a b #1.svs") == "s3://bucket/a b #1.svs"
+    assert without_credentials("https://[no-address/a.svs") == "https://[no-address/a.svs"
     assert "secret" not in repr(RemoteSlide("https://me:secret@host/a.svs", "https://host/a.svs", 1, "1"))

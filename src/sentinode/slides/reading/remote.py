@@ -1,13 +1,11 @@
 """Slides that lie elsewhere, such as in S3: found by their address, and copied to a local disk for as long as they are
 scanned.
-
-fsspec and its file systems do the work. They look for credentials where they always do. What may hold a credential,
-which is an address with a user or a query and every message of theirs, is never printed or written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -18,19 +16,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 
-from sentinode.atomic import make_folder, output_errors
-from sentinode.errors import OutputError, SlideError
+from sentinode.atomic import make_folder, output_error, output_errors
+from sentinode.errors import SlideError
 from sentinode.names import folder_name, printable
 from sentinode.progress import console
+from sentinode.slides.reading.addresses import KINDS, kind_of, open_address, reaching, without_credentials
 from sentinode.slides.reading.fingerprint import size_of
+from sentinode.slides.reading.folder import OWN_FILES
 from sentinode.slides.reading.slide import SLIDE_SUFFIXES
-
-KINDS = ("s3", "gs", "gcs", "az", "abfs", "https", "http")
-"""What an address may begin with."""
 
 SEVERAL_FILES = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
 """Endings of slides that consist of several files."""
@@ -68,11 +64,6 @@ class RemoteSlide:
         return self.place.stem
 
 
-def is_remote(path: str | Path) -> bool:
-    """Whether a path is an address."""
-    return "://" in str(path)
-
-
 def bytes_of(slide: Path | RemoteSlide) -> int:
     """Bytes of a slide, 0 where they are unknown."""
     return slide.size or 0 if isinstance(slide, RemoteSlide) else size_of(slide)
@@ -93,29 +84,24 @@ def find_remote(urls: Iterable[str]) -> list[RemoteSlide]:
     return [found[shown] for shown in sorted(found)]
 
 
-def without_credentials(url: str) -> str:
-    """An address without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def _at(url: str) -> Sequence[RemoteSlide]:
     shown = without_credentials(url)
-    scheme = urlsplit(url).scheme
+    scheme = kind_of(url)
     if scheme not in KINDS:
         raise SlideError(
             f"slides are not read from '{printable(scheme)}://'.",
             hint=f"Sentinode reads {', '.join(f'{kind}://' for kind in KINDS)}, and paths.",
         )
-    with _reaching(shown):
-        files, path = _open(url)
+    with reaching(shown):
+        files, path = open_address(url)
         first = files.info(path)
         is_folder = first["type"] == "directory"
         listed = list(files.find(path, detail=True).values()) if is_folder else [first]
-    names = {one["name"]: PurePosixPath(urlsplit(one["name"]).path) for one in listed}
+    names = {one["name"]: PurePosixPath(one["name"] if is_folder else shown) for one in listed}
     if is_folder:
         listed = [one for one in listed if not any(part.startswith(".") for part in names[one["name"]].parts)]
         listed = [one for one in listed if names[one["name"]].suffix.lower() in SLIDE_SUFFIXES]
+        listed = [one for one in listed if names[one["name"]].name not in OWN_FILES]
     several = [one for one in listed if names[one["name"]].suffix.lower() in SEVERAL_FILES]
     if several:
         some = ", ".join(printable(names[one["name"]].name) for one in several[:NAMED])
@@ -132,7 +118,8 @@ def _at(url: str) -> Sequence[RemoteSlide]:
 
 def _slide(files: Any, entry: dict[str, Any], url: str, in_folder: bool) -> RemoteSlide:
     at = files.unstrip_protocol(entry["name"]) if in_folder else url
-    return RemoteSlide(at, without_credentials(at), entry.get("size"), _version(entry))
+    shown = at if in_folder else without_credentials(at)  # what a bucket lists may hold any character
+    return RemoteSlide(at, shown, entry.get("size"), _version(entry))
 
 
 def _version(entry: dict[str, Any]) -> str:
@@ -140,51 +127,8 @@ def _version(entry: dict[str, Any]) -> str:
     return next((str(entry[key]) for key in keys if entry.get(key)), f"{entry.get('size')} bytes")
 
 
-def _open(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    files, path = url_to_fs(url)
-    return files, str(path)
-
-
-@contextlib.contextmanager
-def _reaching(shown: str) -> Iterator[None]:
-    """Turn whatever a file system raises into words of ours, for its own may hold credentials."""
-    try:
-        yield
-    except (SlideError, OutputError):
-        raise
-    except ImportError:
-        kind = shown.partition(":")[0]
-        raise SlideError(
-            f"what reads '{kind}://' is not installed.",
-            where=shown,
-            hint="Install it: pip install 'sentinode[remote]' for s3:// and https://, pip install gcsfs for gs://, pip "
-            "install adlfs for az://.",
-        ) from None
-    except FileNotFoundError:  # fsspec says this of every web server that does not answer with the file
-        is_web = shown.startswith("http")
-        raise SlideError(
-            f"there is no such slide{', or the server does not give it' if is_web else ' or folder'}.",
-            where=shown,
-            hint="Check the address" + (", the network and the credentials." if is_web else "."),
-        ) from None
-    except PermissionError:
-        raise SlideError(
-            "access is refused.",
-            where=shown,
-            hint="Give credentials where its library looks for them, such as AWS_PROFILE or ~/.aws/credentials.",
-        ) from None
-    except Exception as error:
-        raise SlideError(
-            f"it cannot be reached ({type(error).__name__}).",
-            where=shown,
-            hint="Check the network, the address and the credentials, and run the same command again.",
-        ) from None
-
-
 def _file_name(shown: str) -> str:
-    name = PurePosixPath(urlsplit(shown).path).name
+    name = PurePosixPath(shown.partition("://")[2].partition("/")[2]).name
     return folder_name(name) if name else "slide"
 
 
@@ -251,9 +195,10 @@ class Stage:
 
     def _copy(self, slide: RemoteSlide) -> Path:
         file = self._folder / slide.place
-        with _reaching(slide.shown), output_errors(file):
+        with output_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            files, path = _open(slide.url)
+        with reaching(slide.shown), _full_disk(file):
+            files, path = open_address(slide.url)
             files.get_file(path, str(file))
             files.invalidate_cache()
             now = files.info(path)
@@ -263,6 +208,17 @@ class Stage:
                 "the file was changed, or not copied whole.", where=slide.shown, hint="Scan it again once it is whole."
             )
         return file
+
+
+@contextlib.contextmanager
+def _full_disk(file: Path) -> Iterator[None]:
+    """Tell a disk that is full here from an error of the server, which is an error of the system too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise output_error(file, error) from error
+        raise
 
 
 def _remove_left(folder: Path, prefix: str) -> None:

@@ -29,6 +29,7 @@ from sentinode.slides.results.outputs import (
     GEOJSON,
     HEATMAP,
     OME_TIFF,
+    OUTPUTS,
     SMALL,
     TABLE,
     TOTALS,
@@ -41,6 +42,10 @@ from sentinode.slides.scanning.manifest import DONE, TISSUE, read_class_names, r
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, reading_of
 
 PAGE = "index.html"
+
+RESULTS = (RECORD, ARRAY, QUALITY, *OUTPUTS, PAGE)
+"""What a scan leaves in a slide's folder, beside its state and its tissue. The record goes first when they are
+removed, and comes last when a map is written: a folder with a record has a whole map."""
 
 PAGES = ".pages"
 """The lock of the pages; no slide's folder begins with a dot."""
@@ -94,13 +99,20 @@ class Row:
         return quote(self.name)
 
 
-def write_summary(folder: Path, *, patients: Sequence[Patient] = (), failed: Mapping[str, str] | None = None) -> Path:
+def write_summary(
+    folder: Path,
+    *,
+    patients: Sequence[Patient] = (),
+    failed: Mapping[str, str] | None = None,
+    of_slides: bool = True,
+) -> Path:
     """Write ``index.html`` into a batch's folder and into each slide's.
 
     Args:
         folder: the batch's.
         patients: their stages, for a table below the slides.
         failed: why the files of some slides could not be written again, by their folders.
+        of_slides: whether the slides' pages are written too, for which all of their files must be here.
 
     Returns:
         The batch's page.
@@ -114,13 +126,27 @@ def write_summary(folder: Path, *, patients: Sequence[Patient] = (), failed: Map
         rows = read_rows(folder, failed=failed)
         if not rows:
             raise SlideError("there are no scanned slides here.", where=folder, hint="Name the --out folder of a scan.")
-        return _write_pages(folder, rows, patients)
+        for row in rows:
+            if of_slides and row.totals is not None:
+                _write_slide_page(folder / row.name, row.totals)
+        return _write_page(folder, rows, patients)
 
 
-def _write_pages(folder: Path, rows: Sequence[Row], patients: Sequence[Patient]) -> Path:
-    for row in rows:
-        if row.totals is not None:
-            write_text(folder / row.name / PAGE, _slide_page(folder / row.name, row.totals))
+def write_slide_page(folder: Path) -> None:
+    """Write ``index.html`` into a slide's folder, as :func:`write_summary` does.
+
+    Raises:
+        SlideError: the slide's totals cannot be read.
+        OutputError: the page cannot be written.
+    """
+    _write_slide_page(folder, read_totals(folder))
+
+
+def _write_slide_page(folder: Path, totals: Totals) -> None:
+    write_text(folder / PAGE, _slide_page(folder, totals))
+
+
+def _write_page(folder: Path, rows: Sequence[Row], patients: Sequence[Patient]) -> Path:
     described = [describe_point(row.totals) for row in rows if row.totals is not None]
     points = [point for at, point in enumerate(described) if point not in described[:at]]
     write_text(folder / PAGE, _render("summary.html.j2", rows=rows, patients=patients, points=points))

@@ -135,8 +135,16 @@ def read_state(file: Path) -> SlideState | None:
     Its name is that of the folder, whatever the manifest says: files are written there.
     """
     try:
-        state = SlideState(**{**_read(file), "name": file.absolute().parent.name})
-    except (OSError, ValueError, TypeError):
+        return parse_state(file.read_text(encoding="utf-8"), file.absolute().parent.name)
+    except (OSError, ValueError):
+        return None
+
+
+def parse_state(manifest: str, name: str) -> SlideState | None:
+    """A slide's state from the text of its manifest, or None where that is damaged."""
+    try:
+        state = SlideState(**{**_parse(manifest), "name": name})
+    except (ValueError, TypeError):
         return None
     texts = state.slide, state.state, state.host, state.version, state.reason, state.started, state.finished
     numbers = state.process, state.windows, state.tissue_mm2
@@ -152,8 +160,12 @@ def _read(file: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: it is missing, or is no JSON object.
     """
+    return _parse(file.read_text(encoding="utf-8"))
+
+
+def _parse(manifest: str) -> dict[str, Any]:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(manifest)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(record, dict):
@@ -180,6 +192,14 @@ def write_batch(
     record = {"format": FORMAT, "version": __version__, "begun": begun, **asdict(settings), "engine": computed_with}
     record[CLASSES] = list(class_names)
     write_text(manifest, json.dumps(record, indent=2) + "\n")
+
+
+def begun_of(manifest: bytes) -> str | None:
+    """When a batch was begun, which tells it from another, or None where its manifest does not say it."""
+    try:
+        return str(_parse(manifest.decode("utf-8", "replace"))["begun"])
+    except (ValueError, KeyError):
+        return None
 
 
 def read_class_names(batch: Path) -> tuple[str, str]:
