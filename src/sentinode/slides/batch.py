@@ -158,9 +158,7 @@ def scan(
     out = Path(out) if remote is None else remote.folder
     names = _find(slides, out, stage)  # before anything is written: there may be none
     make_folder(out)
-    with contextlib.nullcontext() if remote is None else remote.named():
-        if remote is not None:
-            remote.join()
+    with contextlib.nullcontext() if remote is None else remote.joining():
         reading = _settle_reading(out, bundle, reading, stride)
         card = bundle.card
         how = card.reading(reading)

@@ -18,7 +18,7 @@ from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import SlideError
 from sentinode.slides import batch
-from sentinode.slides.reading import addresses, remote
+from sentinode.slides.reading import remote
 from sentinode.slides.reading.addresses import without_credentials
 from sentinode.slides.reading.remote import RemoteSlide, Stage, find_remote
 from sentinode.slides.scanning.manifest import MANIFEST, SlideState
@@ -188,19 +188,20 @@ def test_any_character_may_stand_in_a_name(bucket: Any, slides: Path, tmp_path: 
     assert len(states) == len(names)
 
 
-def test_a_slide_that_is_not_given_when_it_is_copied_fails_alone(
-    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_slide_that_is_gone_when_it_is_copied_fails_alone(
+    bucket: Any, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(url: str) -> tuple[Any, str]:
-        files, path = addresses.open_address(url)
-        if "slide0" in url:
-            monkeypatch.setattr(type(files), "get_file", lambda *_: files.cat_file("slides/nowhere"), raising=True)
-        return files, path
+    for i in range(2):
+        bucket.upload_file(str(slides / f"slide{i}.tif"), "slides", f"gone/slide{i}.tif")
 
-    monkeypatch.setattr(remote, "open_address", refusing)
-    with Stage(tmp_path / "stage") as stage, pytest.raises(SlideError, match="no such slide"):
-        with stage.copy(find_remote(["s3://slides/lab/slide0.tif"])[0]):
-            pass
+    def find_and_lose(addresses: list[str]) -> list[RemoteSlide]:
+        found = find_remote(addresses)
+        bucket.delete_object(Bucket="slides", Key="gone/slide0.tif")
+        return found
+
+    monkeypatch.setattr(batch, "find_remote", find_and_lose)
+    gone, other = scan("s3://slides/gone", tmp_path / "out", tmp_path / "stage")
+    assert (gone.state, other.state) == ("failed", "done") and "no such slide or folder" in str(gone.reason)
 
 
 def test_a_secret_in_an_address_is_neither_printed_nor_written(

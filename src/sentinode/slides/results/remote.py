@@ -81,15 +81,19 @@ class RemoteBatch:
         with self._reaching():
             self._files, root = open_address(url.rstrip("/"), use_listings_cache=False)
         self._root = root.rstrip("/")
-        if not self._root:
-            raise OutputError("this address names no bucket.", where=self.shown, hint="Write s3://BUCKET/FOLDER.")
         self._batch: bytes | None = None
         self._there: dict[str, bytes | None] = {}  # the manifests at the address, as they were seen last
         self._done: set[str] = set()
 
     @contextlib.contextmanager
-    def named(self) -> Iterator[None]:
-        """Let an error about the batch name its address in place of the folder here."""
+    def joining(self) -> Iterator[None]:
+        """Join the batch at the address, and let an error of the block about the batch name its address in place of
+        the folder here.
+
+        Raises:
+            OutputError: as for :meth:`join`.
+        """
+        self.join()
         try:
             yield
         except SentinodeError as error:
@@ -281,16 +285,25 @@ class RemoteBatch:
     def _push(self, name: str, state: SlideState) -> None:
         folder = self.folder / name
         mine, there = (folder / MANIFEST).read_bytes(), self._read(name, MANIFEST)
-        theirs, is_new = _state(there, name), there != self._there.get(name)
-        if there is None or there != mine:
-            if theirs and theirs.state == DONE and is_new and theirs.remote_version == state.remote_version:
-                self._take(theirs, there or b"")  # another machine has finished it while it was scanned here
-                mine = there or b""
-            elif state.state != DONE or _is_whole(folder, state):
-                self._upload(name, folder, replaces=there is not None)
-            elif there is not None:
-                self._put(folder / MANIFEST, name, MANIFEST)  # the slide has another path now; its files lie there
+        theirs = _state(there, name)
+        if there is not None and theirs is not None and there != mine and self._is_done_there(there, theirs, state):
+            self._take(theirs, there)
+            mine = there
+        elif there != mine and (state.state != DONE or _is_whole(folder, state)):
+            self._upload(name, folder, replaces=there is not None)
+        elif there is not None and there != mine:
+            self._put(folder / MANIFEST, name, MANIFEST)  # the slide has another path now; its files lie there
         self._see(name, mine)
+
+    def _is_done_there(self, there: bytes, theirs: SlideState, state: SlideState) -> bool:
+        """Whether another machine has finished a slide that was scanned here too."""
+        folder = self.folder / theirs.name
+        if theirs.state != DONE:
+            return False
+        if _is_whole(folder, state):
+            return self._read(theirs.name, RECORD) == (folder / RECORD).read_bytes()
+        # It failed here. What was done there before belongs to an older slide.
+        return state.state != DONE and there != self._there.get(theirs.name)
 
     def _upload(self, name: str, folder: Path, *, replaces: bool) -> None:
         if replaces:
@@ -333,7 +346,9 @@ def _require_writable(url: str, shown: str) -> None:
             where=shown,
             hint=f"Sentinode writes to {', '.join(f'{kind}://' for kind in kinds)}, and to folders.",
         )
-    user = rest.partition("/")[0].rpartition("@")[0]
+    user, _, place = rest.partition("/")[0].rpartition("@")
+    if not place:
+        raise OutputError("this address names no bucket.", where=url, hint=f"Write {kind}://BUCKET/FOLDER.")
     if "?" in rest or "::" in rest or ":" in user:
         raise OutputError(
             "an address for results has no '?', no '::' and no password.",
