@@ -1,4 +1,7 @@
-"""Results that lie in S3: those of a folder, whatever happens to the machines that make them."""
+"""Results at an address: those of a folder, whatever happens to the machines that make them.
+
+Most tests write to a store in memory, because each request to the local S3 takes longer than the scan of these slides.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,31 @@ from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import DeviceError, OutputError
 from sentinode.slides import batch
+from sentinode.slides.reading import remote as reading_remote
+from sentinode.slides.reading.addresses import KINDS, open_address
 from sentinode.slides.results import remote
-from sentinode.slides.results.outputs import write_outputs
+from sentinode.slides.results.outputs import OME_TIFF, write_outputs
 from sentinode.slides.results.remote import RemoteBatch
 from sentinode.slides.scanning.manifest import MANIFEST, TISSUE, SlideState
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD
+
+pytest.importorskip("s3fs", reason="s3fs (sentinode[remote]) is not installed here")
 
 MAP = {MANIFEST, TISSUE, ARRAY, QUALITY, RECORD}
 """The files of a slide of which nothing is made but the map."""
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
-    with local_s3("maps") as client:
-        yield client
+class Place:
+    """What lies at an address."""
 
-
-class Bucket:
-    """A test's own folder in the bucket."""
-
-    def __init__(self, client: Any, folder: str) -> None:
-        self._client, self._folder, self.address = client, f"{folder}/", f"s3://maps/{folder}"
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._files, self._root = open_address(address, use_listings_cache=False)
 
     def read(self) -> dict[str, bytes]:
-        """Every object by its name."""
-        listed = self._client.list_objects_v2(Bucket="maps", Prefix=self._folder).get("Contents", ())
-        keys = [one["Key"] for one in listed]
-        return {
-            key.removeprefix(self._folder): self._client.get_object(Bucket="maps", Key=key)["Body"].read()
-            for key in keys
-        }
+        """The content of every file by its name."""
+        paths = self._files.find(self._root)
+        return {path.removeprefix(f"{self._root}/"): self._files.cat_file(path) for path in paths}
 
     def without_manifests(self) -> dict[str, bytes]:
         return {name: content for name, content in self.read().items() if not name.endswith(MANIFEST)}
@@ -53,17 +51,26 @@ class Bucket:
         return str(json.loads(self.read()[f"{name}/{MANIFEST}"])["state"])
 
     def write(self, name: str, content: bytes) -> None:
-        self._client.put_object(Bucket="maps", Key=f"{self._folder}{name}", Body=content)
+        self._files.pipe_file(f"{self._root}/{name}", content)
 
     def remove(self, begin: str = "") -> None:
         for name in self.read():
             if name.startswith(begin):
-                self._client.delete_object(Bucket="maps", Key=f"{self._folder}{name}")
+                self._files.rm_file(f"{self._root}/{name}")
 
 
 @pytest.fixture
-def bucket(s3: Any, request: pytest.FixtureRequest) -> Bucket:
-    return Bucket(s3, request.node.name)
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place in memory of a test's own."""
+    for module in (remote, reading_remote):
+        monkeypatch.setattr(module, "KINDS", (*KINDS, "memory"))
+    return Place(f"memory://{request.node.name}")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    with local_s3("maps") as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -117,28 +124,57 @@ def of_a_folder(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return contents(out)
 
 
-def test_an_address_holds_what_a_folder_would(slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str]) -> None:
-    options = {"make": write_outputs}
-    scan(slides, tmp_path / "out", None, **options)
-    states = scan(slides, bucket.address, tmp_path / "stage", **options)
-    assert [(state.name, state.state) for state in states] == [("slide0", "done"), ("slide1", "done")]
+def test_s3_holds_what_a_folder_would(s3: Any, slides: Path, tmp_path: Path, scanned: list[str]) -> None:
+    bucket, one, options = Place("s3://maps/whole"), slides / "slide0.tif", {"make": write_outputs}
+    scan(one, tmp_path / "out", None, **options)
+    states = scan(one, bucket.address, tmp_path / "stage", **options)
+    assert [(state.name, state.state) for state in states] == [("slide0", "done")]
     assert bucket.without_manifests() == contents(tmp_path / "out")
-    of_batch, of_slide = (json.loads(bucket.read()[name]) for name in (MANIFEST, f"slide0/{MANIFEST}"))
-    begun = json.loads((tmp_path / "out" / MANIFEST).read_text())
-    assert {**of_batch, "begun": ""} == {**begun, "begun": ""} and of_slide["state"] == "done"
+    before = bucket.read()
+    of_batch, begun = (json.loads(text) for text in (before[MANIFEST], (tmp_path / "out" / MANIFEST).read_text()))
+    assert {**of_batch, "begun": ""} == {**begun, "begun": ""} and bucket.state("slide0") == "done"
     # Of what lies there, the disk keeps no more than the page needs.
     kept = {file.name for file in (tmp_path / "stage").rglob("*") if file.is_file() and file.parent.name == "slide0"}
     assert kept == {MANIFEST, RECORD, "lesions.json"}
-    # Once more, here and on a new machine: nothing is scanned, and the page is the same.
+    # On a new machine nothing is scanned, and the page is the same.
     scanned.clear()
-    before = bucket.read()
-    for stage in ("stage", "new"):
-        assert scan(slides, bucket.address, tmp_path / stage, **options) == states
+    assert scan(one, bucket.address, tmp_path / "new", **options) == states
     assert not scanned and bucket.read() == before
 
 
+def test_in_s3_one_of_two_machines_that_begin_at_once_decides_the_engine(
+    s3: Any, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Place("s3://maps/race")
+
+    def begin_first(*_: object, **__: object) -> StandInEngine:
+        """Another machine begins while this one opens its engine."""
+        monkeypatch.setattr(batch, "open_engine", lambda *_, **__: StandInEngine("stand-in cuda float32"))
+        scan(slides / "slide0.tif", bucket.address, tmp_path / "first")
+        monkeypatch.setattr(batch, "open_engine", lambda *_, **__: StandInEngine("stand-in cpu float32"))
+        return StandInEngine("stand-in cpu float32")
+
+    monkeypatch.setattr(batch, "open_engine", begin_first)
+    with pytest.raises(DeviceError, match="begun on 'stand-in cuda float32', and this machine offers") as caught:
+        scan(slides, bucket.address, tmp_path / "second")
+    assert caught.value.where == bucket.address
+    assert json.loads(bucket.read()[MANIFEST])["engine"]["device"] == "cuda" and bucket.state("slide0") == "done"
+
+
+def test_in_s3_names_may_hold_any_character(s3: Any, slides: Path, tmp_path: Path) -> None:
+    bucket, folder = Place("s3://maps/a b/50% é #1"), tmp_path / "slides"
+    folder.mkdir()
+    names = {"50%25 [é] #2.tif": "50%25 [é] #2", "broken.tif": "broken"}
+    shutil.copy(slides / "slide0.tif", folder / "50%25 [é] #2.tif")
+    (folder / "broken.tif").write_bytes(b"II*\0 no slide")
+    states = scan(folder, f"{bucket.address}//", tmp_path / "stage")
+    assert [state.state for state in states] == ["done", "failed"]
+    assert {name.partition("/")[0] for name in bucket.read()} == {*names.values(), MANIFEST, "index.html"}
+    assert [RemoteBatch(bucket.address, tmp_path / "stage", show=False).folder] == [*(tmp_path / "stage").glob("res*")]
+
+
 def test_a_new_machine_scans_what_is_not_done_there(
-    slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str], of_a_folder: dict[str, bytes]
+    slides: Path, tmp_path: Path, bucket: Place, scanned: list[str], of_a_folder: dict[str, bytes]
 ) -> None:
     scan(slides / "slide0.tif", bucket.address, tmp_path / "lost")
     scan(slides, bucket.address, tmp_path / "new")
@@ -149,7 +185,7 @@ def test_a_new_machine_scans_what_is_not_done_there(
 def test_a_kill_while_files_are_written_loses_nothing(
     slides: Path,
     tmp_path: Path,
-    bucket: Bucket,
+    bucket: Place,
     scanned: list[str],
     of_a_folder: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -182,25 +218,8 @@ def test_a_kill_while_files_are_written_loses_nothing(
     assert bucket.without_manifests() == of_a_folder
 
 
-def test_of_two_machines_that_begin_at_once_one_decides_the_engine(
-    slides: Path, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def begin_first(*_: object, **__: object) -> StandInEngine:
-        """Another machine begins while this one opens its engine."""
-        monkeypatch.setattr(batch, "open_engine", lambda *_, **__: StandInEngine("stand-in cuda float32"))
-        scan(slides / "slide0.tif", bucket.address, tmp_path / "first")
-        monkeypatch.setattr(batch, "open_engine", lambda *_, **__: StandInEngine("stand-in cpu float32"))
-        return StandInEngine("stand-in cpu float32")
-
-    monkeypatch.setattr(batch, "open_engine", begin_first)
-    with pytest.raises(DeviceError, match="begun on 'stand-in cuda float32', and this machine offers") as caught:
-        scan(slides, bucket.address, tmp_path / "second")
-    assert caught.value.where == bucket.address
-    assert json.loads(bucket.read()[MANIFEST])["engine"]["device"] == "cuda" and bucket.state("slide0") == "done"
-
-
 def test_two_machines_that_begin_at_once_share_the_batch(
-    slides: Path, tmp_path: Path, bucket: Bucket, of_a_folder: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    slides: Path, tmp_path: Path, bucket: Place, of_a_folder: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin_first(*_: object, **__: object) -> StandInEngine:
         monkeypatch.setattr(batch, "open_engine", lambda *_, **__: StandInEngine())
@@ -213,7 +232,7 @@ def test_two_machines_that_begin_at_once_share_the_batch(
 
 
 def test_a_slide_that_another_machine_finishes_meanwhile_is_taken_from_there(
-    slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str], of_a_folder: dict[str, bytes]
+    slides: Path, tmp_path: Path, bucket: Place, scanned: list[str], of_a_folder: dict[str, bytes]
 ) -> None:
     left: list[dict[str, bytes]] = []
 
@@ -228,7 +247,7 @@ def test_a_slide_that_another_machine_finishes_meanwhile_is_taken_from_there(
 
 
 def test_a_failed_slide_leaves_no_old_results_at_the_address(
-    slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str]
+    slides: Path, tmp_path: Path, bucket: Place, scanned: list[str]
 ) -> None:
     mine = tmp_path / "slides"
     shutil.copytree(slides, mine)
@@ -246,7 +265,7 @@ def test_a_failed_slide_leaves_no_old_results_at_the_address(
     assert scanned.count("slide1") == 1
 
 
-def test_a_slide_that_moved_keeps_its_map(slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str]) -> None:
+def test_a_slide_that_moved_keeps_its_map(slides: Path, tmp_path: Path, bucket: Place, scanned: list[str]) -> None:
     shutil.copytree(slides, tmp_path / "before")
     scan(tmp_path / "before", bucket.address, tmp_path / "stage")
     (tmp_path / "before").rename(tmp_path / "after")
@@ -257,7 +276,7 @@ def test_a_slide_that_moved_keeps_its_map(slides: Path, tmp_path: Path, bucket: 
 
 
 def test_what_was_removed_at_the_address_is_scanned_again(
-    slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str], of_a_folder: dict[str, bytes]
+    slides: Path, tmp_path: Path, bucket: Place, scanned: list[str], of_a_folder: dict[str, bytes]
 ) -> None:
     scan(slides, bucket.address, tmp_path)
     bucket.remove("slide1/")
@@ -267,7 +286,7 @@ def test_what_was_removed_at_the_address_is_scanned_again(
 
 
 def test_what_is_left_here_of_another_batch_is_not_mixed_with_that_of_the_address(
-    slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str]
+    slides: Path, tmp_path: Path, bucket: Place, scanned: list[str]
 ) -> None:
     scan(slides, bucket.address, tmp_path / "old", stride=64)
     bucket.remove()
@@ -280,7 +299,7 @@ def test_what_is_left_here_of_another_batch_is_not_mixed_with_that_of_the_addres
     assert scanned == ["slide1"] and len(bucket.read()) == 2 * len(MAP) + 2
 
 
-def test_a_batch_of_other_settings_is_refused_as_in_a_folder(slides: Path, tmp_path: Path, bucket: Bucket) -> None:
+def test_a_batch_of_other_settings_is_refused_as_in_a_folder(slides: Path, tmp_path: Path, bucket: Place) -> None:
     scan(slides / "slide0.tif", bucket.address, tmp_path / "first")
     before = bucket.read()
     with pytest.raises(OutputError, match="stride 32, and you ask for 64") as caught:
@@ -295,7 +314,7 @@ def test_a_batch_of_other_settings_is_refused_as_in_a_folder(slides: Path, tmp_p
 def test_a_short_failure_of_the_network_does_not_end_the_scan_and_a_long_one_loses_nothing(
     slides: Path,
     tmp_path: Path,
-    bucket: Bucket,
+    bucket: Place,
     scanned: list[str],
     of_a_folder: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -321,23 +340,17 @@ def test_a_short_failure_of_the_network_does_not_end_the_scan_and_a_long_one_los
     assert SECRET not in f"{caught.value}{capsys.readouterr().err}"
 
 
-def test_names_may_hold_any_character(s3: Any, slides: Path, tmp_path: Path) -> None:
-    bucket = Bucket(s3, "a b/50% é #1")
-    names = {"a b.tif": "a b", "50%25 [é]*.tif": "50%25 [é]_", "#1.tif": "#1"}
-    for name in names:
-        s3.upload_file(str(slides / "slide0.tif"), "maps", f"input/{name}")
-    states = batch.scan(
-        StandInBundle(), ["s3://maps/input/"], f"{bucket.address}//", make=None, show=False, stage=tmp_path
-    )
-    assert {state.state for state in states} == {"done"}
-    assert {name.partition("/")[0] for name in bucket.read()} == {*names.values(), MANIFEST, "index.html"}
-    assert {file.name for file in tmp_path.iterdir()} == {RemoteBatch(bucket.address, tmp_path, show=False).folder.name}
-
-
-def test_results_below_the_slides_are_no_slides(s3: Any, slides: Path, tmp_path: Path, bucket: Bucket) -> None:
+def test_results_below_the_slides_are_no_slides(slides: Path, tmp_path: Path, bucket: Place) -> None:
     bucket.write("slide0.tif", (slides / "slide0.tif").read_bytes())
+    out, options = f"{bucket.address}/maps", {"stage": tmp_path, "show": False}
     for _ in range(2):
-        (state,) = batch.scan(StandInBundle(), [bucket.address], f"{bucket.address}/maps", show=False, stage=tmp_path)
+        (state,) = batch.scan(
+            StandInBundle(),
+            [bucket.address],
+            out,
+            make=lambda folder, *_: (folder / OME_TIFF).write_bytes(b"map"),
+            **options,
+        )
         assert state.state == "done"
 
 
@@ -365,7 +378,7 @@ def test_where_results_cannot_be_written_nothing_is_scanned(
 
 
 def test_without_permission_to_write_nothing_is_scanned(
-    slides: Path, tmp_path: Path, bucket: Bucket, scanned: list[str], monkeypatch: pytest.MonkeyPatch
+    slides: Path, tmp_path: Path, bucket: Place, scanned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(f"{SECRET} may not")
