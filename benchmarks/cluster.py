@@ -3,10 +3,11 @@
     python benchmarks/cluster.py --data SHARED/data [--weights BUNDLE] [--slides 200] [--nodes 2] [--kill-every 5]
                                  [--work DIR]
 
-The slides are cut from one tile of each of five hospitals. Three scans: in one process with as many threads as there
-are nodes; on a cluster of nodes with one core each; and on the same cluster while a node is killed with -9, again and
-again, and replaced by a new one. Seconds are of the whole command, and from the first slide's start to the last one's
-end. Processor seconds are of all processes, Ray's own as well. They say more on a machine on which other work runs.
+The slides are cut from one tile of each of five hospitals. Four scans: in one process with as many threads as there
+are nodes; in as many processes of one thread, each with its shard; on a cluster of nodes with one core each; and on the
+same cluster while a node is killed with -9, again and again, and replaced by a new one. Seconds are of the whole
+command, and from the first slide's start to the last one's end. Processor seconds are of all processes, Ray's own as
+well. They say more on a machine on which other work runs.
 """
 
 from __future__ import annotations
@@ -125,12 +126,14 @@ def main() -> None:
     slides = build(work / "slides", arguments.data / "slides" / "camelyon17", arguments.slides)
     os.environ.update(ENVIRONMENT)
     bundle = [] if arguments.weights is None else [str(arguments.weights.absolute())]
-    for name in ("warm", "alone", "cluster", "killed"):
+    for name in ("warm", "alone", "shards", "cluster", "killed"):
         shutil.rmtree(work / name, ignore_errors=True)
     first = sorted(slides.iterdir())[0]
     scan([*bundle, str(first)], work / "warm", threads=1)  # compiles the network
     alone = scan([*bundle, str(slides)], work / "alone", threads=arguments.nodes)
     report("one process", alone, arguments.slides)
+    sharded = shards([*bundle, str(slides)], work / "shards", arguments.nodes)
+    report(f"{arguments.nodes} processes, a shard each", sharded, arguments.slides)
     began = time.process_time()
     write_summary(alone.out)
     print(f"pages and tables of the batch: {time.process_time() - began:.2f} processor seconds", flush=True)
@@ -138,12 +141,13 @@ def main() -> None:
         print(f"an item without work: {1000 * empty(nodes.address):.1f} ms", flush=True)
         shared = scan([*bundle, str(slides)], work / "cluster", address=nodes.address, roots=lambda: pids(nodes))
         report("cluster", shared, arguments.slides)
-        print(
-            f"overhead: {shared.processor / alone.processor - 1:+.1%} processor seconds, "
-            f"{shared.slides_seconds / alone.slides_seconds - 1:+.1%} seconds from the first slide to the last, "
-            f"{shared.seconds / alone.seconds - 1:+.1%} seconds of the command",
-            flush=True,
-        )
+        for name, other in (("one process", alone), ("shards", sharded)):
+            print(
+                f"overhead over {name}: {shared.processor / other.processor - 1:+.1%} processor seconds, "
+                f"{shared.slides_seconds / other.slides_seconds - 1:+.1%} seconds from the first slide to the last, "
+                f"{shared.seconds / other.seconds - 1:+.1%} seconds of the command",
+                flush=True,
+            )
         compare(alone.out, shared.out, arguments.slides)
         what, where = [*bundle, str(slides)], work / "killed"
         killed, kills = while_killing(
@@ -189,24 +193,39 @@ def scan(
     *,
     threads: int = 1,
     address: str | None = None,
+    shard: str = "none",
     roots: Callable[[], list[int]] = list,
 ) -> Scan:
     """``sentinode scan`` as a user calls it."""
-    command = [sys.executable, "-m", "sentinode", "scan", *what, "--out", str(out), "--device", "cpu"]
+    command = [sys.executable, "-m", "sentinode", "scan", *what, "--out", str(out), "--device", "cpu", "--shard", shard]
     command += [] if address is None else ["--cluster", address]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     began = time.perf_counter()
-    with (out.parent / f"{out.name}.log").open("w") as log:
+    with (out.parent / f"{out.name}-{shard.replace('/', '-')}.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         with Meter(lambda: [process.pid, *roots()]) as meter:
             code = process.wait()
     seconds = time.perf_counter() - began
     if code:
         raise SystemExit(f"the scan ended with {code}: see {log.name}")
+    return Scan(out, seconds, slides_seconds(out), meter.spent, meter.spent_by_ray)
+
+
+def slides_seconds(out: Path) -> float:
+    """Seconds from the first slide's start to the last one's end."""
     states = read_states(out)
     begun = min(datetime.fromisoformat(str(state.started)) for state in states)
     ended = max(datetime.fromisoformat(str(state.finished)) for state in states)
-    return Scan(out, seconds, (ended - begun).total_seconds(), meter.spent, meter.spent_by_ray)
+    return (ended - begun).total_seconds()
+
+
+def shards(what: list[str], out: Path, count: int) -> Scan:
+    """Scan in as many processes of one thread each, at once."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(count) as pool:
+        parts = list(pool.map(lambda number: scan(what, out, shard=f"{number}/{count}"), range(count)))
+    seconds = time.perf_counter() - began
+    return Scan(out, seconds, slides_seconds(out), sum(part.processor for part in parts), 0.0)
 
 
 @contextlib.contextmanager
@@ -280,8 +299,10 @@ def compare(alone: Path, other: Path, count: int) -> None:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file but the manifests, which alone hold times, and the locks."""
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST and ".locks" not in path.parts)
+    """Every file but the manifests, which alone hold times, the locks and the list of shards."""
+    hidden = {".locks", ".shards"}
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = (path for path in files if not hidden & set(path.parts))
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
