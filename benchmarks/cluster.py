@@ -1,13 +1,16 @@
 """Scan a cohort of small slides on a Ray cluster of this machine and in one process, and compare time and bytes.
 
     python benchmarks/cluster.py --data SHARED/data [--weights BUNDLE] [--slides 200] [--nodes 2] [--kill-every 5]
-                                 [--work DIR]
+                                 [--large 600] [--work DIR]
 
 The slides are cut from one tile of each of five hospitals. Four scans: in one process with as many threads as there
 are nodes; in as many processes of one thread, each with its shard; on a cluster of nodes with one core each; and on the
 same cluster while a node is killed with -9, again and again, and replaced by a new one. Seconds are of the whole
 command, and from the first slide's start to the last one's end. Processor seconds are of all processes, Ray's own as
 well. They say more on a machine on which other work runs.
+
+With ``--large MB``, instead, one slide of so many megabytes is scanned on a cluster of one node, and on one of all
+nodes, which divide it.
 """
 
 from __future__ import annotations
@@ -120,12 +123,16 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=200)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--kill-every", type=float, default=5.0, help="seconds from a new node to the next kill")
+    parser.add_argument("--large", type=int, metavar="MB", help="scan one slide of this size instead")
     parser.add_argument("--work", type=Path, default=Path("runs/cluster"))
     arguments = parser.parse_args()
-    work = arguments.work.absolute()
-    slides = build(work / "slides", arguments.data / "slides" / "camelyon17", arguments.slides)
+    work, source = arguments.work.absolute(), arguments.data / "slides" / "camelyon17"
     os.environ.update(ENVIRONMENT)
     bundle = [] if arguments.weights is None else [str(arguments.weights.absolute())]
+    if arguments.large:
+        one_large([*bundle, str(build_large(work / "large.tif", source, arguments.large))], work, arguments.nodes)
+        return
+    slides = build(work / "slides", source, arguments.slides)
     for name in ("warm", "alone", "shards", "cluster", "killed"):
         shutil.rmtree(work / name, ignore_errors=True)
     first = sorted(slides.iterdir())[0]
@@ -157,6 +164,44 @@ def main() -> None:
         )
         report(f"cluster, {kills} nodes killed", killed, arguments.slides)
         compare(alone.out, killed.out, arguments.slides)
+
+
+def one_large(what: list[str], work: Path, count: int) -> None:
+    """Scan one slide on a cluster of one node, and on one of more."""
+    outs = []
+    for number in (1, count):
+        out = work / f"large-{number}"
+        shutil.rmtree(out, ignore_errors=True)
+        with cluster(number) as nodes:
+            found = scan(what, out, address=nodes.address, roots=lambda: pids(nodes))
+        print(
+            f"one slide on {number} nodes: {found.seconds:.1f} s, {found.processor:.1f} processor seconds", flush=True
+        )
+        outs.append(out)
+    compare(*outs, 1)
+
+
+def build_large(file: Path, source: Path, megabytes: int) -> Path:
+    """A slide full of tissue, not compressed, at half the resolution of the pictures that it repeats."""
+    pictures = [np.asarray(Image.open(path).convert("RGB"))[:SIDE, :SIDE] for path in sorted(source.glob("*.jpeg"))]
+    side = round((megabytes * 1e6 / 3 / 1.3) ** 0.5 / SIDE)
+    rng = np.random.default_rng(0)
+    rows = [np.concatenate([pictures[one] for one in rng.integers(0, len(pictures), side)], 1) for _ in range(side)]
+    whole = np.concatenate(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(file) as tiff:
+        for level in range(3):
+            step = 2**level
+            tiff.write(
+                np.ascontiguousarray(whole[::step, ::step]),
+                photometric="rgb",
+                tile=(TILE, TILE),
+                subfiletype=int(level > 0),
+                resolution=(1e4 / (2 * MPP) / step, 1e4 / (2 * MPP) / step),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+    return file
 
 
 def build(folder: Path, source: Path, count: int) -> Path:
