@@ -58,31 +58,39 @@ SLOW_IMPORT = "rfc3987_syntax"
 
 @dataclass
 class Meter:
-    """Processor seconds of some processes and their children, also of those that end meanwhile."""
+    """Processor seconds of some processes and their children, also of those that end meanwhile.
+
+    Attributes:
+        roots: gives the ids of the processes; the first is the command.
+    """
 
     roots: Callable[[], list[int]]
-    seconds: dict[tuple[int, float], float] = field(default_factory=dict)
-    rays: set[tuple[int, float]] = field(default_factory=set)
-    before: dict[tuple[int, float], float] = field(default_factory=dict)
+    seconds: dict[str, dict[tuple[int, float], float]] = field(
+        default_factory=lambda: {"command": {}, "workers": {}, "ray": {}}
+    )
+    began: dict[str, float] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
         """Read the clocks of all processes that are there."""
-        for root in self.roots():
-            with contextlib.suppress(psutil.Error):
-                parent = psutil.Process(root)
-                for one in (parent, *parent.children(recursive=True)):
-                    with contextlib.suppress(psutil.Error):
-                        times, key = one.cpu_times(), (one.pid, one.create_time())
-                        if key not in self.seconds and root != self.roots()[0]:
-                            self.rays.add(key)
-                        if one.name().startswith("ray::_Worker"):  # which is called ray::IDLE at first
-                            self.rays.discard(key)
-                        self.seconds[key] = times.user + times.system
+        command, *others = self.roots()
+        every = {one.pid: one for one in psutil.process_iter(["ppid", "name", "create_time", "cpu_times"])}
+        for one in every.values():
+            line = [one.pid]
+            while (parent := every.get(line[-1])) is not None and line[-1] not in (command, *others):
+                line.append(parent.info["ppid"])
+            if line[-1] not in (command, *others):
+                continue
+            is_worker = one.info["name"].startswith("ray::_Worker")
+            kind = "command" if line[-1] == command else "workers" if is_worker else "ray"
+            key, times = (one.pid, one.info["create_time"]), one.info["cpu_times"]
+            if is_worker:  # which is called ray::IDLE at first
+                self.seconds["ray"].pop(key, None)
+            self.seconds[kind][key] = times.user + times.system
 
     def __enter__(self) -> Meter:
         self.look()
-        self.before = dict(self.seconds)
+        self.began = {kind: sum(self.seconds[kind].values()) for kind in self.seconds}
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
@@ -91,29 +99,28 @@ class Meter:
         self.look()
 
     def _watch(self) -> None:
-        while not self.done.wait(0.2):
+        while not self.done.wait(1.0):
             self.look()
 
     @property
-    def spent(self) -> float:
-        """Processor seconds since the beginning."""
-        return sum(value - self.before.get(key, 0.0) for key, value in self.seconds.items())
-
-    @property
-    def spent_by_ray(self) -> float:
-        """Those of them that neither the command nor a worker took."""
-        return sum(self.seconds[key] - self.before.get(key, 0.0) for key in self.rays)
+    def spent(self) -> dict[str, float]:
+        """Processor seconds since the beginning: of the command, of workers on a cluster, and of Ray itself."""
+        return {kind: sum(self.seconds[kind].values()) - self.began[kind] for kind in self.seconds}
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan took: seconds of the command, of the slides alone, of the processor, and of it for Ray itself."""
+    """What a scan took: seconds of the command and of the slides alone; processor seconds by :attr:`Meter.spent`."""
 
     out: Path
     seconds: float
     slides_seconds: float
-    processor: float
-    ray: float
+    spent: dict[str, float]
+
+    @property
+    def processor(self) -> float:
+        """Processor seconds of all processes."""
+        return sum(self.spent.values())
 
 
 def main() -> None:
@@ -253,7 +260,7 @@ def scan(
     seconds = time.perf_counter() - began
     if code:
         raise SystemExit(f"the scan ended with {code}: see {log.name}")
-    return Scan(out, seconds, slides_seconds(out), meter.spent, meter.spent_by_ray)
+    return Scan(out, seconds, slides_seconds(out), meter.spent)
 
 
 def slides_seconds(out: Path) -> float:
@@ -270,7 +277,7 @@ def shards(what: list[str], out: Path, count: int) -> Scan:
     with ThreadPoolExecutor(count) as pool:
         parts = list(pool.map(lambda number: scan(what, out, shard=f"{number}/{count}"), range(count)))
     seconds = time.perf_counter() - began
-    return Scan(out, seconds, slides_seconds(out), sum(part.processor for part in parts), 0.0)
+    return Scan(out, seconds, slides_seconds(out), {"command": sum(part.processor for part in parts)})
 
 
 @contextlib.contextmanager
@@ -355,7 +362,8 @@ def report(name: str, scan: Scan, count: int) -> None:
     """Print what a scan took."""
     print(
         f"{name}: {scan.seconds:.1f} s, {count / scan.slides_seconds:.2f} slides a second from the first to the last, "
-        f"{scan.processor:.1f} processor seconds, of these {scan.ray:.1f} by Ray itself",
+        f"{scan.processor:.1f} processor seconds: "
+        + ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in scan.spent.items()),
         flush=True,
     )
 
