@@ -181,9 +181,7 @@ def one_large(what: list[str], work: Path, count: int) -> None:
         shutil.rmtree(out, ignore_errors=True)
         with cluster(number) as nodes:
             found = scan(what, out, address=nodes.address, roots=lambda: pids(nodes))
-        print(
-            f"one slide on {number} nodes: {found.seconds:.1f} s, {found.processor:.1f} processor seconds", flush=True
-        )
+        report(f"one slide, {number} nodes", found, 1)
         outs.append(out)
     compare(*outs, 1)
 
