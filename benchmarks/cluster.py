@@ -1,12 +1,16 @@
 """Scan a cohort of small slides on a Ray cluster of this machine and in one process, and compare time and bytes.
 
     python benchmarks/cluster.py --data SHARED/data [--weights BUNDLE] [--slides 200] [--nodes 2] [--kill-every 5]
-                                 [--work DIR]
+                                 [--large 600] [--work DIR]
 
-The slides are cut from one tile of each of five hospitals. Three scans: in one process with as many threads as there
-are nodes; on a cluster of nodes with one core each; and on the same cluster while a node is killed with -9, again and
-again, and replaced by a new one. Seconds are of the whole command, and from the first slide's start to the last one's
-end. Processor seconds are of all processes, Ray's own as well. They say more on a machine on which other work runs.
+The slides are cut from one tile of each of five hospitals. Four scans: in one process with as many threads as there
+are nodes; in as many processes of one thread, each with its shard; on a cluster of nodes with one core each; and on the
+same cluster while a node is killed with -9, again and again, and replaced by a new one. Seconds are of the whole
+command, and from the first slide's start to the last one's end. Processor seconds are of all processes, Ray's own as
+well. They say more on a machine on which other work runs.
+
+With ``--large MB``, instead, one slide of so many megabytes is scanned on a cluster of one node, and on one of all
+nodes, which divide it.
 """
 
 from __future__ import annotations
@@ -54,31 +58,39 @@ SLOW_IMPORT = "rfc3987_syntax"
 
 @dataclass
 class Meter:
-    """Processor seconds of some processes and their children, also of those that end meanwhile."""
+    """Processor seconds of some processes and their children, also of those that end meanwhile.
+
+    Attributes:
+        roots: gives the ids of the processes; the first is the command.
+    """
 
     roots: Callable[[], list[int]]
-    seconds: dict[tuple[int, float], float] = field(default_factory=dict)
-    rays: set[tuple[int, float]] = field(default_factory=set)
-    before: dict[tuple[int, float], float] = field(default_factory=dict)
+    seconds: dict[str, dict[tuple[int, float], float]] = field(
+        default_factory=lambda: {"command": {}, "workers": {}, "ray": {}}
+    )
+    began: dict[str, float] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
         """Read the clocks of all processes that are there."""
-        for root in self.roots():
-            with contextlib.suppress(psutil.Error):
-                parent = psutil.Process(root)
-                for one in (parent, *parent.children(recursive=True)):
-                    with contextlib.suppress(psutil.Error):
-                        times, key = one.cpu_times(), (one.pid, one.create_time())
-                        if key not in self.seconds and root != self.roots()[0]:
-                            self.rays.add(key)
-                        if one.name().startswith("ray::_Worker"):  # which is called ray::IDLE at first
-                            self.rays.discard(key)
-                        self.seconds[key] = times.user + times.system
+        command, *others = self.roots()
+        every = {one.pid: one for one in psutil.process_iter(["ppid", "name", "create_time", "cpu_times"])}
+        for one in every.values():
+            line = [one.pid]
+            while (parent := every.get(line[-1])) is not None and line[-1] not in (command, *others):
+                line.append(parent.info["ppid"])
+            if line[-1] not in (command, *others):
+                continue
+            is_worker = one.info["name"].startswith("ray::_Worker")
+            kind = "command" if line[-1] == command else "workers" if is_worker else "ray"
+            key, times = (one.pid, one.info["create_time"]), one.info["cpu_times"]
+            if is_worker:  # which is called ray::IDLE at first
+                self.seconds["ray"].pop(key, None)
+            self.seconds[kind][key] = times.user + times.system
 
     def __enter__(self) -> Meter:
         self.look()
-        self.before = dict(self.seconds)
+        self.began = {kind: sum(self.seconds[kind].values()) for kind in self.seconds}
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
@@ -87,29 +99,28 @@ class Meter:
         self.look()
 
     def _watch(self) -> None:
-        while not self.done.wait(0.2):
+        while not self.done.wait(1.0):
             self.look()
 
     @property
-    def spent(self) -> float:
-        """Processor seconds since the beginning."""
-        return sum(value - self.before.get(key, 0.0) for key, value in self.seconds.items())
-
-    @property
-    def spent_by_ray(self) -> float:
-        """Those of them that neither the command nor a worker took."""
-        return sum(self.seconds[key] - self.before.get(key, 0.0) for key in self.rays)
+    def spent(self) -> dict[str, float]:
+        """Processor seconds since the beginning: of the command, of workers on a cluster, and of Ray itself."""
+        return {kind: sum(self.seconds[kind].values()) - self.began[kind] for kind in self.seconds}
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan took: seconds of the command, of the slides alone, of the processor, and of it for Ray itself."""
+    """What a scan took: seconds of the command and of the slides alone; processor seconds by :attr:`Meter.spent`."""
 
     out: Path
     seconds: float
     slides_seconds: float
-    processor: float
-    ray: float
+    spent: dict[str, float]
+
+    @property
+    def processor(self) -> float:
+        """Processor seconds of all processes."""
+        return sum(self.spent.values())
 
 
 def main() -> None:
@@ -119,18 +130,24 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=200)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--kill-every", type=float, default=5.0, help="seconds from a new node to the next kill")
+    parser.add_argument("--large", type=int, metavar="MB", help="scan one slide of this size instead")
     parser.add_argument("--work", type=Path, default=Path("runs/cluster"))
     arguments = parser.parse_args()
-    work = arguments.work.absolute()
-    slides = build(work / "slides", arguments.data / "slides" / "camelyon17", arguments.slides)
+    work, source = arguments.work.absolute(), arguments.data / "slides" / "camelyon17"
     os.environ.update(ENVIRONMENT)
     bundle = [] if arguments.weights is None else [str(arguments.weights.absolute())]
-    for name in ("warm", "alone", "cluster", "killed"):
+    if arguments.large:
+        one_large([*bundle, str(build_large(work / "large.tif", source, arguments.large))], work, arguments.nodes)
+        return
+    slides = build(work / "slides", source, arguments.slides)
+    for name in ("warm", "alone", "shards", "cluster", "killed"):
         shutil.rmtree(work / name, ignore_errors=True)
     first = sorted(slides.iterdir())[0]
     scan([*bundle, str(first)], work / "warm", threads=1)  # compiles the network
     alone = scan([*bundle, str(slides)], work / "alone", threads=arguments.nodes)
     report("one process", alone, arguments.slides)
+    sharded = shards([*bundle, str(slides)], work / "shards", arguments.nodes)
+    report(f"{arguments.nodes} processes, a shard each", sharded, arguments.slides)
     began = time.process_time()
     write_summary(alone.out)
     print(f"pages and tables of the batch: {time.process_time() - began:.2f} processor seconds", flush=True)
@@ -138,12 +155,13 @@ def main() -> None:
         print(f"an item without work: {1000 * empty(nodes.address):.1f} ms", flush=True)
         shared = scan([*bundle, str(slides)], work / "cluster", address=nodes.address, roots=lambda: pids(nodes))
         report("cluster", shared, arguments.slides)
-        print(
-            f"overhead: {shared.processor / alone.processor - 1:+.1%} processor seconds, "
-            f"{shared.slides_seconds / alone.slides_seconds - 1:+.1%} seconds from the first slide to the last, "
-            f"{shared.seconds / alone.seconds - 1:+.1%} seconds of the command",
-            flush=True,
-        )
+        for name, other in (("one process", alone), ("shards", sharded)):
+            print(
+                f"overhead over {name}: {shared.processor / other.processor - 1:+.1%} processor seconds, "
+                f"{shared.slides_seconds / other.slides_seconds - 1:+.1%} seconds from the first slide to the last, "
+                f"{shared.seconds / other.seconds - 1:+.1%} seconds of the command",
+                flush=True,
+            )
         compare(alone.out, shared.out, arguments.slides)
         what, where = [*bundle, str(slides)], work / "killed"
         killed, kills = while_killing(
@@ -153,6 +171,42 @@ def main() -> None:
         )
         report(f"cluster, {kills} nodes killed", killed, arguments.slides)
         compare(alone.out, killed.out, arguments.slides)
+
+
+def one_large(what: list[str], work: Path, count: int) -> None:
+    """Scan one slide on a cluster of one node, and on one of more."""
+    outs = []
+    for number in (1, count):
+        out = work / f"large-{number}"
+        shutil.rmtree(out, ignore_errors=True)
+        with cluster(number) as nodes:
+            found = scan(what, out, address=nodes.address, roots=lambda: pids(nodes))
+        report(f"one slide, {number} nodes", found, 1)
+        outs.append(out)
+    compare(*outs, 1)
+
+
+def build_large(file: Path, source: Path, megabytes: int) -> Path:
+    """A slide full of tissue, not compressed, at half the resolution of the pictures that it repeats."""
+    pictures = [np.asarray(Image.open(path).convert("RGB"))[:SIDE, :SIDE] for path in sorted(source.glob("*.jpeg"))]
+    side = round((megabytes * 1e6 / 3 / 1.3) ** 0.5 / SIDE)
+    rng = np.random.default_rng(0)
+    rows = [np.concatenate([pictures[one] for one in rng.integers(0, len(pictures), side)], 1) for _ in range(side)]
+    whole = np.concatenate(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(file) as tiff:
+        for level in range(3):
+            step = 2**level
+            tiff.write(
+                np.ascontiguousarray(whole[::step, ::step]),
+                photometric="rgb",
+                tile=(TILE, TILE),
+                subfiletype=int(level > 0),
+                resolution=(1e4 / (2 * MPP) / step, 1e4 / (2 * MPP) / step),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+    return file
 
 
 def build(folder: Path, source: Path, count: int) -> Path:
@@ -189,24 +243,39 @@ def scan(
     *,
     threads: int = 1,
     address: str | None = None,
+    shard: str = "none",
     roots: Callable[[], list[int]] = list,
 ) -> Scan:
     """``sentinode scan`` as a user calls it."""
-    command = [sys.executable, "-m", "sentinode", "scan", *what, "--out", str(out), "--device", "cpu"]
+    command = [sys.executable, "-m", "sentinode", "scan", *what, "--out", str(out), "--device", "cpu", "--shard", shard]
     command += [] if address is None else ["--cluster", address]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     began = time.perf_counter()
-    with (out.parent / f"{out.name}.log").open("w") as log:
+    with (out.parent / f"{out.name}-{shard.replace('/', '-')}.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         with Meter(lambda: [process.pid, *roots()]) as meter:
             code = process.wait()
     seconds = time.perf_counter() - began
     if code:
         raise SystemExit(f"the scan ended with {code}: see {log.name}")
+    return Scan(out, seconds, slides_seconds(out), meter.spent)
+
+
+def slides_seconds(out: Path) -> float:
+    """Seconds from the first slide's start to the last one's end."""
     states = read_states(out)
     begun = min(datetime.fromisoformat(str(state.started)) for state in states)
     ended = max(datetime.fromisoformat(str(state.finished)) for state in states)
-    return Scan(out, seconds, (ended - begun).total_seconds(), meter.spent, meter.spent_by_ray)
+    return (ended - begun).total_seconds()
+
+
+def shards(what: list[str], out: Path, count: int) -> Scan:
+    """Scan in as many processes of one thread each, at once."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(count) as pool:
+        parts = list(pool.map(lambda number: scan(what, out, shard=f"{number}/{count}"), range(count)))
+    seconds = time.perf_counter() - began
+    return Scan(out, seconds, slides_seconds(out), {"command": sum(part.processor for part in parts)})
 
 
 @contextlib.contextmanager
@@ -280,8 +349,10 @@ def compare(alone: Path, other: Path, count: int) -> None:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file but the manifests, which alone hold times, and the locks."""
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST and ".locks" not in path.parts)
+    """Every file but the manifests, which alone hold times, the locks and the list of shards."""
+    hidden = {".locks", ".shards"}
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = (path for path in files if not hidden & set(path.parts))
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
@@ -289,7 +360,8 @@ def report(name: str, scan: Scan, count: int) -> None:
     """Print what a scan took."""
     print(
         f"{name}: {scan.seconds:.1f} s, {count / scan.slides_seconds:.2f} slides a second from the first to the last, "
-        f"{scan.processor:.1f} processor seconds, of these {scan.ray:.1f} by Ray itself",
+        f"{scan.processor:.1f} processor seconds: "
+        + ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in scan.spent.items()),
         flush=True,
     )
 

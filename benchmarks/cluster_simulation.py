@@ -49,7 +49,9 @@ class Inputs:
         large_times: how many times larger these are.
         staged: copy each whole file before it is scanned.
         order: the order in which slides are begun: ``largest`` first, or ``arrival``.
-        split: parts of each slide, which different machines scan; 1 for none.
+        split: most parts of a slide, which machines scan together where fewer slides wait than there are machines; 1
+            for none.
+        part_mb: megabytes of the file that a part has at least.
         seed: of the draw of sizes.
     """
 
@@ -67,7 +69,8 @@ class Inputs:
     large_times: float = 10.0
     staged: bool = False
     order: str = "largest"
-    split: int = 1
+    split: int = 1000
+    part_mb: float = 250.0
     seed: int = 0
 
 
@@ -116,9 +119,10 @@ def simulate(inputs: Inputs, nodes: int) -> Result:
     tissue = sizes(inputs)
     if inputs.order == "largest":
         tissue = -np.sort(-tissue)
-    seconds = np.repeat(inputs.seconds_slide + inputs.seconds_mm2 * tissue / inputs.split, inputs.split)
+    parts = divided(inputs, tissue, nodes)
+    seconds = np.repeat(inputs.seconds_slide + inputs.seconds_mm2 * tissue / parts, parts)
     read = inputs.file_mb * tissue if inputs.staged else inputs.read_mb_slide + inputs.read_mb_mm2 * tissue
-    megabytes = np.repeat(read / inputs.split, inputs.split)
+    megabytes = np.repeat(read / parts, parts)
     end = inputs.seconds_end * inputs.slides
     lasted = run(seconds, megabytes, nodes, inputs.drive, inputs.node, inputs.staged)
     alone = megabytes / min(inputs.node, inputs.drive)
@@ -130,6 +134,16 @@ def simulate(inputs: Inputs, nodes: int) -> Result:
         "start and end": inputs.seconds_start + end,
     }
     return Result(inputs.seconds_start + lasted + end, bounds)
+
+
+def divided(inputs: Inputs, tissue: Values, nodes: int) -> NDArray[np.int64]:
+    """int64 (slides,): parts of each slide, by the rule of ``sentinode scan --cluster``. Copied files stay whole."""
+    parts = np.ones(len(tissue), np.int64)
+    last = tissue[max(0, len(tissue) - nodes + 1) :]  # once fewer slides wait than there are machines
+    if len(last) and not inputs.staged:
+        most = np.minimum(np.round(nodes * last / last.sum()), inputs.file_mb * last // inputs.part_mb)
+        parts[-len(last) :] = np.clip(most.astype(np.int64), 1, inputs.split)
+    return parts
 
 
 def run(seconds: Values, megabytes: Values, nodes: int, drive: float, node: float, staged: bool) -> float:

@@ -6,7 +6,10 @@ A stand-in for Ray runs the workers in this process, one call at a time; tests/s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -45,6 +48,67 @@ def test_there_are_no_more_workers_than_items(use: Callable[[StandInRay], StandI
     ray = use(StandInRay([{"CPU": 64.0}]))
     assert len(list(cluster.run("auto", squares, [1, 2]))) == 2
     assert len(ray.actors) <= 2
+
+
+def test_near_the_end_no_item_waits_behind_another_while_a_worker_is_free(
+    use: Callable[[StandInRay], StandInRay],
+) -> None:
+    ray = use(StandInRay([{"CPU": 1.0}] * 3))
+    list(cluster.run("auto", squares, [1, 2, 3]))
+    assert len(ray.actors) == 3 and ray.most == 1
+
+
+def test_items_are_divided_where_workers_would_have_nothing_to_do(use: Callable[[StandInRay], StandInRay]) -> None:
+    def divide(items: Sequence[int], workers: int) -> list[int]:
+        assert len(items) < workers
+        return [part for item in items for part in ([100] * (item // 100) if item > 100 else [item])]
+
+    ray = use(StandInRay([{"CPU": 1.0}] * 6))
+    assert list(cluster.run("auto", squares, [400], divide=divide)) == [(100, 10_000)] * 4
+    assert len(ray.actors) == 4
+    use(StandInRay([{"CPU": 1.0}] * 4))
+    results = sorted(cluster.run("auto", squares, [1, 2, 3, 4, 5, 6, 7, 400], divide=divide))
+    assert [item for item, _ in results] == [1, 2, 3, 4, 5, 6, 7, *[100] * 4]
+    use(StandInRay([{"CPU": 1.0}]))
+    assert list(cluster.run("auto", squares, [400], divide=divide)) == [(400, 160_000)]
+
+
+def test_items_that_are_added_between_two_results_are_done(use: Callable[[StandInRay], StandInRay]) -> None:
+    use(StandInRay([{"CPU": 1.0}]))
+    queue = deque([1, 2])
+    done = []
+    for item, _ in cluster.run("auto", squares, queue):
+        done.append(item)
+        if item < 10:
+            queue.appendleft(10 * item)
+    assert sorted(done) == [1, 2, 10, 20]
+
+
+def test_a_worker_prepares_what_comes_next_while_it_does_an_item_and_does_one_at_a_time() -> None:
+    events: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Work:
+        def prepare(self, item: int) -> None:
+            events.append(f"prepare {item}")
+            if item == 2:
+                go_on.set()
+
+        def __call__(self, item: int) -> int:
+            events.append(f"do {item}")
+            begun.set()
+            assert go_on.wait(10)
+            events.append(f"done {item}")
+            return item
+
+    worker = cluster._Worker[int, int]()
+    worker.open(Work, True)
+    with ThreadPoolExecutor(cluster.QUEUED) as threads:
+        first = threads.submit(worker.do, 1)
+        assert begun.wait(10)
+        second = threads.submit(worker.do, 2)
+        assert (first.result(), second.result()) == (1, 2)
+    assert events[:5] == ["prepare 1", "do 1", "prepare 2", "done 1", "do 2"]
 
 
 @settings(deadline=None)

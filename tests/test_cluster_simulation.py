@@ -56,10 +56,22 @@ def test_transfers_divide_the_drive() -> None:
 def test_largest_first_spares_the_tail_and_a_split_halves_it() -> None:
     assert lasts([1, 1, 1, 1, 4], [0] * 5, 2) == pytest.approx(6)
     assert lasts([4, 1, 1, 1, 1], [0] * 5, 2) == pytest.approx(4)
-    whole = simulation.Inputs(slides=20, large_share=1.0, seconds_slide=0.0, seconds_start=0.0, seconds_end=0.0)
+    whole = simulation.Inputs(
+        slides=20, large_share=1.0, seconds_slide=0.0, seconds_start=0.0, seconds_end=0.0, split=1
+    )
     split = simulation.Inputs(**{**vars(whole), "split": 2})
     times = [simulation.simulate(inputs, 1000).seconds for inputs in (whole, split)]
     assert times[1] == pytest.approx(times[0] / 2, rel=1e-3)
+
+
+def test_slides_are_divided_where_fewer_wait_than_there_are_machines_into_parts_of_some_size() -> None:
+    inputs = simulation.Inputs(file_mb=1.0, part_mb=250.0)
+    tissue = np.array([2000.0, 2000.0, 2000.0, 400.0])
+    assert simulation.divided(inputs, tissue, 8).tolist() == [2, 2, 2, 1]
+    assert simulation.divided(inputs, tissue, 100).tolist() == [8, 8, 8, 1]
+    assert simulation.divided(inputs, tissue[:3], 3).tolist() == [1, 2, 2]
+    assert simulation.divided(inputs, tissue, 1).tolist() == [1, 1, 1, 1]
+    assert simulation.divided(simulation.Inputs(file_mb=1.0, staged=True), tissue, 8).tolist() == [1, 1, 1, 1]
 
 
 @settings(deadline=None, max_examples=50)

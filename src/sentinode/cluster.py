@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +29,8 @@ CORES = 4
 """Cores of a worker without a GPU, or all of the smallest node if it has fewer."""
 
 QUEUED = 2
-"""Items that a worker has at most: the one that it does, and the next."""
+"""Items that a worker has at most: the one that it does, and the next. Near the end it has one, and none waits behind
+another while a worker is free."""
 
 TRIES = 5
 """Times that an item is begun whose worker dies."""
@@ -50,9 +52,11 @@ class Lost:
 def run(
     address: str,
     open_worker: Callable[[], Callable[[T], R]],
-    items: Sequence[T],
+    items: Iterable[T],
     *,
     gpu: bool | None = None,
+    divide: Callable[[Sequence[T], int], Sequence[T]] | None = None,
+    prepare: bool = False,
     note: Callable[[str], object] = lambda _: None,
 ) -> Generator[tuple[T, R | Lost], None, None]:
     """Do items on a cluster, and yield each with its result as it is done.
@@ -61,16 +65,21 @@ def run(
         address: ``auto`` for the cluster of this machine, ``ray://host:port`` or ``host:port`` for another, ``local``
             for one that is started here and ends with the work.
         open_worker: called once in each worker; returns what does an item there. Both are sent by pickle.
-        items: what to do, in the order in which it is begun.
+        items: what to do, in the order in which it is begun. Items may be added to a deque between two results.
         gpu: whether a worker has a GPU; None if any node has one.
+        divide: given the items that wait where they are fewer than the workers, and the number of these, returns what
+            is done in their place, such as parts of some.
+        prepare: what does an item also has a method ``prepare``, which a worker calls with its next item, in another
+            thread, while it does one.
         note: called with the number of workers, in words, when it changes.
 
     Raises:
         DeviceError: there is no such cluster, it was lost, or no worker can be opened.
         Exception: what an item or the opening of a worker raised.
     """
+    queue = items if isinstance(items, deque) else deque(items)
     with _connected(address) as ray:
-        pool: _Pool[T, R] = _Pool(ray, open_worker, items, gpu, note)
+        pool: _Pool[T, R] = _Pool(ray, open_worker, queue, gpu, divide, prepare, note)
         try:
             yield from pool.results()
         except (ray.exceptions.RayError, ConnectionError) as error:
@@ -154,13 +163,16 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 class _Worker(Generic[T, R]):
-    """What an actor is made of."""
+    """What an actor is made of. It has one thread, or one for each item that it may have."""
 
-    def open(self, open_worker: Callable[[], Callable[[T], R]]) -> None:
-        self._work = open_worker()
+    def open(self, open_worker: Callable[[], Callable[[T], R]], prepare: bool) -> None:
+        self._work, self._prepare, self._one_at_a_time = open_worker(), prepare, threading.Lock()
 
     def do(self, item: T) -> R:
-        return self._work(item)
+        if self._prepare:
+            self._work.prepare(item)  # type: ignore[attr-defined]
+        with self._one_at_a_time:
+            return self._work(item)
 
 
 @dataclass
@@ -191,13 +203,17 @@ class _Pool(Generic[T, R]):
         self,
         ray: Any,
         open_worker: Callable[[], Callable[[T], R]],
-        items: Sequence[T],
+        items: deque[T],
         gpu: bool | None,
+        divide: Callable[[Sequence[T], int], Sequence[T]] | None,
+        prepare: bool,
         note: Callable[[str], object],
     ) -> None:
-        self._ray, self._note = ray, note
+        self._ray, self._divide, self._prepare, self._note = ray, divide, prepare, note
         self._open_worker = ray.put(open_worker)
-        self._waiting = deque(_Task(item) for item in items)
+        self._actors = ray.remote(_Worker)
+        self._items = items
+        self._again: deque[_Task[T]] = deque()  # whose workers died; they come first
         self._workers: list[_Handle[T]] = []
         self._opening: dict[Any, _Handle[T]] = {}
         self._gpu = gpu
@@ -216,6 +232,10 @@ class _Pool(Generic[T, R]):
             for reference in done:
                 yield from self._settle(reference)
 
+    @property
+    def _waiting(self) -> int:
+        return len(self._again) + len(self._items)
+
     def close(self) -> None:
         """Let the workers go."""
         for worker in self._workers:
@@ -223,7 +243,7 @@ class _Pool(Generic[T, R]):
                 self._ray.kill(worker.actor)
 
     def _hire(self) -> None:
-        """Have as many workers as fit on the nodes, and no more than there are items."""
+        """Have as many workers as fit on the nodes, and no more than there are items, or parts of them."""
         if time.monotonic() - self._looked < POLL_S:
             return
         self._looked = time.monotonic()
@@ -233,13 +253,21 @@ class _Pool(Generic[T, R]):
         room = sum(int(min(node.get(name, 0) / need for name, need in self._needs.items())) for node in alive)
         if len(self._refused) >= max(room, 1) and not self._workers:
             raise self._refused[0]
-        left = len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
         # One worker is asked for even where there is no room, so that clusters that grow by themselves do.
-        for _ in range(min(max(room - len(self._refused), 1), left) - len(self._workers)):
+        most = max(room - len(self._refused), 1)
+        for _ in range(min(most, self._left(most)) - len(self._workers)):
             options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs.get("GPU", 0), "max_restarts": 0}
-            worker = _Handle[T](self._ray.remote(_Worker).options(**options).remote())
+            options |= {"max_concurrency": QUEUED if self._prepare else 1}
+            worker = _Handle[T](self._actors.options(**options).remote())
             self._workers.append(worker)
-            self._opening[worker.actor.open.remote(self._open_worker)] = worker
+            self._opening[worker.actor.open.remote(self._open_worker, self._prepare)] = worker
+
+    def _left(self, workers: int) -> int:
+        """Items that are not done, where those that would be divided among so many workers count as their parts."""
+        left = self._waiting + sum(len(worker.tasks) for worker in self._workers)
+        if self._divide is not None and 0 < left < workers:
+            left += len(self._divide(list(self._items), workers)) - len(self._items)
+        return left
 
     def _suit(self, needs: dict[str, float]) -> None:
         """Ask for what suits the nodes that are there now, as long as no worker is open: those that were there at the
@@ -255,10 +283,20 @@ class _Pool(Generic[T, R]):
         ready = [worker for worker in self._workers if worker.is_open]
         while self._waiting and ready:
             worker = min(ready, key=lambda one: len(one.tasks))
-            if len(worker.tasks) >= QUEUED:
+            if len(worker.tasks) >= (QUEUED if self._waiting > len(self._workers) else 1):
                 return
-            task = self._waiting.popleft()
+            task = self._next()
             worker.tasks[worker.actor.do.remote(task.item)] = task
+
+    def _next(self) -> _Task[T]:
+        """Take what is to be done next."""
+        if self._again:
+            return self._again.popleft()
+        if self._divide is not None and self._waiting < len(self._workers):
+            items = self._divide(list(self._items), len(self._workers))
+            self._items.clear()
+            self._items.extend(items)
+        return _Task(self._items.popleft())
 
     def _settle(self, reference: Any) -> Iterator[tuple[T, R | Lost]]:
         """What came of a reference: a worker that is open, an item that is done, or a worker that is gone."""
@@ -289,11 +327,11 @@ class _Pool(Generic[T, R]):
         self._dismiss(worker)
         tasks = list(worker.tasks.values())
         worker.tasks.clear()
-        self._waiting.extendleft(reversed(tasks[1:]))
+        self._again.extendleft(reversed(tasks[1:]))
         for task in tasks[:1]:
             task.tries += 1
             if task.tries < TRIES:
-                self._waiting.appendleft(task)
+                self._again.appendleft(task)
             else:
                 yield task.item, Lost(task.tries)
 

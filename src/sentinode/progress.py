@@ -58,11 +58,11 @@ class Bar:
     ) -> None:
         self._title, self._total, self._unit, self._live = title, total, unit, live
         self._tell, self._every = tell, every
-        self._done, self._note, self._printed, self._began = 0, "", time.monotonic(), time.monotonic()
+        self._done, self._note, self._printed, self._began = 0.0, "", time.monotonic(), time.monotonic()
         self._task = live.add_task(title, total=total, unit=unit, note="") if live else None
 
-    def advance(self, steps: int = 1) -> None:
-        """Count ``steps`` more units as done."""
+    def advance(self, steps: float = 1) -> None:
+        """Count ``steps`` more units as done, which may be a part of one."""
         self._done += steps
         if self._live is not None and self._task is not None:
             self._live.advance(self._task, steps)
@@ -85,7 +85,8 @@ class Bar:
         """Tell where things stand as a line."""
         self._printed = time.monotonic()
         rate = self._done / max(self._printed - self._began, 1e-9)
-        of = f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}"
+        done = int(self._done + 1e-6)  # parts of one may not add up to it exactly
+        of = f"{done:,}/{self._total:,}" if self._total else f"{done:,}"
         left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and rate else ""
         note = f"  {self._note}" if self._note else ""
         tell(f"{self._title}: {of} {self._unit}, {rate:,.0f}/s{left}{note}")

@@ -15,10 +15,12 @@ from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
 
 from sentinode.errors import OutputError
-from sentinode.slides import batch
+from sentinode.slides import batch, division
+from sentinode.slides.division import Division, Item
 from sentinode.slides.results.outputs import write_outputs
 from sentinode.slides.results.summary import PAGE
 from sentinode.slides.scanning.manifest import MANIFEST, SlideState, read_states
+from sentinode.slides.scanning.scores import Scores
 
 ray = pytest.importorskip("ray", reason="Ray (sentinode[cluster]) is not installed here")
 
@@ -138,6 +140,24 @@ def test_a_batch_on_two_nodes_of_which_a_worker_and_then_a_node_die_ends_in_the_
     assert {state.name: state for state in read_states(tmp_path)} == before
     with pytest.raises(OutputError, match="stride 32, and you ask for 96"):
         scan(slides, tmp_path, stride=96)
+
+
+def test_a_large_slide_is_scored_by_both_nodes_and_ends_in_the_same_bytes(
+    cluster: Any, slides: Path, alone: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(division, "PART_BYTES", 1000)
+    scored: list[int] = []
+    gather = Division.gather
+
+    def count(self: Division, part: Item, scores: Scores | None) -> Item | None:
+        scored.append(0 if scores is None else len(scores.margins))
+        return gather(self, part, scores)
+
+    monkeypatch.setattr(Division, "gather", count)
+    (state,) = scan(slides / "slide3.tif", tmp_path)
+    assert state.state == "done" and len(scored) > 1 and all(scored) and sum(scored) == state.windows
+    mine = {name: content for name, content in contents(tmp_path).items() if name.startswith("slide3/")}
+    assert mine == {name: content for name, content in alone.items() if name.startswith("slide3/")}
 
 
 def test_slides_that_fail_do_not_stop_the_others(cluster: Any, slides: Path, tmp_path: Path) -> None:

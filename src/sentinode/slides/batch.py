@@ -18,6 +18,7 @@ import os
 import random
 import shutil
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from sentinode.model.readings import choose_reading
 from sentinode.model.slide_operating_point import GENERAL, PointName, ReadingName
 from sentinode.names import printable
 from sentinode.progress import bar, console
+from sentinode.slides.division import Division, Item
 from sentinode.slides.reading.addresses import is_remote, without_credentials
 from sentinode.slides.reading.fingerprint import fingerprint
 from sentinode.slides.reading.folder import NAMED, find_slides, name_slides
@@ -71,8 +73,8 @@ from sentinode.slides.scanning.manifest import (
     write_batch,
 )
 from sentinode.slides.scanning.probability_map import ARRAY, RECORD, ProbabilityMap, open_map, slide_of, write_map
-from sentinode.slides.scanning.scan import PRIOR, scan_slide
-from sentinode.slides.scanning.scores import LOG, remove_scores
+from sentinode.slides.scanning.scan import PRIOR, scan_slide, score_part
+from sentinode.slides.scanning.scores import LOG, Scores, remove_scores
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 from sentinode.slides.shards import Part, Shard, join
 
@@ -260,25 +262,32 @@ def _scan_here(work: _Work, slides: Mapping[str, Path | RemoteSlide]) -> Mapping
 def _scan_on(address: str, opening: _Opening, slides: Mapping[str, Path | RemoteSlide]) -> Mapping[str, SlideState]:
     """Scan slides on a cluster, the largest first; those that were left alone, with the reason."""
     refused: dict[str, SlideState] = {}
-    sizes = {name: bytes_of(slide) for name, slide in slides.items()}
-    items = sorted(
-        ((name, slide.absolute() if isinstance(slide, Path) else slide) for name, slide in slides.items()),
-        key=lambda item: -sizes[item[0]],
-    )
+    items = [Item(name, slide.absolute() if isinstance(slide, Path) else slide) for name, slide in slides.items()]
+    division = Division(opening.out, {item.name: bytes_of(item.slide) for item in items})
+    queue = deque(sorted(items, key=lambda item: -division.sizes[item.name]))
     with bar("Scanning", len(items), unit="slides", show=opening.show) as shown:
-        for (name, slide), answer in ray_cluster.run(
-            address, opening.elsewhere().worker, items, gpu=opening.wants_gpu(), note=shown.note
+        for item, answer in ray_cluster.run(
+            address,
+            opening.elsewhere().worker,
+            queue,
+            gpu=opening.wants_gpu(),
+            divide=division.divide,
+            prepare=opening.copies is not None,
+            note=shown.note,
         ):
-            if isinstance(answer, ray_cluster.Lost):
+            if item.part is not None:
+                if whole := division.gather(item, answer if isinstance(answer, Scores) else None):
+                    queue.appendleft(whole)
+            elif isinstance(answer, ray_cluster.Lost):
                 reason = f"its process ended {answer.tries} times, perhaps because memory ran out."
-                state = SlideState(name, where(slide), FAILED, reason=reason, finished=_now())
-                with lock(opening.out, name):
-                    make_folder(opening.out / name)
+                state = SlideState(item.name, where(item.slide), FAILED, reason=reason, finished=_now())
+                with lock(opening.out, item.name):
+                    make_folder(opening.out / item.name)
                     _write_state(opening.out, state)
-                _say_failed(f"{where(slide)}: {reason}")
-            elif answer is not None:
-                refused[name] = answer
-            shown.advance()
+                _say_failed(f"{where(item.slide)}: {reason}")
+            elif isinstance(answer, SlideState):
+                refused[item.name] = answer
+            shown.advance(division.share(item))
     return refused
 
 
@@ -449,15 +458,9 @@ class _Opening:
         bundle.path = bundle.path.absolute()
         return replace(self, bundle=bundle, out=self.out.absolute())
 
-    def worker(self) -> Callable[[tuple[str, Path | RemoteSlide]], SlideState | None]:
-        """What scans a slide, given its name and path, in a worker of a cluster; see :meth:`_Work.refused`."""
-        work = replace(self, show=False)()
-
-        def attempt(slide: tuple[str, Path | RemoteSlide]) -> SlideState | None:
-            work.attempt(*slide, wait=True)
-            return work.refused.get(slide[0])
-
-        return attempt
+    def worker(self) -> _Worker:
+        """What scans slides in a worker of a cluster."""
+        return _Worker(replace(self, show=False)())
 
     def wants_gpu(self) -> bool | None:
         """Whether the engine of the batch needs a GPU; None where that is open."""
@@ -465,6 +468,25 @@ class _Opening:
         if device == "auto" and (self.out / MANIFEST).exists():
             device = read_batch(self.out / MANIFEST)[1].device
         return None if device == "auto" else device.partition(":")[0] == "cuda"
+
+
+class _Worker:
+    """A worker of a cluster."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+
+    def prepare(self, item: Item) -> None:
+        """Begin to copy a slide that lies elsewhere."""
+        self._work.fetch_ahead({item.name: item.slide})
+
+    def __call__(self, item: Item) -> Scores | SlideState | None:
+        """Scan a slide: its state if it was left alone (see :class:`_Work`). Or score a part of it."""
+        if item.part is not None:
+            assert isinstance(item.slide, Path)
+            return self._work.score(item.slide, item.part)
+        self._work.attempt(item.name, item.slide, wait=True, scores=item.scores)
+        return self._work.refused.get(item.name)
 
 
 class _Work:
@@ -507,14 +529,37 @@ class _Work:
                 if state is None or state.state != DONE:
                     self._stage.ahead(slide)
 
-    def attempt(self, name: str, slide: Path | RemoteSlide, *, wait: bool) -> bool:
+    def score(self, slide: Path, part: tuple[int, int]) -> Scores | None:
+        """The scores of a part of a slide's windows; None if it cannot be scored: whoever scans it will say why."""
+        settings = self._settings
+        try:
+            with open_slide(slide, mpp=settings.mpp, icc=settings.icc) as opened:
+                return score_part(
+                    opened,
+                    find_tissue(opened),
+                    self._bundle,
+                    self._engine,
+                    part,
+                    stride=settings.stride,
+                    reading=settings.reading,
+                )
+        except Exception:
+            return None
+
+    def attempt(self, name: str, slide: Path | RemoteSlide, *, wait: bool, scores: Scores | None = None) -> bool:
         """Scan a slide unless it is done; False if another process has it in hand and we do not ``wait``, or has
         taken it over from us.
+
+        Args:
+            name: of its folder.
+            slide: where it lies.
+            wait: for another process that has it in hand.
+            scores: of its first windows, if they are known.
         """
         try:
             with lock(self._out, name, wait=wait) as hold:
                 try:
-                    self._attempt(name, slide, hold)
+                    self._attempt(name, slide, hold, scores)
                 except OutputError:
                     hold.require()  # a process that took over removes what we had half-written
                     raise
@@ -531,7 +576,7 @@ class _Work:
                 self._stage.drop(slide)
         return True
 
-    def _attempt(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
+    def _attempt(self, name: str, slide: Path | RemoteSlide, hold: Hold, scores: Scores | None) -> None:
         if self._remote is not None:
             self._remote.pull(name)
         try:
@@ -544,7 +589,7 @@ class _Work:
             _say_failed(error)
             return
         if not settled:
-            self._scan(name, slide, hold)
+            self._scan(name, slide, hold, scores)
         remove_scores(self._out / name)
         if self._remote is not None:
             self._remote.push(name)
@@ -628,7 +673,7 @@ class _Work:
                 hint="Scan both in one call, choose another --out for this one, or remove that folder.",
             )
 
-    def _scan(self, name: str, slide: Path | RemoteSlide, hold: Hold) -> None:
+    def _scan(self, name: str, slide: Path | RemoteSlide, hold: Hold, scores: Scores | None) -> None:
         folder = make_folder(self._out / name)
         state = SlideState(
             name,
@@ -643,7 +688,7 @@ class _Work:
         _clear(folder, TISSUE, *RESULTS)
         try:
             with self._here(slide) as path:
-                state = self._map(folder, path, state, hold)
+                state = self._map(folder, path, state, hold, scores)
         except (OutputError, LeaseLost):
             raise
         except SentinodeError as error:
@@ -666,7 +711,7 @@ class _Work:
         assert self._stage is not None
         return self._stage.copy(slide)
 
-    def _map(self, folder: Path, path: Path, state: SlideState, hold: Hold) -> SlideState:
+    def _map(self, folder: Path, path: Path, state: SlideState, hold: Hold, scores: Scores | None) -> SlideState:
         settings, content = self._settings, fingerprint(path)
         with open_slide(path, mpp=settings.mpp, icc=settings.icc) as slide:
             tissue = find_tissue(slide)
@@ -680,6 +725,7 @@ class _Work:
                 stride=settings.stride,
                 prior=settings.prior,
                 reading=settings.reading,
+                scores=scores,
                 log=folder / LOG,
                 before_write=hold.require,
                 show=self._show,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from sentinode.slides.scanning import dense, scores
 from sentinode.slides.scanning import scan as scanning
 from sentinode.slides.scanning.probability_map import ProbabilityMap, record_of, write_map
 from sentinode.slides.scanning.quality import Quality
-from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide
-from sentinode.slides.scanning.scores import LOG, PLAN, PartialMap, open_partial_map
+from sentinode.slides.scanning.scan import lay_grid, prior_shift, scan_slide, score_part
+from sentinode.slides.scanning.scores import LOG, PLAN, PartialMap, Scores, join_scores, open_partial_map
 from sentinode.slides.scanning.tissue import Tissue, find_tissue
 
 PICTURE = tissue_picture(1000, 760, seed=5)
@@ -463,6 +464,41 @@ def test_a_stopped_dense_scan_goes_on_tile_by_tile_and_ends_the_same(
     first = StandInEngine()
     scan(slide, tissue, first, reading="dense")
     assert engine.sizes == first.sizes[5 if torn == 0 else 4 :]
+
+
+@pytest.mark.parametrize("reading", ["patch", "dense"])
+@pytest.mark.parametrize("count", [1, 2, 5, 1000])
+def test_parts_that_are_scored_apart_make_the_same_map_and_nothing_is_computed_again(
+    slide: Slide, tissue: Tissue, count: int, reading: str
+) -> None:
+    whole, last = scan(slide, tissue, reading=reading), StandInEngine()
+    parts = [
+        score_part(slide, tissue, StandInBundle(), StandInEngine(), (number, count), reading=reading)  # type: ignore[arg-type]
+        for number in (range(count) if count < 1000 else (0, 1, 500, 999))
+    ]
+    if count == 1000:  # more than there are batches: some are empty
+        assert min(len(part.margins) for part in parts) == 0
+        return
+    made = scan(slide, tissue, last, reading=reading, scores=join_scores(parts))
+    assert record_of(made) == record_of(whole) and not last.sizes
+    assert made.probability.tobytes() == whole.probability.tobytes() and np.array_equal(made.quality, whole.quality)
+
+
+def test_known_scores_go_on_where_the_log_ends_and_those_of_another_scan_are_ignored(
+    slide: Slide, tissue: Tissue, tmp_path: Path
+) -> None:
+    def part(number: int, **options: object) -> Scores:
+        return score_part(slide, tissue, StandInBundle(), StandInEngine(), (number, 2), **options)  # type: ignore[arg-type]
+
+    whole, log, engine, first = scan(slide, tissue), tmp_path / "scores.part", StandInEngine(), part(0)
+    with pytest.raises(KeyboardInterrupt):
+        scan(slide, tissue, Stops(), log=log)
+    made = scan(slide, tissue, engine, log=log, scores=first)
+    assert made.probability.tobytes() == whole.probability.tobytes()
+    assert sum(engine.sizes) == int(whole.tissue.sum()) - len(first.margins) > 0
+    dark = replace(part(0, stride=96), margins=np.full(10**6, 9, np.float32))
+    assert scan(slide, tissue, scores=dark).probability.tobytes() == whole.probability.tobytes()
+    assert join_scores([first, dark]) is None
 
 
 def test_the_log_of_the_other_reading_is_not_used(tmp_path: Path, slide: Slide, tissue: Tissue) -> None:

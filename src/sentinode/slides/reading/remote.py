@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ def _file_name(shown: str) -> str:
 
 
 class Stage:
-    """The local copies of a process, which are removed after use.
+    """The local copies of a process, which are removed after use. Threads may share it.
 
     Args:
         folder: where they lie, each process in a folder of its own.
@@ -151,6 +152,7 @@ class Stage:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=folder))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._copies: dict[RemoteSlide, Future[Path]] = {}
+        self._changing = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -161,9 +163,10 @@ class Stage:
 
     def ahead(self, slide: RemoteSlide) -> None:
         """Begin to copy a slide, if there is room for it beside those that are here."""
-        held = sum(one.size or 0 for one in self._copies)
-        if slide not in self._copies and held + (slide.size or 0) <= self._limit:
-            self._copies[slide] = self._pool.submit(self._copy, slide)
+        with self._changing:
+            held = sum(one.size or 0 for one in self._copies)
+            if slide not in self._copies and held + (slide.size or 0) <= self._limit:
+                self._copies[slide] = self._pool.submit(self._copy, slide)
 
     @contextlib.contextmanager
     def copy(self, slide: RemoteSlide) -> Iterator[Path]:
@@ -179,16 +182,17 @@ class Stage:
                 where=slide.shown,
                 hint="Raise --stage-limit.",
             )
-        if slide not in self._copies:
-            self._copies[slide] = self._pool.submit(self._copy, slide)
+        with self._changing:
+            copy = self._copies[slide] = self._copies.get(slide) or self._pool.submit(self._copy, slide)
         try:
-            yield self._copies[slide].result()
+            yield copy.result()
         finally:
             self.drop(slide)
 
     def drop(self, slide: RemoteSlide) -> None:
         """Remove a slide's copy."""
-        copy = self._copies.pop(slide, None)
+        with self._changing:
+            copy = self._copies.pop(slide, None)
         if copy is not None and not copy.cancel():
             copy.exception()  # wait for it
             shutil.rmtree(self._folder / slide.place.parent, ignore_errors=True)

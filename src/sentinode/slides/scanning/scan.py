@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from sentinode.slides.reading.slide import Box, Slide
 from sentinode.slides.scanning.dense import FeatureMap, Source, lay_tiles, layout_for, needed_from, read_tiles
 from sentinode.slides.scanning.probability_map import ProbabilityMap, SlideRecord
 from sentinode.slides.scanning.quality import Codes, tissue_density, window_quality
-from sentinode.slides.scanning.scores import LOG_FORMAT, MapPlan, Margins, open_log
+from sentinode.slides.scanning.scores import LOG_FORMAT, MapPlan, Margins, Scores, open_log
 from sentinode.slides.scanning.tissue import Mask, Tissue
 
 PRIOR = 0.05
@@ -106,6 +107,7 @@ def scan_slide(
     stride: int | None = None,
     prior: float = PRIOR,
     reading: str = PATCH,
+    scores: Scores | None = None,
     log: Path | None = None,
     before_write: Callable[[], object] = lambda: None,
     show: bool = True,
@@ -120,6 +122,8 @@ def scan_slide(
         stride: pixels between windows, at the bundle's resolution; None for that of its geometry.
         prior: share of tumour among windows of tissue, to which the probabilities are corrected.
         reading: ``patch`` or ``dense``; see :func:`sentinode.model.readings.choose_reading`.
+        scores: the first windows' scores from :func:`score_part`, which are not computed again. Those that belong to
+            another slide, or were computed in another way, are ignored.
         log: a file that keeps the scores as they come; if it is there, the scan goes on from where it ends. The plan
             of the map lies beside it, for :func:`sentinode.slides.scanning.scores.open_partial_map`.
         before_write: called before scores are added to the log; what it raises stops the scan.
@@ -130,6 +134,62 @@ def scan_slide(
         BundleError: the bundle's microns per pixel are unknown.
         OutputError: the log cannot be written, or the disk is full.
     """
+    plan, map_plan = _plan_map(slide, tissue, bundle, engine, stride, prior, reading)
+    with open_log(log, map_plan) as kept:
+        margins, quality = [kept.margins], [kept.quality]
+        done = len(kept.margins)
+        known = (
+            [] if scores is None or scores.identity != map_plan.identity else list(scores.batches(plan.counts, done))
+        )
+        more = plan.batches(done + sum(len(codes) for _, codes in known))
+        with bar(f"Scanning {slide.path.name}", len(plan.sequence) - done, unit="tiles", show=show) as shown:
+            for some, codes in chain(known, more):
+                before_write()
+                kept.append(some, codes)
+                margins.append(some)
+                quality.append(codes)
+                shown.advance(len(some))
+    every = np.concatenate(margins)
+    _require_finite(every, bundle)
+    return map_plan.filled(every, np.concatenate(quality))
+
+
+def score_part(
+    slide: Slide,
+    tissue: Tissue,
+    bundle: Bundle,
+    engine: Engine,
+    part: tuple[int, int],
+    *,
+    stride: int | None = None,
+    reading: str = PATCH,
+) -> Scores:
+    """The scores of one part of a slide's windows, for :func:`scan_slide`.
+
+    Args:
+        slide, tissue, bundle, engine, stride, reading: as of :func:`scan_slide`.
+        part: which part, from 0, and of how many. Parts consist of whole batches and have about the same size.
+
+    Raises:
+        SlideError: the slide is too coarse, has no tissue, or cannot be decoded.
+        BundleError: the bundle's microns per pixel are unknown.
+    """
+    plan, map_plan = _plan_map(slide, tissue, bundle, engine, stride, PRIOR, reading)
+    number, count = part
+    ends = np.cumsum([0, *plan.counts])
+    first, last = (int(np.searchsorted(ends, len(plan.sequence) * bound / count)) for bound in (number, number + 1))
+    batches = list(islice(plan.batches(int(ends[first])), last - first))
+    return Scores(
+        map_plan.identity,
+        np.concatenate([margins for margins, _ in batches] or [np.zeros(0, np.float32)]),
+        np.concatenate([codes for _, codes in batches] or [np.zeros(0, np.uint8)]),
+    )
+
+
+def _plan_map(
+    slide: Slide, tissue: Tissue, bundle: Bundle, engine: Engine, stride: int | None, prior: float, reading: str
+) -> tuple[_Plan, MapPlan]:
+    """How the windows of a slide are scored, and what makes a map of the scores."""
     card, mpp = bundle.card, require_mpp(bundle)
     stride = card.geometry.stride if stride is None else stride
     grid = lay_grid(slide, mpp, stride)
@@ -143,7 +203,7 @@ def scan_slide(
     calibration = card.reading(reading)
     plan = _plan(slide, grid, cells, tissue_density(tissue.thumbnail, tissue.mask), card, engine, reading)
     shift = prior_shift(calibration.prior, prior)
-    map_plan = MapPlan(
+    return plan, MapPlan(
         identity=_identity(slide.fingerprint, bundle.fingerprint, engine, grid, plan),
         sequence=plan.sequence,
         counts=plan.counts,
@@ -164,19 +224,6 @@ def scan_slide(
             engine=engine.name if reading == PATCH else f"{engine.name} {reading}",
         ),
     )
-    with open_log(log, map_plan) as kept:
-        margins, quality = [kept.margins], [kept.quality]
-        left = len(plan.sequence) - len(kept.margins)
-        with bar(f"Scanning {slide.path.name}", left, unit="tiles", show=show) as shown:
-            for scores, codes in plan.batches(len(kept.margins)):
-                before_write()
-                kept.append(scores, codes)
-                margins.append(scores)
-                quality.append(codes)
-                shown.advance(len(scores))
-    every = np.concatenate(margins)
-    _require_finite(every, bundle)
-    return map_plan.filled(every, np.concatenate(quality))
 
 
 def prior_shift(trained: float, prior: float) -> float:

@@ -70,6 +70,42 @@ class MapPlan:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Scores of consecutive windows of a scan's sequence.
+
+    Attributes:
+        identity: of the plan that they belong to.
+        margins: float32 (n,).
+        quality: uint8 (n,).
+    """
+
+    identity: bytes
+    margins: Margins
+    quality: Codes
+
+    def batches(self, counts: Sequence[int], skip: int) -> Iterator[tuple[Margins, Codes]]:
+        """The whole batches among the scores, from window ``skip`` on, if the first score is the first window's."""
+        end = 0
+        for count in counts:
+            begin, end = end, end + count
+            if end > len(self.margins):
+                return
+            if begin >= skip:
+                yield self.margins[begin:end], self.quality[begin:end]
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores | None:
+    """The scores of parts that follow each other; None if they are of different plans."""
+    if len({part.identity for part in parts}) != 1:
+        return None
+    return Scores(
+        parts[0].identity,
+        np.concatenate([part.margins for part in parts]),
+        np.concatenate([part.quality for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
 class PartialMap:
     """A map as far as its scan has come.
 
