@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dicom_files import MPP, write_dicom
 from local_s3 import SECRET, local_s3
 from slide_files import tissue_picture, write_tiff
 from stand_in import StandInBundle, StandInEngine
@@ -20,8 +21,10 @@ from sentinode.errors import SlideError
 from sentinode.slides import batch
 from sentinode.slides.reading import remote
 from sentinode.slides.reading.addresses import without_credentials
+from sentinode.slides.reading.fingerprint import fingerprint, size_of
 from sentinode.slides.reading.remote import RemoteSlide, Stage, find_remote
 from sentinode.slides.scanning.manifest import MANIFEST, SlideState
+from sentinode.slides.scanning.probability_map import open_map
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,14 @@ def slides(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(2):
         write_tiff(folder / f"slide{i}.tif", tissue_picture(200 + 40 * i, 150, seed=i))
         bucket.upload_file(str(folder / f"slide{i}.tif"), "slides", f"lab/slide{i}.tif")
-    others = "lab/notes.txt", "lab/._slide0.tif", "lab/other.mrxs", "lab/other/Data0.dat", "lab/a/probability.ome.tif"
+    others = (
+        "lab/notes.txt",
+        "lab/._slide0.tif",
+        "lab/other.vms",
+        "lab/other/notes.txt",
+        "lab/lost.mrxs",
+        "lab/a/probability.ome.tif",
+    )
     for name in others:
         bucket.put_object(Bucket="slides", Key=name, Body=b"x")
     return folder
@@ -60,15 +70,89 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
-def test_slides_are_found_in_a_folder_and_by_themselves_and_those_of_several_files_named(
+def test_slides_are_found_in_a_folder_and_by_themselves_and_those_that_cannot_be_copied_whole_are_named(
     slides: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = find_remote(["s3://slides/lab", "s3://slides/lab/slide0.tif"])
     assert [slide.shown for slide in found] == [f"s3://slides/lab/slide{i}.tif" for i in range(2)]
     assert [slide.size for slide in found] == [(slides / f"slide{i}.tif").stat().st_size for i in range(2)]
-    assert "several files cannot be read from there: other.mrxs" in capsys.readouterr().err
+    assert "cannot be copied with all of their files: other.vms, lost.mrxs" in capsys.readouterr().err
     with pytest.raises(SlideError, match="several files"):
-        find_remote(["s3://slides/lab/other.mrxs"])
+        find_remote(["s3://slides/lab/other.vms"])
+    with pytest.raises(SlideError, match="the folder 'lost' is missing beside it"):
+        find_remote(["s3://slides/lab/lost.mrxs"])
+
+
+@pytest.fixture
+def several(bucket: Any, tmp_path: Path) -> Path:
+    """An MRXS, and a series of DICOM in a folder whose name holds dots, here and in the bucket."""
+    folder = tmp_path / "several"
+    files = {"one.mrxs": b"JPEG", "one/Slidedat.ini": b"[GENERAL]", "one/Data0000.dat": b"pixels"}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "1.2.84").mkdir()
+    pixels = tissue_picture(400, 300, seed=2)
+    for level in range(2):
+        write_dicom(folder / "1.2.84" / f"level{level}.dcm", pixels[:: 2**level, :: 2**level], mpp=MPP * 2**level)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            bucket.upload_file(str(file), "slides", file.relative_to(tmp_path).as_posix())
+    return folder
+
+
+def test_slides_of_several_files_are_found_whole_by_their_folder_and_by_one_file(several: Path) -> None:
+    dicom, mrxs = find_remote(["s3://slides/several"])
+    assert [dicom.shown, mrxs.shown] == ["s3://slides/several/1.2.84", "s3://slides/several/one.mrxs"]
+    assert (dicom.stem, mrxs.stem) == ("1.2.84", "one")
+    assert [one.place for one in mrxs.files] == ["one.mrxs", "one/Data0000.dat", "one/Slidedat.ini"]
+    assert mrxs.size == size_of(several / "one.mrxs") and dicom.size == size_of(several / "1.2.84" / "level0.dcm")
+    assert find_remote(["s3://slides/several/one.mrxs"]) == [mrxs]
+    assert find_remote(["s3://slides/several/1.2.84/level1.dcm"]) == [dicom]
+
+
+def test_slides_of_several_files_are_copied_with_all_of_them(several: Path, tmp_path: Path) -> None:
+    with Stage(tmp_path / "stage") as stage:
+        for slide, file in zip(find_remote(["s3://slides/several"]), ("1.2.84/level0.dcm", "one.mrxs"), strict=True):
+            with stage.copy(slide) as copy:
+                assert copy.name == Path(file).name and fingerprint(copy) == fingerprint(several / file)
+            assert not copy.exists()
+
+
+def test_a_scan_of_a_series_in_a_bucket_is_that_of_its_folder(several: Path, tmp_path: Path) -> None:
+    (here,) = scan(str(several / "1.2.84"), tmp_path / "here", None)
+    (there,) = scan("s3://slides/several/1.2.84", tmp_path / "there", tmp_path / "stage")
+    assert (there.name, there.state, there.windows) == ("1.2.84", "done", here.windows)
+    maps = [open_map(tmp_path / "here" / here.name), open_map(tmp_path / "there" / there.name)]
+    assert maps[0].probability.tobytes() == maps[1].probability.tobytes()
+    assert maps[0].slide.fingerprint == maps[1].slide.fingerprint
+
+
+def test_a_slide_of_several_files_is_another_once_one_of_them_is(bucket: Any, several: Path, tmp_path: Path) -> None:
+    before, _ = find_remote(["s3://slides/several"])
+    bucket.put_object(Bucket="slides", Key="several/1.2.84/level1.dcm", Body=b"other")
+    after, _ = find_remote(["s3://slides/several"])
+    assert before.version != after.version
+    with Stage(tmp_path / "stage") as stage, pytest.raises(SlideError, match="was changed"), stage.copy(before):
+        pass
+
+
+def test_a_folder_with_two_slides_of_dicom_fails_by_name(bucket: Any, several: Path, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "other.dcm", tissue_picture(300, 300, seed=3), series="1.2.3.99")
+    for name in ("level0", "level1"):
+        bucket.upload_file(str(several / "1.2.84" / f"{name}.dcm"), "slides", f"two/{name}.dcm")
+    bucket.upload_file(str(tmp_path / "other.dcm"), "slides", "two/other.dcm")
+    (state,) = scan("s3://slides/two", tmp_path / "out", tmp_path / "stage")
+    assert state.state == "failed" and "holds 2 slides of DICOM" in str(state.reason)
+
+
+def test_no_name_in_a_bucket_leads_out_of_the_folder_of_copies(
+    bucket: Any, several: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put_object(Bucket="slides", Key="evil/a.mrxs", Body=b"x")
+    bucket.put_object(Bucket="slides", Key="evil/a/../../../evil.dat", Body=b"x")
+    with pytest.raises(SlideError, match=r"with all of their files: a\.mrxs"):
+        find_remote(["s3://slides/evil"])
 
 
 def test_a_scan_of_a_bucket_leaves_what_a_scan_of_the_files_leaves_and_no_copies(
