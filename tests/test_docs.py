@@ -138,12 +138,15 @@ def test_the_python_page_lists_every_public_name(reference: ModuleType) -> None:
     assert sorted([*listed, "__version__"]) == sorted(sentinode.__all__)
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/sentinode")
     build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path)))
     page = (tmp_path / "index.html").read_text("utf-8")
     assert not re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://(?!.*canonical)', page), (
         "it must need no network"
     )
+    notebook = "https://colab.research.google.com/github/someone/sentinode/blob/main/notebooks/train_and_test.ipynb"
+    assert f'href="{notebook}"' in (tmp_path / "for-learners.html").read_text("utf-8")
