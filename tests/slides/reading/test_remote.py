@@ -215,6 +215,7 @@ def test_another_slide_of_the_same_name_does_not_replace_the_first(bucket: Any, 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_stays(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
         mine = stage._folder
+        mine.mkdir()
         left = tmp_path / mine.name.replace(f"-{os.getpid()}-", "-999999999-")
         left.mkdir()
         with Stage(tmp_path):

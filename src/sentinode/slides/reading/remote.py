@@ -8,9 +8,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -233,7 +233,7 @@ class Stage:
     """The local copies of a process, which are removed after use. Threads may share it.
 
     Args:
-        folder: where they lie, each process in a folder of its own.
+        folder: where they lie, each process in a folder of its own, which is there as long as a copy is.
         limit: bytes that they have at most.
 
     Raises:
@@ -245,7 +245,7 @@ class Stage:
         make_folder(folder)
         prefix = f"sentinode-{socket.gethostname()}-"
         _remove_left(folder, prefix)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=folder))
+        self._folder = folder / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._copies: dict[RemoteSlide, Future[Path]] = {}
         self._changing = threading.Lock()
@@ -291,7 +291,10 @@ class Stage:
             copy = self._copies.pop(slide, None)
         if copy is not None and not copy.cancel():
             copy.exception()  # wait for it
-            shutil.rmtree(self._folder / slide.place.parent, ignore_errors=True)
+            with self._changing:
+                shutil.rmtree(self._folder / slide.place.parent, ignore_errors=True)
+                with contextlib.suppress(OSError):  # there are others
+                    self._folder.rmdir()
 
     def _copy(self, slide: RemoteSlide) -> Path:
         file = self._folder / slide.place
@@ -312,7 +315,7 @@ class Stage:
         return found[0]
 
     def _copy_file(self, part: RemoteFile, file: Path, shown: str) -> None:
-        with output_errors(file):
+        with output_errors(file), self._changing:
             file.parent.mkdir(parents=True, exist_ok=True)
         with reaching(shown), _full_disk(file):
             files, path = open_address(part.url)
