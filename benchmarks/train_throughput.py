@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
-from sentinode.patches import PatchData, open_data
+from sentinode.patches import PatchData, Reopening, open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.recipes import AugmentRecipe, Recipe, load_recipe
 from sentinode.training.checkpoint import Progress
@@ -152,7 +152,7 @@ def _begin(recipe: Recipe, data: PatchData, out: Path) -> Run:
     device = choose_device()
     bfloat16 = choose_precision(recipe.training.precision, device) == torch.bfloat16
     fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
-    return begin(fabric, Job(recipe, out, data.path, data.stated, show=False), data)
+    return begin(fabric, Job(recipe, out, Reopening.of(data), show=False), data)
 
 
 def _take_turns(arms: Mapping[str, TimedLoop | BareLoop], rounds: int, steps: int) -> list[dict[str, float]]:

@@ -44,6 +44,17 @@ def test_each_item_is_done_once_in_the_order_given_and_workers_have_one_in_hand_
     assert {item for item, _ in results[:6]} <= set(range(12))
 
 
+def test_the_bar_counts_what_the_items_hold(
+    use: Callable[[StandInRay], StandInRay], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(StandInRay([{"CPU": 1.0}]))
+    monkeypatch.setattr("sentinode.progress.SILENT_S", 0)
+    items = [range(0, 40), range(40, 70)]
+    done = cluster.run_all("auto", lambda: len, items, "Scoring", name=str, unit="patches", units=len)
+    assert list(done) == [(items[0], 40), (items[1], 30)]
+    assert "Scoring: 40/70 patches" in capsys.readouterr().err
+
+
 def test_there_are_no_more_workers_than_items(use: Callable[[StandInRay], StandInRay]) -> None:
     ray = use(StandInRay([{"CPU": 64.0}]))
     assert len(list(cluster.run("auto", squares, [1, 2]))) == 2

@@ -99,16 +99,20 @@ def run_all(
     title: str,
     *,
     name: Callable[[T], str],
+    unit: str,
+    units: Callable[[T], int] = lambda _: 1,
     gpu: bool | None = None,
     show: bool = True,
-) -> Iterator[tuple[T, R]]:
+) -> Generator[tuple[T, R], None, None]:
     """As :func:`run`, with a bar called ``title``, for work of which no item may be missing.
+
+    The bar counts ``unit``, in the plural, of which an item has ``units``.
 
     Raises:
         DeviceError: also if an item's workers died too often; ``name`` says which item it was.
     """
     with (
-        bar(title, len(items), unit="slides", show=show) as shown,
+        bar(title, sum(map(units, items)), unit=unit, show=show) as shown,
         contextlib.closing(run(address, open_worker, items, gpu=gpu, note=shown.note)) as results,
     ):
         for item, result in results:
@@ -118,7 +122,7 @@ def run_all(
                     where=name(item),
                     hint="Give workers more memory, or leave the item out.",
                 )
-            shown.advance()
+            shown.advance(units(item))
             yield item, result
 
 

@@ -102,6 +102,7 @@ def test_a_bundle_and_its_evaluation_differ_in_nothing(
         (("compare", "A", "/nowhere", "--out", "OUT"), "no bundle here"),
         (("evaluate", "A", "A", "--out", "OUT"), "DATA is for a bundle"),
         (("evaluate", "A", "--tta", "--out", "OUT"), "--tta is for a bundle"),
+        (("evaluate", "A", "--cluster", "auto", "--out", "OUT"), "--cluster is for a bundle"),
         (("evaluate", "A", "--rule", "f1", "--out", "OUT"), "--rule chooses the threshold on other patches"),
         (("evaluate", "A", "--valid", "A", "--out", "OUT"), "also among those that are scored"),
         (("evaluate", "/nowhere", "--out", "OUT"), "no labelled patches are named"),

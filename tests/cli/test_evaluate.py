@@ -158,6 +158,7 @@ def test_what_is_refused_ends_with_two_and_leaves_nothing(
         (("evaluate", "BUNDLE", "DATA", "--split", "all", "--out", "OUT"), "no split 'all'"),
         (("evaluate", "BUNDLE", "DATA", "--rule", "f2", "--out", "OUT"), "no threshold for the rule 'f2'"),
         (("evaluate", "BUNDLE", "DATA", "--device", "tpu9", "--out", "OUT"), "tpu9"),
+        (("evaluate", "BUNDLE", "DATA", "--cluster", "nowhere", "--out", "OUT"), "no address of a Ray cluster"),
         (("predict", "BUNDLE", "/nowhere.png"), "no such file"),
         (("predict", "BUNDLE", "DATA", "--format", "xls", "--out", "OUT"), "'xls' is not one of"),
         (("explain", "BUNDLE", "/nowhere.png", "--out", "OUT"), "no such file"),

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
+from stand_in_ray import StandInRay, install
 
 from sentinode.errors import BundleError, DataError, OutputError
-from sentinode.evaluation import Evaluation, evaluate, evaluating
+from sentinode.evaluation import Evaluation, evaluate, evaluating, margins
 from sentinode.evaluation.evaluating import predict_labelled
 from sentinode.model.bundle import Bundle
 from sentinode.patches import open_data
@@ -172,6 +173,22 @@ def test_the_same_command_gives_the_same_figures(
 ) -> None:
     again = evaluate(bundle, generated, "test", tmp_path, resamples=50, device="cpu", show=False)
     assert again.scores == evaluation.scores
+
+
+def test_a_cluster_writes_the_same_files_although_a_worker_dies(
+    evaluation: Evaluation, bundle: Bundle, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(margins, "PATCHES", 64)
+    ray = install(StandInRay([{"CPU": 1.0}, {"CPU": 1.0}], dies={3}.__contains__), monkeypatch)
+    out = tmp_path / "test"
+    found = evaluate(bundle, generated, "test", out, resamples=50, device="cpu", cluster="auto", show=False)
+    assert len(ray.actors) == 3
+    assert found.about["command"] == evaluation.about["command"].replace(str(evaluation.path), str(out))
+    assert {file.name for file in out.iterdir()} == WRITTEN
+    for file in out.iterdir():
+        content = file.read_bytes().replace(str(out).encode(), str(evaluation.path).encode())
+        content = content.replace(found.about["created"].encode(), evaluation.about["created"].encode())
+        assert content == (evaluation.path / file.name).read_bytes(), file.name
 
 
 def test_the_symmetries_change_the_probabilities_and_are_told(

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sentinode.errors import DataError
-from sentinode.patches import open_data
+from sentinode.patches import Expected, PatchData, PatchSet, Reopening, open_data
 
 LABELS = [0, 1] * 10
 
@@ -66,6 +68,47 @@ def test_only_the_split_that_is_asked_for_is_unpacked(disk, tmp_path):
     store = tmp_path / "cache"
     open_data(disk.folder, cache=store)["test"]
     assert len(list(store.rglob("pixels.bin"))) == 1
+
+
+class TestInAnotherProcess:
+    """Data is opened again from what can be sent there: the same patches, whatever decided which they are."""
+
+    @staticmethod
+    def again(data: PatchData, split: str) -> PatchSet:
+        sent: Reopening = pickle.loads(pickle.dumps(Reopening.of(data).anywhere()))
+        return sent.open()[split]
+
+    def same(self, data: PatchData, split: str) -> bool:
+        here, there = data[split], self.again(data, split)
+        slides = here.slides is there.slides is None or np.array_equal(here.slides, there.slides)
+        return (here.fingerprint(), here.class_names) == (there.fingerprint(), there.class_names) and slides
+
+    def test_splits_of_its_own(self, generated, tmp_path):
+        data = open_data(generated, show=False)
+        assert self.same(data, "test")
+        assert self.same(data.limited({"test": np.array([5, 3])}).limited({"test": np.array([1])}), "test")
+
+    def test_splits_that_were_made_and_data_as_a_whole(self, disk, tmp_path):
+        disk.kaggle(disk.patches(20), LABELS)
+        table = tmp_path / "slides.csv"
+        ids = open_data(disk.folder, whole=True, show=False)["all"].ids
+        table.write_text("id,slide\n" + "".join(f"{name},s{row % 5}\n" for row, name in enumerate(ids)))
+        assert self.same(open_data(disk.folder, seed=7, slide_map=table, show=False), "train")
+        assert self.same(open_data(disk.folder, whole=True, show=False), "all")
+
+    def test_class_folders_whose_meaning_the_bundle_knows(self, disk):
+        disk.classes(disk.patches(4), [0, 1, 0, 1], ("here", "there"))
+        assert self.same(open_data(disk.folder, whole=True, positive=["here"], show=False), "all")
+        expected = Expected(class_names=("there", "here"), positive=("here",))
+        assert self.same(open_data(disk.folder, whole=True, expected=expected, show=False), "all")
+
+    def test_further_patches_and_another_working_folder(self, generated, disk, tmp_path, monkeypatch):
+        disk.kaggle(disk.patches(20), LABELS)
+        monkeypatch.chdir(disk.folder.parent)
+        data = open_data(generated, also=[disk.folder.name], show=False)
+        expected, sent = data["train"].fingerprint(), Reopening.of(data).anywhere()
+        monkeypatch.chdir("/")
+        assert sent.open()["train"].fingerprint() == expected
 
 
 class TestAStoredSplit:

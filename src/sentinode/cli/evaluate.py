@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sentinode
-from sentinode.cli.choices import Precision, Split, TableFormat
+from sentinode.cli.choices import OnCluster, Precision, Split, TableFormat
 from sentinode.cli.model import open_model
 from sentinode.cli.prediction_options import (
     Columns,
@@ -99,6 +99,7 @@ def evaluate(
     tta: Tta = False,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Precision of the network.")] = "float32",
+    cluster: OnCluster = None,
     interval: Interval = "auto",
     resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed for the bootstrap.")] = 0,
@@ -119,7 +120,8 @@ def evaluate(
     evaluated: Evaluation | PredictionEvaluation
     how: dict[str, Any] = {"interval": interval, "resamples": resamples, "seed": seed, "guarantee": guarantee}
     if is_predictions(model):
-        for_patches = {"DATA": data, "--mpp": mpp, "--label-region": label_region, "--tta": tta or None}
+        for_patches: dict[str, Any] = {"DATA": data, "--mpp": mpp, "--label-region": label_region}
+        for_patches |= {"--tta": tta or None, "--cluster": cluster}
         _refuse_options(for_patches, "for a bundle; a table of predictions needs no patches")
         evaluated = _evaluate_table(model, out, valid, rule, slides, positive, labels, copies, columns, scale, how)
         table = _table_of_predictions(evaluated)
@@ -148,6 +150,7 @@ def evaluate(
             device=device,
             precision=precision,
             valid=None if valid is None else sentinode.read_predictions(valid),
+            cluster=cluster,
             **how,
         )
         table = _figures(evaluated, bundle.card)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,20 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sentinode.ahead import read_ahead
 from sentinode.atomic import make_folder, output_errors
 from sentinode.errors import BundleError, nearest
 from sentinode.evaluation.charts import histogram_figure, pr_figure, reliability_figure, roc_figure, standalone
 from sentinode.evaluation.examination_figures import examination_figures
 from sentinode.evaluation.examining import Examination, examine, require_valid
 from sentinode.evaluation.gallery import gallery
+from sentinode.evaluation.margins import margins_of, open_scorer
 from sentinode.evaluation.prediction_files import WRITTEN, write_predictions
 from sentinode.evaluation.report import NAMES, Report, render
 from sentinode.model.bundle import Bundle, Threshold, versions
-from sentinode.model.engines import Engine, open_engine
+from sentinode.model.engines import open_engine
 from sentinode.patches import ALL, PatchData, PatchSet, open_data
 from sentinode.patches.description import require_expected
-from sentinode.progress import bar, console
+from sentinode.progress import console
 from sentinode.scoring import Predictions, Scores, calibrated, measure, pr_curve, reliability, roc_curve
 
 
@@ -96,6 +96,7 @@ def evaluate(
     seed: int = 0,
     valid: Predictions | None = None,
     guarantee: str | None = None,
+    cluster: str | None = None,
     show: bool = True,
 ) -> Evaluation:
     """Score a bundle on one split, and write the metrics, the predictions, the curves and a report.
@@ -122,6 +123,8 @@ def evaluate(
         valid: the bundle's predictions for other patches, on which further operating points, calibrations and sets are
             chosen. The metrics keep the stored threshold and temperature.
         guarantee: ``RECALL@CONFIDENCE`` that ``valid`` must allow, such as ``0.95@0.9``.
+        cluster: the address of a Ray cluster whose workers score the patches, with the bundle and ``data`` at the same
+            paths on all of its machines; None for this process alone. The rest is done in this process.
         show: whether to show progress and warnings on standard error.
 
     Raises:
@@ -130,7 +133,8 @@ def evaluate(
             their classes differ from those that the bundle was trained on.
         BundleError: the bundle stores no threshold for this rule.
         OutputError: the folder cannot be written.
-        DeviceError: no such device or precision.
+        DeviceError: no such device or precision; there is no such cluster, it was lost, or its machines offer several
+            engines.
     """
     threshold = _threshold(bundle, rule)
     require_valid(valid, guarantee)
@@ -138,9 +142,9 @@ def evaluate(
         bundle, data, split, slide_map=slide_map, mpp=mpp, label_region=label_region, positive=positive, show=show
     )
     patches = data[split]
-    engine = open_engine(bundle, device=device, precision=precision, tta=tta)
+    score = open_scorer(bundle, data, patches, device=device, precision=precision, tta=tta, cluster=cluster)
     folder = make_folder(Path(out))
-    margins = margins_of(engine, patches, f"Evaluating {split}", show)
+    engine, margins = score(f"Evaluating {split}", show)
 
     temperature = bundle.card.temperature
     probabilities = calibrated(margins, temperature)
@@ -186,7 +190,7 @@ def evaluate(
             "threshold_rule": threshold.rule,
             "temperature": temperature,
             "tta": tta,
-            "engine": engine.name,
+            "engine": engine,
             "seed": seed,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
@@ -197,7 +201,8 @@ def evaluate(
     )
     if show:
         tell(warnings)
-    _write(evaluation, bundle, patches, predictions, raw, device)
+    # The evidence is drawn here, where a cluster's GPU need not be.
+    _write(evaluation, bundle, patches, predictions, raw, device if cluster is None or device == "cpu" else "auto")
     return evaluation
 
 
@@ -280,21 +285,6 @@ def open_for(
         expected=expected,
         show=show,
     )
-
-
-def margins_of(engine: Engine, patches: PatchSet, title: str, show: bool) -> NDArray[np.float32]:
-    """The logit margin of each patch, float32 (N,): the logit of label 1 minus that of label 0."""
-
-    def batches() -> Iterator[NDArray[np.uint8]]:
-        for start in range(0, len(patches), engine.batch):
-            yield patches.images[start : start + engine.batch]
-
-    margins = []
-    with bar(title, len(patches), show=show) as shown:
-        for images in read_ahead(batches()):
-            margins.append(engine.margins(images))
-            shown.advance(len(images))
-    return np.concatenate(margins) if margins else np.zeros(0, np.float32)
 
 
 def _threshold(bundle: Bundle, rule: str | None) -> Threshold:

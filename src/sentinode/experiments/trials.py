@@ -35,14 +35,14 @@ from sentinode.model.bundle import Bundle, load
 from sentinode.model.classifier import build_classifier
 from sentinode.model.hardware import choose_device
 from sentinode.names import folder_name
-from sentinode.patches import PatchData
+from sentinode.patches import PatchData, Reopening
 from sentinode.progress import console
 from sentinode.recipes import Recipe, check_recipe
 from sentinode.scoring import Predictions, auc
 from sentinode.training import train
 from sentinode.training.checkpoint import BEST, CHECKPOINT
 from sentinode.training.interruption import left_to_workers
-from sentinode.training.job import BUNDLE, Job, check
+from sentinode.training.job import BUNDLE, check
 
 RUNS, STUDY, OUTCOME, FAILURE = "runs", "study.json", "outcome.json", "failure.json"
 WHOLE = ".study"
@@ -501,7 +501,7 @@ class _Parallel:
 class _Task:
     """A trial as it is sent to another process, which opens the data again."""
 
-    job: Job
+    data: Reopening
     trial: Trial
     out: Path
     test: bool
@@ -510,25 +510,18 @@ class _Task:
 
     @classmethod
     def of(cls, study: Study, trial: Trial, device: str, threads: int) -> _Task:
-        job = Job.on(study.data, trial.recipe, study.out)
-        return cls(job, trial, study.out, study.test, device, threads)
+        return cls(Reopening.of(study.data), trial, study.out, study.test, device, threads)
 
     def anywhere(self) -> _Task:
         """The same for a process with another working folder."""
-        job = replace(
-            self.job,
-            data=self.job.data.absolute(),
-            also=tuple(path.absolute() for path in self.job.also),
-            slide_map=self.job.slide_map and self.job.slide_map.absolute(),
-        )
-        return replace(self, job=job, out=self.out.absolute())
+        return replace(self, data=self.data.anywhere(), out=self.out.absolute())
 
     def run(self) -> Outcome | Failure | SentinodeError:
         """The outcome, or as a value what stops all trials."""
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
-            study = Study(self.out, self.job.open_data(), self.test, self.device, show=False)
+            study = Study(self.out, self.data.open(), self.test, self.device, show=False)
             return run_trial(study, self.trial)
         except SentinodeError as error:
             return error

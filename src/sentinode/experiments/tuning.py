@@ -35,7 +35,7 @@ from sentinode.experiments.sweeping import (
 from sentinode.experiments.trials import AGAIN, RUNS, Study, Trial, held, require_trainable, run_trials
 from sentinode.locks import lock
 from sentinode.model.hardware import choose_device
-from sentinode.patches import PatchData
+from sentinode.patches import PatchData, Reopening
 from sentinode.progress import console
 from sentinode.recipes import Recipe, load_recipe
 from sentinode.scoring.comparison import Difference
@@ -43,7 +43,7 @@ from sentinode.scoring.seeds import compare_seeds
 from sentinode.training import train
 from sentinode.training.checkpoint import BEST, CHECKPOINT
 from sentinode.training.interruption import left_to_workers
-from sentinode.training.job import BUNDLE, Job
+from sentinode.training.job import BUNDLE
 
 if TYPE_CHECKING:
     from sentinode.experiments.trial_store import Claim, TrialStore
@@ -324,7 +324,8 @@ def _devices(study: Study) -> list[str]:
 class _Helper:
     """A search as it is sent to another process, which opens the data again."""
 
-    data: Job
+    data: Reopening
+    out: Path
     base: Recipe
     space: tuple[Dimension, ...]
     monitor: str
@@ -335,16 +336,16 @@ class _Helper:
 
     @classmethod
     def of(cls, job: _Search, device: str, workers: int) -> _Helper:
-        opening = Job.on(job.study.data, job.base, job.study.out)
+        study, data = job.study, Reopening.of(job.study.data)
         threads = max(1, torch.get_num_threads() // workers) if device == "cpu" else 0
-        return cls(opening, job.base, job.space, job.monitor, job.total, job.seed, device, threads)
+        return cls(data, study.out, job.base, job.space, job.monitor, job.total, job.seed, device, threads)
 
 
 def _help(helper: _Helper) -> None:
     """Take part in a search until there is nothing left; what goes wrong, the first process meets as well."""
     if helper.threads:
         torch.set_num_threads(helper.threads)
-    study = Study(helper.data.out, helper.data.open_data(), False, helper.device, show=False)
+    study = Study(helper.out, helper.data.open(), False, helper.device, show=False)
     try:
         _work(_Search(study, helper.base, helper.space, helper.monitor, helper.total, helper.seed))
     except (SentinodeError, KeyboardInterrupt):

@@ -10,7 +10,7 @@ from typing import Any
 
 from sentinode.atomic import make_folder, write_text
 from sentinode.errors import DataError, Interrupted, OutputError
-from sentinode.evaluation.evaluating import margins_of
+from sentinode.evaluation.margins import margins_of
 from sentinode.learning.comparison import (
     REVIEWED,
     VALID,

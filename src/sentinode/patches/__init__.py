@@ -15,7 +15,7 @@ from sentinode.patches.patch_set import (
 )
 
 if TYPE_CHECKING:
-    from sentinode.patches.opening import PatchData, open_data
+    from sentinode.patches.opening import PatchData, Reopening, open_data
 
 __all__ = [
     "ALL",
@@ -25,12 +25,13 @@ __all__ = [
     "Images",
     "PatchData",
     "PatchSet",
+    "Reopening",
     "Stated",
     "open_data",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("PatchData", "open_data"):
+    if name in ("PatchData", "Reopening", "open_data"):
         return getattr(importlib.import_module("sentinode.patches.opening"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class PatchData:
         geometry: PatchGeometry = PCAM,
         stated: Stated = NOTHING,
         also: Sequence[PatchData] = (),
+        expected: Expected | None = None,
         cache: Path,
         show: bool = True,
     ) -> None:
@@ -72,7 +73,7 @@ class PatchData:
         self.also = tuple(also)
         self.rows: Mapping[str, NDArray[np.int64]] = {}
         self._source, self._dealt, self._incomplete = source, dealt, incomplete or {}
-        self._slides = slides
+        self._slides, self._expected = slides, expected
         self._cache, self._show = cache, show
         self._images: dict[str, MappedImages] = {}
 
@@ -169,6 +170,72 @@ class PatchData:
         return self._images[name]
 
 
+@dataclass(frozen=True)
+class Reopening:
+    """Labelled patches as another process opens them again; it can be sent there.
+
+    Attributes:
+        path: of the data.
+        stated: what the user has stated of the patches.
+        expected: the patches that the bundle takes, if the data was opened for one.
+        also: the paths of further patches of the train split.
+        slide_map: a CSV that names the slide of each patch, or None.
+        assignment: the split of each patch by its id, where splits were made.
+        whole: whether data without splits is one split.
+        rows: the patches that are left of splits that were limited.
+    """
+
+    path: Path
+    stated: Stated
+    expected: Expected | None = None
+    also: tuple[Path, ...] = ()
+    slide_map: Path | None = None
+    assignment: Mapping[str, str] | None = None
+    whole: bool = False
+    rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: PatchData) -> Reopening:
+        """What another process needs to open the same data again."""
+        return cls(
+            path=data.path,
+            stated=data.stated,
+            expected=data._expected,
+            also=tuple(further.path for further in data.also),
+            slide_map=data.slide_map,
+            assignment=data.assignment() or None,
+            whole=ALL in data.splits,
+            rows=data.rows,
+        )
+
+    def anywhere(self) -> Reopening:
+        """The same for a process with another working folder."""
+        return replace(
+            self,
+            path=self.path.absolute(),
+            also=tuple(path.absolute() for path in self.also),
+            slide_map=self.slide_map and self.slide_map.absolute(),
+        )
+
+    def open(self) -> PatchData:
+        """The data, without progress bars.
+
+        Raises:
+            DataError: as for :func:`open_data`.
+        """
+        data = open_data(
+            self.path,
+            slide_map=self.slide_map,
+            assignment=self.assignment,
+            whole=self.whole,
+            expected=self.expected,
+            also=self.also,
+            **asdict(self.stated),
+            show=False,
+        )
+        return data.limited(self.rows)
+
+
 def open_data(
     path: str | Path,
     *,
@@ -243,6 +310,7 @@ def open_data(
         geometry=geometry,
         stated=stated,
         also=further,
+        expected=expected,
         cache=cache_folder(cache),
         show=show,
     )

@@ -284,7 +284,14 @@ def _find_candidates(
     worker = partial(partial, _look, truth, annotations.absolute(), elsewhere)
     items = [(number, name, path.absolute()) for number, (name, path) in enumerate(named.items())]
     looked = ray_cluster.run_all(
-        options.cluster, worker, items, "Looking", name=lambda item: item[1], gpu=False, show=options.show
+        options.cluster,
+        worker,
+        items,
+        "Looking",
+        name=lambda item: item[1],
+        unit="slides",
+        gpu=False,
+        show=options.show,
     )
     found = {item[0]: result for item, result in looked}
     return [found[number] for number in range(len(items))]
@@ -619,7 +626,15 @@ def _pixels(
     worker = partial(partial, _cut, _elsewhere(options))
     items = [(number, draws[number]) for number in full]
     cut = ray_cluster.run_all(
-        options.cluster, worker, items, title, name=lambda item: item[1].source.name, gpu=False, show=options.show
+        options.cluster,
+        worker,
+        items,
+        title,
+        name=lambda item: item[1].source.name,
+        unit="patches",
+        units=lambda item: len(item[1].places),
+        gpu=False,
+        show=options.show,
     )
     for (number, _), patches in cut:
         yield rows[number], patches

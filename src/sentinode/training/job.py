@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sentinode.augmentation.transforms import Augment
 from sentinode.errors import DataError, OutputError, RecipeError
 from sentinode.model.bundle import ModuleSource
-from sentinode.patches import PatchData, Stated, open_data
+from sentinode.patches import PatchData, Reopening
 from sentinode.recipes import Recipe
 from sentinode.scoring import parse_rule
 from sentinode.training.checkpoint import CHECKPOINT
@@ -34,12 +32,7 @@ class Job:
     Attributes:
         recipe: every hyperparameter.
         out: the run's folder.
-        data: the path of the labelled patches.
-        stated: what the user has stated of the patches.
-        also: the paths of further training patches.
-        slide_map: a CSV that names the slide of each patch, or None.
-        assignment: the split of each patch by its id, where the data names no splits.
-        rows: the patches that are left of splits that were limited.
+        data: the labelled patches.
         module: a network of one's own, or what makes it; None for the recipe's.
         parent: the bundle that the training goes on from, or None.
         resume: go on from the last checkpoint in ``out``.
@@ -49,45 +42,12 @@ class Job:
 
     recipe: Recipe
     out: Path
-    data: Path
-    stated: Stated
-    also: tuple[Path, ...] = ()
-    slide_map: Path | None = None
-    assignment: Mapping[str, str] | None = None
-    rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    data: Reopening
     module: ModuleSource | None = None
     parent: Parent | None = None
     resume: bool = False
     show: bool = True
     after_epoch: AfterEpoch | None = None
-
-    @classmethod
-    def on(cls, data: PatchData, recipe: Recipe, out: Path, **more: Any) -> Job:
-        """The job on open data, with all that another process needs to open it again; ``more`` is the other fields."""
-        return cls(
-            recipe=recipe,
-            out=out,
-            data=data.path,
-            stated=data.stated,
-            also=tuple(further.path for further in data.also),
-            slide_map=data.slide_map,
-            assignment=None if data.own_splits else data.assignment(),
-            rows=data.rows,
-            **more,
-        )
-
-    def open_data(self) -> PatchData:
-        """The patches, opened again in another process."""
-        data = open_data(
-            self.data,
-            slide_map=self.slide_map,
-            assignment=self.assignment,
-            expected=self.parent.card.expected if self.parent else None,
-            also=self.also,
-            **asdict(self.stated),
-            show=False,
-        )
-        return data.limited(self.rows)
 
 
 def check(recipe: Recipe, data: PatchData, devices: int) -> None:

@@ -23,7 +23,7 @@ from sentinode.locks import LOCKS, lock
 from sentinode.model.bundle import Bundle, ModuleSource, load
 from sentinode.model.classifier import pooling_for
 from sentinode.model.hardware import choose_device, choose_precision, describe, keep_freed_memory
-from sentinode.patches import PatchData, Stated, open_data
+from sentinode.patches import PatchData, Reopening, Stated, open_data
 from sentinode.progress import console
 from sentinode.recipes import Recipe, load_recipe
 from sentinode.training.checkpoint import CHECKPOINT
@@ -144,7 +144,7 @@ def train(
     check(recipe, data, devices * nodes)
     if first:
         refuse_to_overwrite(out, resume)
-    job = Job.on(data, recipe, out, module=module, parent=parent, resume=resume, show=show, after_epoch=after_epoch)
+    job = Job(recipe, out, Reopening.of(data), module, parent, resume, show, after_epoch)
     target = choose_device(device)
     fabric = _open_devices(recipe, target, devices, nodes, started_by)
     if show:
@@ -194,7 +194,7 @@ def _take_part(fabric: Fabric, job: Job, data: PatchData | None) -> SentinodeErr
     """One process's part. Returns a refusal as a value, because processes cannot raise into each other."""
     keep_freed_memory()
     try:
-        run = begin(fabric, job, data or job.open_data())
+        run = begin(fabric, job, data or job.data.open())
         train_and_evaluate(run)
         if fabric.is_global_zero:
             finish(run)

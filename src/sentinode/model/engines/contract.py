@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sentinode.errors import BundleError, DataError
 from sentinode.geometry import PatchGeometry
 
-BATCH = 64
-"""Patches in a batch that suits a processor."""
+BATCH, GPU_BATCH = 64, 512
+"""Patches in a batch that suits a processor, and a GPU."""
 
 TILE, BLOCK = 672, 1120
 """Pixels a side of a tile that suit a processor in dense reading, and of the largest region: more takes memory."""

@@ -18,7 +18,7 @@ from sentinode.errors import BundleError
 from sentinode.model.bundle import Bundle
 from sentinode.model.classifier import Classifier
 from sentinode.model.dense import feature_views, lattice_of, window_margins
-from sentinode.model.engines.contract import BATCH, BLOCK, TILE, check_size, finite
+from sentinode.model.engines.contract import BATCH, BLOCK, GPU_BATCH, TILE, check_size, finite
 from sentinode.model.equivariant import P4MResNet
 from sentinode.model.hardware import choose_device, choose_precision, keep_freed_memory
 from sentinode.model.lattice import Features, Lattice, check_region
@@ -46,7 +46,7 @@ class TorchEngine:
             .to(self.device)
             .to(memory_format=torch.channels_last)
         )
-        self.batch = BATCH if self.device.type == "cpu" else 512
+        self.batch = BATCH if self.device.type == "cpu" else GPU_BATCH
         self.tile, self.block = (TILE, BLOCK) if self.device.type == "cpu" else (2 * BLOCK, 2 * BLOCK)
         self.streams = 1
         kind = str(self.dtype).removeprefix("torch.")
