@@ -251,7 +251,8 @@ class RemoteBatch:
         self._each(pull, list(names), "Reading what is done", "slides")
 
     def _each(self, do: Callable[[str], object], items: list[str], title: str, unit: str) -> None:
-        with bar(title, len(items), unit=unit, show=self._show) as shown, ThreadPoolExecutor(THREADS) as pool:
+        show = self._show and bool(items)
+        with bar(title, len(items), unit=unit, show=show) as shown, ThreadPoolExecutor(THREADS) as pool:
             for _ in pool.map(do, items):
                 shown.advance()
 
