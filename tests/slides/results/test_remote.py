@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def test_a_kill_while_files_are_written_loses_nothing(
         put(self, *args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(remote, "THREADS", 1)
+        patch.setattr(remote, "WRITERS", 1)
         patch.setattr(RemoteBatch, "_put", killed)
         scan(slides, bucket.address, tmp_path / "lost")
     before = bucket.read()
@@ -229,6 +230,22 @@ def test_two_machines_that_begin_at_once_share_the_batch(
     monkeypatch.setattr(batch, "open_engine", begin_first)
     scan(slides, bucket.address, tmp_path / "second")
     assert bucket.without_manifests() == of_a_folder
+
+
+@pytest.mark.parametrize("stages", [("one", "two"), ("one", "one")], ids=["two machines", "one machine"])
+def test_two_processes_at_once_leave_one_whole_batch(
+    slides: Path,
+    tmp_path: Path,
+    bucket: Place,
+    scanned: list[str],
+    of_a_folder: dict[str, bytes],
+    stages: tuple[str, str],
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [*pool.map(lambda stage: scan(slides, bucket.address, tmp_path / stage), stages)]
+    assert [[state.state for state in states] for states in both] == [["done", "done"]] * 2
+    assert bucket.without_manifests() == of_a_folder and bucket.state("slide0") == bucket.state("slide1") == "done"
+    assert len(scanned) == 2 or stages == ("one", "two")
 
 
 def test_a_slide_that_another_machine_finishes_meanwhile_is_taken_from_there(
