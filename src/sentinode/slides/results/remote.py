@@ -365,7 +365,7 @@ def _state(manifest: bytes | None, name: str) -> SlideState | None:
 
 def _is_whole(folder: Path, state: SlideState) -> bool:
     """Whether all files of a slide that is done are here, and not only at the address."""
-    return state.state == DONE and (folder / ARRAY).is_file()
+    return state.state == DONE and all((folder / name).is_file() for name in (RECORD, ARRAY))
 
 
 def _slim(folder: Path) -> None:
