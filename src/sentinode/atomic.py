@@ -197,8 +197,7 @@ def _refuse_address(path: Path) -> None:
         raise OutputError(
             "results are written to a local or shared folder, not to an address.",
             where=path,
-            hint="Name a folder, and copy it when the command is done. Only 'sentinode scan' writes to an address, "
-            "which is text in Python.",
+            hint="Name a folder, and copy it when the command is done. Only 'sentinode scan' writes to an address.",
         )
 
 

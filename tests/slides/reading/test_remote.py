@@ -289,6 +289,13 @@ def test_a_slide_that_is_gone_when_it_is_copied_fails_alone(
     assert (gone.state, other.state) == ("failed", "done") and "no such slide or folder" in str(gone.reason)
 
 
+def test_a_damaged_slide_is_named_by_its_address_not_by_its_copy(bucket: Any, tmp_path: Path) -> None:
+    bucket.put_object(Bucket="slides", Key="damaged/a.tif", Body=b"II*\0 no slide")
+    (state,) = scan("s3://slides/damaged", tmp_path / "out", tmp_path / "stage")
+    assert state.state == "failed" and str(state.reason).startswith("s3://slides/damaged/a.tif: ")
+    assert str(tmp_path) not in str(state.reason)
+
+
 def test_a_secret_in_an_address_is_neither_printed_nor_written(
     slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

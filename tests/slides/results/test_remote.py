@@ -5,9 +5,12 @@ Most tests write to a store in memory, because each request to the local S3 take
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> StandInEngine:
     engine = StandInEngine()
     monkeypatch.setattr(batch, "open_engine", lambda *_, **__: engine)
     monkeypatch.setattr(remote, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(remote, "WRITERS", 1)  # so that a kill is at the same file each time
+    monkeypatch.setattr(batch.random, "sample", lambda items, _: items)
     return engine
 
 
@@ -181,7 +186,7 @@ def test_a_new_machine_scans_what_is_not_done_there(
     assert scanned == ["slide0", "slide1"] and bucket.without_manifests() == of_a_folder
 
 
-@pytest.mark.parametrize("kill_at", range(1, 12))
+@pytest.mark.parametrize("kill_at", [1, 4, 6, 9, 11])
 def test_a_kill_while_files_are_written_loses_nothing(
     slides: Path,
     tmp_path: Path,
@@ -202,7 +207,6 @@ def test_a_kill_while_files_are_written_loses_nothing(
         put(self, *args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(remote, "THREADS", 1)
         patch.setattr(RemoteBatch, "_put", killed)
         scan(slides, bucket.address, tmp_path / "lost")
     before = bucket.read()
@@ -229,6 +233,70 @@ def test_two_machines_that_begin_at_once_share_the_batch(
     monkeypatch.setattr(batch, "open_engine", begin_first)
     scan(slides, bucket.address, tmp_path / "second")
     assert bucket.without_manifests() == of_a_folder
+
+
+@pytest.mark.parametrize(
+    ("new", "machine", "first"), [("slide1", "old", 7), ("slide1", "new", 11), ("broken", "old", 6)]
+)
+def test_a_kill_while_old_results_are_replaced_leaves_no_mixture(
+    slides: Path, tmp_path: Path, bucket: Place, new: str, machine: str, first: int
+) -> None:
+    mine, replaced = tmp_path / "slides", tmp_path / "slides" / "slide0.tif"
+    shutil.copytree(slides, mine)
+    scan(mine, bucket.address, tmp_path / "whole")
+    before = bucket.read()
+    replaced.write_bytes(b"II*\0 no slide" if new == "broken" else (slides / f"{new}.tif").read_bytes())
+    scan(mine, tmp_path / "out", None)
+    for left in range(first, first + 7):
+        bucket.remove()
+        for name, content in before.items():
+            bucket.write(name, content)
+        stage = tmp_path / f"{left}"
+        if machine == "old":
+            shutil.copytree(tmp_path / "whole", stage)
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            kill_after(left, patch)
+            scan(mine, bucket.address, stage)
+        files = bucket.read()
+        if f"slide0/{MANIFEST}" in files and bucket.state("slide0") == "done":
+            assert {f"slide0/{file}" for file in MAP} <= files.keys()
+            array = hashlib.sha256(files[f"slide0/{ARRAY}"]).hexdigest()
+            assert json.loads(files[f"slide0/{RECORD}"])["sha256"] == array
+        scan(mine, bucket.address, stage)
+        assert bucket.without_manifests() == contents(tmp_path / "out")
+
+
+def kill_after(left: int, patch: pytest.MonkeyPatch) -> None:
+    """Kill a machine at one of its next operations at the address, and let it do none after that."""
+
+    def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def killed(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return operation(*args, **options)
+
+        return killed
+
+    for name in ("_read", "_put", "_remove", "_listed"):
+        patch.setattr(RemoteBatch, name, counted(getattr(RemoteBatch, name)))
+
+
+@pytest.mark.parametrize("stages", [("one", "two"), ("one", "one")], ids=["two machines", "one machine"])
+def test_two_processes_at_once_leave_one_whole_batch(
+    slides: Path,
+    tmp_path: Path,
+    bucket: Place,
+    scanned: list[str],
+    of_a_folder: dict[str, bytes],
+    stages: tuple[str, str],
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [*pool.map(lambda stage: scan(slides, bucket.address, tmp_path / stage), stages)]
+    assert [[state.state for state in states] for states in both] == [["done", "done"]] * 2
+    assert bucket.without_manifests() == of_a_folder and bucket.state("slide0") == bucket.state("slide1") == "done"
+    assert len(scanned) == 2 or stages == ("one", "two")
 
 
 def test_a_slide_that_another_machine_finishes_meanwhile_is_taken_from_there(

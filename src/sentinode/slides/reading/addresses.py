@@ -79,7 +79,8 @@ def reaching(shown: str, *, writing: bool = False) -> Iterator[None]:
         raise error_of(
             f"there is no such {what}.",
             where=shown,
-            hint="Check the address" + (", the network and the credentials." if is_web else "."),
+            hint="Check the address"
+            + (", or create the bucket." if writing else ", the network and the credentials." if is_web else "."),
         ) from None
     except PermissionError:
         raise error_of(

@@ -282,6 +282,10 @@ class Stage:
             copy = self._copies[slide] = self._copies.get(slide) or self._pool.submit(self._copy, slide)
         try:
             yield copy.result()
+        except SlideError as error:
+            if not Path(error.where or "").is_relative_to(self._folder):
+                raise
+            raise SlideError(error.what, where=slide.shown, hint=error.hint) from error  # the copy is gone then
         finally:
             self.drop(slide)
 

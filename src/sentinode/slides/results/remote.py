@@ -46,8 +46,8 @@ KEPT = (RECORD, TOTALS)
 PAUSES_S = (5.0, 30.0, 120.0, 600.0)
 """Seconds between two tries while slides are scanned, so that a short failure of the network does not end the night."""
 
-THREADS = 16
-"""Files that are read or written at a time, each of which mostly waits."""
+READERS, WRITERS = 16, 4
+"""Small files that are read at a time, and files that are written, which are held in memory."""
 
 
 class RemoteBatch:
@@ -248,10 +248,11 @@ class RemoteBatch:
             with contextlib.suppress(Timeout), lock(self.folder, name, wait=False):
                 self._pull(name)
 
-        self._each(pull, list(names), "Reading what is done", "slides")
+        self._each(pull, list(names), READERS, "Reading what is done", "slides")
 
-    def _each(self, do: Callable[[str], object], items: list[str], title: str, unit: str) -> None:
-        with bar(title, len(items), unit=unit, show=self._show) as shown, ThreadPoolExecutor(THREADS) as pool:
+    def _each(self, do: Callable[[str], object], items: list[str], threads: int, title: str, unit: str) -> None:
+        show = self._show and bool(items)
+        with bar(title, len(items), unit=unit, show=show) as shown, ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(do, items):
                 shown.advance()
 
@@ -308,10 +309,11 @@ class RemoteBatch:
     def _upload(self, name: str, folder: Path, *, replaces: bool) -> None:
         if replaces:
             self._remove(name, MANIFEST)
-        own = (MANIFEST, LOG, PLAN)
         files = {file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")}
-        files -= {*own}
-        self._each(lambda file: self._put(folder / file, name, file), sorted(files), f"Writing {name}", "files")
+        files -= {MANIFEST, LOG, PLAN}
+        self._each(
+            lambda file: self._put(folder / file, name, file), sorted(files), WRITERS, f"Writing {name}", "files"
+        )
         for left in {*self._listed(name)} & {TISSUE, *RESULTS} - files:
             self._remove(name, left)
         self._put(folder / MANIFEST, name, MANIFEST)
@@ -363,7 +365,7 @@ def _state(manifest: bytes | None, name: str) -> SlideState | None:
 
 def _is_whole(folder: Path, state: SlideState) -> bool:
     """Whether all files of a slide that is done are here, and not only at the address."""
-    return state.state == DONE and (folder / ARRAY).is_file()
+    return state.state == DONE and all((folder / name).is_file() for name in (RECORD, ARRAY))
 
 
 def _slim(folder: Path) -> None:
