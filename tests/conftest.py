@@ -36,6 +36,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_probes() -> Iterator[None]:
+    """Look for the halo of dense reading on one patch: each training of a test ends with this, and it takes longer than
+    the training. ``model/test_readings.py`` measures with all."""
+    from sentinode.model import readings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readings, "PROBED", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The real patches, slides and weights beside the checkout."""

@@ -6,15 +6,14 @@ import csv
 import errno
 import importlib.util
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from warm_processes import Warm
 
 pytest.importorskip("optuna", reason="Optuna (sentinode[tune]) is not installed here")
 
@@ -99,20 +98,16 @@ def test_a_loss_that_is_no_number_fails_its_trial_and_not_the_search(
     assert found.best.number == 1
 
 
-@pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_and_has_each_trial_once(generated: Path, tmp_path: Path) -> None:
+def test_a_search_that_is_killed_goes_on_and_has_each_trial_once(few: PatchData, tmp_path: Path) -> None:
     out = tmp_path / "search"
-    command = [sys.executable, "-m", "sentinode", "tune", str(generated), "--recipe", "quick", "--trials", "2"]
-    command += ["--search", *SEARCH, "--out", str(out)]
-    command += [part for setting in FIXED for part in ("--set", setting)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ["tune", str(few.path), "--recipe", "quick", "--trials", "2", "--search", *SEARCH, "--out", str(out)]
+    process = Warm(tmp_path, *command, *(part for setting in FIXED for part in ("--set", setting)))
     deadline = time.monotonic() + 120
     while not list(out.glob("runs/*/recipe.toml")) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    found = tuned(generated, out)
+    process.kill()
+    found = tuned(few, out)
     assert [(one.number, one.state) for one in found.trials] == [(0, "finished"), (1, "finished")]
 
 

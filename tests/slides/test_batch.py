@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -20,6 +18,7 @@ import shapely
 from made_disks import ELSEWHERE
 from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
+from warm_processes import Warm
 
 from sentinode import leases
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
@@ -42,7 +41,6 @@ from stand_in import StandInBundle, StandInEngine
 from sentinode.slides import batch
 batch.open_engine = lambda *_, **__: StandInEngine(pause=0.03)
 print("ready", flush=True)
-sys.stdin.readline()
 batch.scan(StandInBundle(), [{slides!r}], {out!r}, reading={reading!r}, show=False)
 """
 
@@ -495,20 +493,14 @@ def test_a_slide_of_any_name_is_scanned_and_nothing_is_written_outside(
 # Killed, and in company
 
 
-def start(slides: Path, out: Path, reading: str = "auto", disk: str = "") -> subprocess.Popen[bytes]:
-    """A process with everything imported, which scans once it is told to."""
+def start(folder: Path, slides: Path, out: Path, reading: str = "auto", disk: str = "") -> Warm:
+    """A process that begins to scan now; ``folder`` is for what it prints."""
     code = disk + WORKER.format(tests=str(Path(__file__).parent), slides=str(slides), out=str(out), reading=reading)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None and process.stdout.readline().strip() == b"ready"
+    process = Warm(folder, program=code)
+    while process.stdout.strip() != "ready":
+        assert process.poll() is None, process.stderr
+        time.sleep(0.01)
     return process
-
-
-def go(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.flush()
 
 
 def test_a_batch_goes_on_with_the_engine_that_it_was_begun_with(
@@ -545,11 +537,9 @@ def test_a_batch_killed_at_three_random_moments_ends_in_the_same_bytes(
     scan(slides, tmp_path / "whole", reading=reading, make=write_outputs)
     out, chance = tmp_path / "killed", random.Random()
     for _ in range(3):
-        process = start(slides, out, reading)
-        go(process)
+        process = start(tmp_path, slides, out, reading)
         time.sleep(chance.uniform(0.2, 1.5))
         process.kill()
-        process.communicate()
     assert {state.state for state in scan(slides, out, reading=reading, make=write_outputs)} == {"done"}
     assert contents(out) == contents(tmp_path / "whole")
 
@@ -564,11 +554,9 @@ def test_a_batch_killed_while_it_replaces_old_results_leaves_none_of_them(
         replace_slide(path, seed=14)
     scan(copied, tmp_path / "anew", make=write_outputs)
     for _ in range(2):
-        process = start(copied, out)
-        go(process)
+        process = start(tmp_path, copied, out)
         time.sleep(chance.uniform(0.1, 1.5))
         process.kill()
-        process.communicate()
         # At any moment a folder holds the results of one slide: none of the old beside any of the new.
         for name in ("slide0", "slide1"):
             left, made = contents(out / name), contents(tmp_path / "anew" / name)
@@ -584,12 +572,10 @@ def test_two_processes_share_a_batch_without_doing_a_slide_twice(
 ) -> None:
     scan(slides, tmp_path / "alone", make=write_outputs)
     out = tmp_path / "shared"
-    other = start(slides, out)
-    go(other)
+    other = start(tmp_path, slides, out)
     engine.pause = 0.03
     states = scan(slides, out, make=write_outputs)
-    other.communicate(timeout=120)
-    assert other.returncode == 0
+    assert other.wait() == 0, other.stderr
     assert contents(out) == contents(tmp_path / "alone")
     assert {state.process for state in states} == {os.getpid(), other.pid}
 
@@ -601,24 +587,21 @@ def test_processes_share_a_batch_on_a_disk_without_locks_while_one_is_killed_and
 ) -> None:
     scan(slides, tmp_path / "alone", make=write_outputs)
     out = tmp_path / "shared"
-    killed, suspended = (start(slides, out, disk=ELSEWHERE) for _ in range(2))
-    go(killed)
+    killed = start(tmp_path, slides, out, disk=ELSEWHERE)
     while not list(out.glob("*/scores.part")):
         time.sleep(0.05)
     killed.kill()
-    killed.communicate()
-    go(suspended)
+    suspended = start(tmp_path, slides, out, disk=ELSEWHERE)
     while not list(out.glob(f"*/{MANIFEST}")) or str(suspended.pid) not in running(out):
         time.sleep(0.05)
-    suspended.send_signal(signal.SIGSTOP)
+    os.kill(suspended.pid, signal.SIGSTOP)
     monkeypatch.setattr(leases, "LEASE_S", 1.5)
     monkeypatch.setattr(leases, "BEAT_S", 0.1)
     engine.pause = 0.03
     assert {state.state for state in scan(slides, out, make=write_outputs)} == {"done"}
     before = {state.name: state for state in read_states(out)}
-    suspended.send_signal(signal.SIGCONT)
-    suspended.communicate(timeout=120)
-    assert suspended.returncode == 0
+    os.kill(suspended.pid, signal.SIGCONT)
+    assert suspended.wait() == 0, suspended.stderr
     assert {state.name: state for state in read_states(out)} == before  # it wrote nothing over the other's
     assert contents(out) == contents(tmp_path / "alone")
 

@@ -5,10 +5,11 @@ Each test is a process of its own, because a signal that is not caught would end
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from warm_processes import Warm
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
 
@@ -44,16 +45,11 @@ print("lives")
 """
 
 
-def run(script: str) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+def test_a_request_sets_the_event_and_a_later_second_one_ends_at_once(tmp_path: Path) -> None:
+    process = Warm(tmp_path, program=ASKED_TWICE)
+    assert (process.wait(), process.stdout) == (0, "ended\n"), process.stderr
 
 
-def test_a_request_sets_the_event_and_a_later_second_one_ends_at_once() -> None:
-    code, out, err = run(ASKED_TWICE)
-    assert (code, out) == (0, "ended\n"), err
-
-
-def test_the_parent_hands_the_systems_request_on_and_lives() -> None:
-    code, out, err = run(HANDED_ON)
-    assert (code, out) == (0, "lives\n"), err
+def test_the_parent_hands_the_systems_request_on_and_lives(tmp_path: Path) -> None:
+    process = Warm(tmp_path, program=HANDED_ON)
+    assert (process.wait(), process.stdout) == (0, "lives\n"), process.stderr

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import pytest
 import torch
 from own_network import Own
 from safetensors.torch import load_file
+from warm_processes import Warm
 
 import sentinode
 from sentinode.errors import DataError, DeviceError, OutputError, RecipeError, StoppedEarly, WeightsError
@@ -57,12 +59,28 @@ def assert_same(first: Path, second: Path, tolerance: float = 0.0) -> None:
         torch.testing.assert_close(value, theirs[name], atol=tolerance, rtol=tolerance, msg=name)
 
 
-def test_a_run_leaves_all_that_one_needs_to_read_it(data: PatchData, tmp_path: Path) -> None:
-    bundle = train(data, tmp_path / "run", recipe=recipe(), show=False)
-    left = {path.name for path in (tmp_path / "run").iterdir()}
+@pytest.fixture(scope="module")
+def trained(data: PatchData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run by ``recipe()``; leave it as it is."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train(data, out, recipe=recipe(), show=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def short(data: PatchData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch; leave it as it is."""
+    out = tmp_path_factory.mktemp("short") / "run"
+    train(data, out, recipe=recipe("training.epochs=1"), show=False)
+    return out
+
+
+def test_a_run_leaves_all_that_one_needs_to_read_it(trained: Path) -> None:
+    bundle = sentinode.load(trained)
+    left = {path.name for path in trained.iterdir()}
     assert left >= {"bundle", "recipe.toml", "log.csv", "learning_curve.png", "tensorboard", "checkpoint.pt"}
-    assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe()
-    with (tmp_path / "run" / "log.csv").open() as lines:
+    assert load_recipe(trained / "recipe.toml") == recipe()
+    with (trained / "log.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert bundle.card.history[1]["valid_auc"] == pytest.approx(float(rows[1]["valid_auc"]))
@@ -74,38 +92,36 @@ def test_it_learns(bundle: sentinode.model.bundle.Bundle) -> None:
     assert bundle.card.metrics["valid"]["auc"]["value"] > 0.75
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: PatchData, tmp_path: Path) -> None:
-    train(data, tmp_path / "a", recipe=recipe(), show=False)
-    train(data, tmp_path / "b", recipe=recipe(), show=False)
-    assert_same(tmp_path / "a", tmp_path / "b")
-    train(data, tmp_path / "c", recipe=recipe("training.seed=1"), show=False)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    data: PatchData, trained: Path, tmp_path: Path
+) -> None:
+    train(data, tmp_path / "again", recipe=recipe(), show=False)
+    assert_same(trained, tmp_path / "again")
+    train(data, tmp_path / "other", recipe=recipe("training.seed=1"), show=False)
     with pytest.raises(AssertionError):
-        assert_same(tmp_path / "a", tmp_path / "c")
+        assert_same(trained, tmp_path / "other")
 
 
 def test_a_run_killed_at_any_moment_arrives_at_the_same_weights(data: PatchData, tmp_path: Path) -> None:
     settings = ("training.checkpoint_minutes=0", "training.ema=0.9", "training.teacher=0.5", "augment.mixup=0.2")
     train(data, tmp_path / "whole", recipe=recipe(*settings), show=False)
-    command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "cut")]
-    command += ["--recipe", "quick", "--resume"]
+    command = ["train", str(data.path), "--out", str(tmp_path / "cut"), "--recipe", "quick", "--resume"]
     command += [word for text in (*SETTINGS, *settings) for word in ("--set", text)]
     for kill_after in (1, 9):  # in the head's stage, and in the second epoch
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Warm(tmp_path, *command)
         wait_for_checkpoints(tmp_path / "cut" / "checkpoint.pt", kill_after, process)
         process.kill()
-        process.wait()
     assert not (tmp_path / "cut" / "bundle").exists()
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    finished = Warm(tmp_path, *command)
+    assert finished.wait() == 0, finished.stderr
     assert "Resuming from the checkpoint" in finished.stderr
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_run_killed_before_an_epoch_was_scored_scores_it(
-    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: PatchData, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each_step = recipe("training.checkpoint_minutes=0")
-    train(data, tmp_path / "whole", recipe=each_step, show=False)
 
     def killed(*_: object) -> None:
         raise OutputError("the power is gone.")
@@ -116,10 +132,10 @@ def test_a_run_killed_before_an_epoch_was_scored_scores_it(
     monkeypatch.undo()
     bundle = train(data, tmp_path / "cut", recipe=each_step, resume=True, show=False)
     assert [entry["epoch"] for entry in bundle.card.history] == [1, 2]
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(trained, tmp_path / "cut")
 
 
-def wait_for_checkpoints(path: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_checkpoints(path: Path, step: int, process: Warm) -> None:
     """Until the run has written a checkpoint at or after its ``step``-th step of all."""
     head_steps, ends = 2, time.monotonic() + 120
     while time.monotonic() < ends and process.poll() is None:
@@ -136,17 +152,13 @@ def wait_for_checkpoints(path: Path, step: int, process: subprocess.Popen[bytes]
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_saves_and_says_how_to_go_on(data: PatchData, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "run")]
-    command += [word for text in (*SETTINGS, "training.epochs=500") for word in ("--set", text)]
-    process = subprocess.Popen(
-        [*command, "--recipe", "quick"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    settings = [word for text in (*SETTINGS, "training.epochs=500") for word in ("--set", text)]
+    process = Warm(tmp_path, "train", data.path, "--out", tmp_path / "run", "--recipe", "quick", *settings)
     wait_for_checkpoints(tmp_path / "run" / "checkpoint.pt", 5, process)
-    process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume" in printed
-    assert "Traceback" not in printed
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "--resume" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) -> None:
@@ -164,6 +176,7 @@ def test_two_processes_arrive_where_one_does(data: PatchData, tmp_path: Path) ->
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("ema", [0, 0.9])
 def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Path, ema: float) -> None:
     # Each process's batch norms see its own share of the patches, and learn statistics of their own.
@@ -179,6 +192,7 @@ def test_processes_score_the_network_that_is_kept(data: PatchData, tmp_path: Pat
     assert scored["valid_nll"] == pytest.approx(float(nll), rel=1e-5)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_processes_know_the_slides_that_a_map_names(tmp_path: Path) -> None:
     synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
     for meta in (tmp_path / "data").glob("*_meta.csv"):
@@ -219,7 +233,7 @@ def test_out_of_memory_halves_what_is_computed_at_once(
         return compute(self, images, targets)
 
     monkeypatch.setattr(learner.Learner, "_gradients", small_memory)
-    train(data, tmp_path / "run", recipe=recipe(), show=False)
+    train(data, tmp_path / "run", recipe=recipe("training.epochs=1"), show=False)
     assert "computing each batch of 16 in 4 parts" in capsys.readouterr().err
     teach = learner.Learner._targets
 
@@ -231,7 +245,8 @@ def test_out_of_memory_halves_what_is_computed_at_once(
         return teach(self, images, labels, step)
 
     monkeypatch.setattr(learner.Learner, "_targets", small_memory_for_the_teacher)
-    train(data, tmp_path / "taught", recipe=recipe("training.teacher=0.5", "training.ema=0.9"), show=False)
+    taught = recipe("training.teacher=0.5", "training.ema=0.9", "training.epochs=1")
+    train(data, tmp_path / "taught", recipe=taught, show=False)
     assert "computing each batch of 16 in 8 parts" in capsys.readouterr().err
     monkeypatch.setattr(learner.Learner, "_gradients", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(DeviceError, match="not enough memory, even for a batch in 16 parts"):
@@ -262,11 +277,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, data: PatchData
     assert "--resume" in (caught.value.hint or "")
 
 
-def test_a_path_and_open_data_give_the_same_run(data: PatchData, tmp_path: Path) -> None:
-    train(data, tmp_path / "open", recipe=recipe("training.epochs=1"), show=False)
+def test_a_path_and_open_data_give_the_same_run(data: PatchData, short: Path, tmp_path: Path) -> None:
     settings = [*SETTINGS, "training.epochs=1"]
     train(str(data.path), str(tmp_path / "path"), recipe="quick", settings=settings, show=False)
-    assert_same(tmp_path / "open", tmp_path / "path")
+    assert_same(short, tmp_path / "path")
 
 
 @pytest.mark.parametrize(
@@ -291,15 +305,16 @@ def test_the_name_of_a_weights_file_may_hold_quotes(data: PatchData, tmp_path: P
     assert 'the "best" one\'s.pth' in str(caught.value)
 
 
-def test_a_resumed_run_takes_its_own_recipe_where_none_is_named(data: PatchData, tmp_path: Path) -> None:
-    short = recipe("training.epochs=1")
-    train(data, tmp_path / "run", recipe=short, show=False)
+def test_a_resumed_run_takes_its_own_recipe_where_none_is_named(data: PatchData, short: Path, tmp_path: Path) -> None:
+    shutil.copytree(short, tmp_path / "run")
     bundle = train(data, tmp_path / "run", resume=True, show=False)
-    assert bundle.card.recipe == short.model_dump(mode="json")
+    assert bundle.card.recipe == recipe("training.epochs=1").model_dump(mode="json")
 
 
-def test_resuming_with_something_else_is_refused(data: PatchData, generated: Path, tmp_path: Path) -> None:
-    train(data, tmp_path / "run", recipe=recipe(), show=False)
+def test_resuming_with_something_else_is_refused(
+    data: PatchData, trained: Path, generated: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
     with pytest.raises(DataError, match="other hyperparameters"):
         train(data, tmp_path / "run", recipe=recipe("optimizer.lr=1e-3"), resume=True, show=False)
     with pytest.raises(DataError, match="other training patches"):
@@ -352,17 +367,18 @@ def test_a_batch_that_processes_cannot_share_is_refused(data: PatchData, tmp_pat
 
 
 def test_the_command_prints_the_bundle_and_refuses_with_two(data: PatchData, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sentinode", "train", str(data.path), "--out", str(tmp_path / "run"), "--json"]
+    command = ["train", str(data.path), "--out", str(tmp_path / "run"), "--recipe", "quick", "--json"]
     command += [word for text in SETTINGS for word in ("--set", text)]
-    done = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = Warm(tmp_path, *command)
+    assert done.wait() == 0, done.stderr
     assert json.loads(done.stdout)["toy"] is True
-    again = subprocess.run([*command, "--recipe", "quick"], capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stdout) == (2, "")
+    again = Warm(tmp_path, *command)
+    assert (again.wait(), again.stdout) == (2, "")
     assert "already contains a run" in again.stderr
     assert "Traceback" not in again.stderr
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_further_patches_join_the_training_split(data: PatchData, tmp_path: Path) -> None:
     synthesise(tmp_path / "more", train=40, valid=20, test=20, slides=4, seed=3, show=False)
     short = [*SETTINGS, "training.epochs=1"]
@@ -399,7 +415,7 @@ def test_a_training_that_is_refused_leaves_no_folder(generated: Path, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_function_after_each_epoch_may_stop_the_training(data: PatchData, tmp_path: Path) -> None:
+def test_a_function_after_each_epoch_may_stop_the_training(data: PatchData, trained: Path, tmp_path: Path) -> None:
     seen: list[float] = []
 
     def once(entry: Mapping[str, float]) -> bool:
@@ -411,13 +427,12 @@ def test_a_function_after_each_epoch_may_stop_the_training(data: PatchData, tmp_
     assert seen == [1]
     assert not (tmp_path / "cut" / "bundle").exists()
     train(data, tmp_path / "cut", recipe=recipe(), resume=True, show=False, after_epoch=lambda _: True)
-    train(data, tmp_path / "whole", recipe=recipe(), show=False)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(trained, tmp_path / "cut")
     with pytest.raises(DeviceError, match="one device"):
         train(data, tmp_path / "two", recipe=recipe(), devices=2, show=False, after_epoch=once)
 
 
-def test_a_caller_may_stop_a_training_after_an_epoch_and_resume_it(generated: Path, tmp_path: Path) -> None:
+def test_a_caller_may_stop_a_training_after_an_epoch_and_resume_it(data: PatchData, tmp_path: Path) -> None:
     seen = []
 
     def after_epoch(entry: Any) -> bool:
@@ -431,10 +446,10 @@ def test_a_caller_may_stop_a_training_after_an_epoch_and_resume_it(generated: Pa
         "show": False,
     }
     with pytest.raises(StoppedEarly, match="stopped after epoch 1 of 2"):
-        sentinode.train(generated, tmp_path / "run", after_epoch=after_epoch, **options)
+        sentinode.train(data.path, tmp_path / "run", after_epoch=after_epoch, **options)
     assert seen == [1]
     assert not (tmp_path / "run" / "bundle").exists()
-    sentinode.train(generated, tmp_path / "run", resume=True, **options)
+    sentinode.train(data.path, tmp_path / "run", resume=True, **options)
     assert (tmp_path / "run" / "bundle" / "card.json").exists()
     with pytest.raises(DeviceError, match="for one device"):
-        sentinode.train(generated, tmp_path / "two", after_epoch=after_epoch, devices=2, **options)
+        sentinode.train(data.path, tmp_path / "two", after_epoch=after_epoch, devices=2, **options)

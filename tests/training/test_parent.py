@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from warm_processes import Warm
 
 import sentinode
 from sentinode.errors import BundleError, DataError, Interrupted, OutputError, RecipeError, SentinodeError
@@ -27,6 +29,14 @@ SETTINGS = ("training.batch_size=16", "training.ema=0.9")
 
 def weights(bundle: Bundle) -> dict[str, torch.Tensor]:
     return load_file(bundle.path / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained_on(bundle: Bundle, data: PatchData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that goes on from the bundle; leave it as it is."""
+    out = tmp_path_factory.mktemp("trained_on") / "run"
+    train(data, out, start_from=bundle.path, settings=SETTINGS, show=False)
+    return out
 
 
 def test_it_takes_one_pass_at_a_tenth_of_the_bundles_learning_rate(bundle: Bundle) -> None:
@@ -61,8 +71,8 @@ def test_it_begins_from_the_bundles_weights(bundle: Bundle, data: PatchData, tmp
             torch.testing.assert_close(weights(new)[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
-def test_its_card_says_what_it_was_made_from(bundle: Bundle, data: PatchData, tmp_path: Path) -> None:
-    new = train(data, tmp_path / "run", start_from=bundle.path, settings=SETTINGS, show=False)
+def test_its_card_says_what_it_was_made_from(bundle: Bundle, trained_on: Path) -> None:
+    new = sentinode.load(trained_on)
     assert new.card.made_from is not None
     assert new.card.made_from.name == bundle.card.name
     assert new.card.made_from.fingerprint == bundle.fingerprint != new.fingerprint
@@ -96,6 +106,7 @@ def test_the_bundled_model_is_named_by_a_word() -> None:
     assert open_parent("packaged").card.name == sentinode.load().card.name
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_two_processes_go_on_from_it(bundle: Bundle, data: PatchData, tmp_path: Path) -> None:
     new = train(data, tmp_path / "run", start_from=bundle, settings=SETTINGS, device="cpu", devices=2, show=False)
     assert new.card.made_from is not None
@@ -157,16 +168,17 @@ def test_a_run_without_a_checkpoint_is_not_resumed_from_nothing(
     assert train(data, tmp_path / "run", start_from=bundle, settings=SETTINGS, show=False).card.made_from is not None
 
 
-def test_the_recipe_of_such_a_run_alone_is_refused(bundle: Bundle, data: PatchData, tmp_path: Path) -> None:
-    train(data, tmp_path / "run", start_from=bundle, settings=SETTINGS, show=False)
+def test_the_recipe_of_such_a_run_alone_is_refused(
+    bundle: Bundle, trained_on: Path, data: PatchData, tmp_path: Path
+) -> None:
     with pytest.raises(RecipeError, match="went on from a bundle"):
-        train(data, tmp_path / "other", recipe=tmp_path / "run" / "recipe.toml", show=False)
-    again = train(data, tmp_path / "again", recipe=tmp_path / "run" / "recipe.toml", start_from=bundle, show=False)
-    assert again.card.recipe == sentinode.load(tmp_path / "run").card.recipe
+        train(data, tmp_path / "other", recipe=trained_on / "recipe.toml", show=False)
+    again = train(data, tmp_path / "again", recipe=trained_on / "recipe.toml", start_from=bundle, show=False)
+    assert again.card.recipe == sentinode.load(trained_on).card.recipe
 
 
-def test_a_damaged_note_of_the_bundle_is_refused(bundle: Bundle, data: PatchData, tmp_path: Path) -> None:
-    train(data, tmp_path / "run", start_from=bundle, settings=SETTINGS, show=False)
+def test_a_damaged_note_of_the_bundle_is_refused(trained_on: Path, data: PatchData, tmp_path: Path) -> None:
+    shutil.copytree(trained_on, tmp_path / "run")
     (tmp_path / "run" / "parent.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="cannot be read"):
         train(data, tmp_path / "run", resume=True, show=False)
@@ -283,12 +295,11 @@ def test_patches_that_the_bundle_was_trained_on_are_not_dealt_to_valid(tmp_path:
 
 def test_the_command_goes_on_from_a_bundle_and_refuses_with_two(bundle: Bundle, tmp_path: Path) -> None:
     synthesise(tmp_path / "data", train=40, valid=20, test=20, slides=4, show=False)
-    command = [sys.executable, "-m", "sentinode", "train", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
-    command += ["--from", str(bundle.path), "--json"]
-    refused = subprocess.run([*command, "--weights", "none"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
+    command = ["train", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--from", str(bundle.path), "--json"]
+    refused = Warm(tmp_path, *command, "--weights", "none")
+    assert refused.wait() == 2
     assert "--weights" in refused.stderr
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = Warm(tmp_path, *command)
+    assert done.wait() == 0, done.stderr
     assert json.loads(done.stdout)["made_from"]["fingerprint"] == bundle.fingerprint
     assert "Going on from the bundle" in done.stderr

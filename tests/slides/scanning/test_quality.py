@@ -27,7 +27,8 @@ def tissue(side: int = SIDE, seed: int = 0) -> np.ndarray:
     picture = np.full((side, side, 3), (205, 140, 190), np.uint8)
     y, x = np.mgrid[:side, :side]
     for cy, cx in rng.uniform(0, side, (side**2 // 100, 2)):
-        picture[np.hypot(y - cy, x - cx) < 3] = (110, 70, 150)
+        near = np.s_[max(0, int(cy) - 3) : int(cy) + 5, max(0, int(cx) - 3) : int(cx) + 5]
+        picture[near][np.hypot(y[near] - cy, x[near] - cx) < 3] = (110, 70, 150)
     return np.clip(picture + rng.integers(-4, 5, picture.shape), 0, 255).astype(np.uint8)
 
 
