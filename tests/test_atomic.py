@@ -41,6 +41,21 @@ def test_a_file_that_stood_there_survives_a_failure(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "old")]
 
 
+def test_what_is_asked_last_decides_whether_the_file_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+
+    def lost() -> None:
+        assert [one.read_text() for one in tmp_path.glob(".*.part.json")] == ["new"]  # all of it is there by then
+        raise KeyError("lost")
+
+    file.write_text("old")
+    with pytest.raises(KeyError):
+        write_text(file, "new", last=lost)
+    assert [one.name for one in tmp_path.iterdir()] == ["state.json"] and file.read_text() == "old"
+    write_text(file, "new", last=lambda: None)
+    assert file.read_text() == "new"
+
+
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "a.csv") as staged:
         staged.write_text("half")

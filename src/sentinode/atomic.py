@@ -16,7 +16,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sentinode.errors import OutputError
@@ -104,8 +104,13 @@ def make_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, last: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place if the block succeeds, remove it if not.
+
+    Args:
+        path: the file.
+        last: called right before it is renamed, when all of it is on the disk; what it raises leaves ``path`` as it
+            was.
 
     Raises:
         OutputError: the place cannot be written or the disk is full, or what stands there is no file: renaming would
@@ -122,6 +127,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             yield staged
             _settle(staged)
+            last()
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)
@@ -222,11 +228,11 @@ def _brief(name: str) -> str:
     return name if len(encoded) <= LONGEST else hashlib.sha256(encoded).hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with Unix line ends, completely or not at all.
+def write_text(path: Path, text: str, *, last: Callable[[], object] = lambda: None) -> None:
+    """Write a UTF-8 text file with Unix line ends, completely or not at all; ``last`` as for :func:`whole_file`.
 
     Raises:
         OutputError: the place cannot be written or the disk is full.
     """
-    with whole_file(path) as staged:
+    with whole_file(path, last=last) as staged:
         staged.write_text(text, encoding="utf-8", newline="\n")

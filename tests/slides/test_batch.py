@@ -20,7 +20,7 @@ from slide_files import tissue_picture, write_scn, write_tiff
 from stand_in import StandInBundle, StandInEngine
 from warm_processes import Warm
 
-from sentinode import leases
+from sentinode import atomic, leases
 from sentinode.errors import DeviceError, OutputError, SentinodeError, SlideError
 from sentinode.locks import LOCKS
 from sentinode.model.bundle import DENSE, PATCH
@@ -604,6 +604,24 @@ def test_processes_share_a_batch_on_a_disk_without_locks_while_one_is_killed_and
     assert suspended.wait() == 0, suspended.stderr
     assert {state.name: state for state in read_states(out)} == before  # it wrote nothing over the other's
     assert contents(out) == contents(tmp_path / "alone")
+
+
+def test_a_slide_that_is_lost_while_its_state_is_written_stays_with_the_other_process(
+    slides: Path, tmp_path: Path, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write to a slow drive takes a while, and a process may be suspended in the middle of it."""
+    monkeypatch.setenv(leases.WANTED, "1")
+    settle = atomic._settle
+
+    def slow(file: Path) -> None:
+        settle(file)
+        if "manifest" in file.name and '"done"' in file.read_text():
+            for lease in (tmp_path / ".locks").glob("slide*"):
+                lease.write_text("of another process")
+
+    monkeypatch.setattr(atomic, "_settle", slow)
+    scan(slides / "slide0.tif", tmp_path)
+    assert [(state.name, state.state) for state in read_states(tmp_path)] == [("slide0", "running")]
 
 
 def running(out: Path) -> set[str]:

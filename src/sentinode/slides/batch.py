@@ -702,7 +702,7 @@ class _Work:
         hold.require()
         if state.state == FAILED:
             _clear(folder, *RESULTS)
-        _write_state(self._out, replace(state, finished=_now()))
+        _write_state(self._out, replace(state, finished=_now()), hold)
 
     def _here(self, slide: Path | RemoteSlide) -> contextlib.AbstractContextManager[Path]:
         """A slide on this machine, for as long as it is needed."""
@@ -744,8 +744,9 @@ class _Work:
         )
 
 
-def _write_state(out: Path, state: SlideState) -> None:
-    write_text(out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n")
+def _write_state(out: Path, state: SlideState, hold: Hold | None = None) -> None:
+    last = (lambda: None) if hold is None else hold.require
+    write_text(out / state.name / MANIFEST, json.dumps(asdict(state), indent=2) + "\n", last=last)
 
 
 def _clear(folder: Path, *names: str) -> None:
