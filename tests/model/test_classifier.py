@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.convnext import ConvNeXt
 from timm.models.efficientnet import EfficientNet
 
 from sentinode.errors import RecipeError, WeightsError
@@ -47,6 +48,22 @@ def test_a_backbone_can_end_at_a_finer_feature_map(backbone: str, tmp_path: Path
     kept = ended.backbone.state_dict()
     assert 0 < len(kept) < len(whole.backbone.state_dict())
     assert all(torch.equal(value, whole.backbone.state_dict()[key]) for key, value in kept.items())
+
+
+def test_a_convnext_ends_there_with_every_version_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm before 1.0.31 leaves the norm after the last stage, and 1.0.12 ends a stage sooner."""
+    prune, wanted = ConvNeXt.prune_intermediate_layers, build_classifier("test_convnext", stride=16)[0]
+
+    def prune_as_before(net: ConvNeXt, indices: list[int]) -> object:
+        norm, stages = net.head.norm, net.stages
+        kept = prune(net, indices)
+        net.head.norm, net.stages = norm, stages[: indices[0]]
+        return kept
+
+    monkeypatch.setattr(ConvNeXt, "prune_intermediate_layers", prune_as_before)
+    network = build_classifier("test_convnext", stride=16)[0].eval()
+    assert network.features(patches()).shape[2:] == (6, 6)
+    assert set(network.state_dict()) == set(wanted.state_dict())
 
 
 @pytest.mark.parametrize("left", [True, False])

@@ -48,7 +48,8 @@ def without_marker(code: Callable[[Frame], bytes]) -> Callable[[Frame], bytes]:
 def jpeg2000(frame: Frame, *, mct: bool = True, lossless: bool = True) -> bytes:
     quality = {"reversible": True} if lossless else {"level": 60}
     bits = {"bitspersample": 12} if frame.dtype == np.uint16 else {}
-    return imagecodecs.jpeg2k_encode(frame, codecformat="j2k", mct=mct, **quality, **bits)
+    stream = imagecodecs.jpeg2k_encode(frame, codecformat="j2k", mct=mct, **quality, **bits)
+    return bytes(stream[: stream.rfind(b"\xff\xd9") + 2])  # old versions leave what is no part of the stream behind it
 
 
 def rle(frame: Frame) -> bytes:

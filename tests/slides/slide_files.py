@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,17 @@ def write_tiff(
                 tile=(tile, tile) if tile else None,
                 compression=compression,
                 subfiletype=int(level > 0),
-                resolution=(1e4 / (x * 2**level), 1e4 / (y * 2**level)) if x and y else None,
+                resolution=(_in_a_centimetre(x * 2**level), _in_a_centimetre(y * 2**level)) if x and y else None,
                 resolutionunit="CENTIMETER" if x else None,
                 metadata=None,
             )
     return path
+
+
+def _in_a_centimetre(um: float) -> tuple[int, int]:
+    """How many pixels of so many microns, as a ratio; of a float, old versions of tifffile lose the sixth digit."""
+    pixels = Fraction(1e4 / um)
+    return pixels.limit_denominator(min(2**32 - 1, int((2**32 - 1) / pixels))).as_integer_ratio()
 
 
 def write_scn(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.convnext import ConvNeXt
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
@@ -402,10 +403,15 @@ def _ended_at(net: nn.Module, name: str, stride: int) -> nn.Module:
             where="model.stride",
             hint="Leave it at 32, or choose a convolutional backbone such as resnet50.",
         )
-    net.prune_intermediate_layers([strides.index(stride)])  # type: ignore[operator]
+    level = strides.index(stride)
+    stages = net.stages if isinstance(net, ConvNeXt) else nn.Sequential()
+    net.prune_intermediate_layers([level])  # type: ignore[operator]
     if isinstance(net, EfficientNet):
         # timm before 1.0.30 leaves the convolution after the last stage, which no longer fits the stages that are kept.
         net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
+    if isinstance(net, ConvNeXt):
+        # timm before 1.0.31 leaves the norms after the last stage, and early versions end a stage sooner.
+        net.stages, net.norm_pre, net.head.norm = stages[: level + 1], nn.Identity(), nn.Identity()
     return net
 
 

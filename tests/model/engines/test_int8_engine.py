@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from sentinode.errors import BundleError, DeviceError
@@ -207,14 +208,19 @@ def test_a_graph_of_another_bundle_is_found_by_its_answers(copied: Bundle, int8_
         Int8Engine(stated(copied))
 
 
+class ToFloat(torch.nn.Module):
+    """A network that takes numbers of any shape, and gives them as float32."""
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers.float()
+
+
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize("shape", [(2, 2), (-1, 4)])
 def test_a_graph_of_other_inputs_or_outputs_is_refused(copied: Bundle, shape: tuple[int, ...]) -> None:
     openvino = pytest.importorskip("openvino")
-    from openvino import opset13 as ops
-
-    entry = ops.parameter(list(shape), np.uint8)
-    model = openvino.Model([ops.convert(entry, "f32")], [entry])
+    example = torch.zeros([abs(side) for side in shape], dtype=torch.uint8)
+    model = openvino.convert_model(ToFloat(), example_input=example, input=openvino.PartialShape(list(shape)))
     openvino.save_model(model, copied.path / GRAPH, compress_to_fp16=False)
     with pytest.raises(BundleError, match="does not take images"):
         Int8Engine(stated(copied))
