@@ -10,7 +10,7 @@ command, and from the first slide's start to the last one's end. Processor secon
 well. They say more on a machine on which other work runs.
 
 With ``--large MB``, instead, one slide of so many megabytes is scanned on a cluster of one node, and on one of all
-nodes, which divide it.
+nodes, which divide it. There each node is kept to one core.
 """
 
 from __future__ import annotations
@@ -174,16 +174,27 @@ def main() -> None:
 
 
 def one_large(what: list[str], work: Path, count: int) -> None:
-    """Scan one slide on a cluster of one node, and on one of more."""
+    """Scan one slide on a cluster of one node, and on one of more. Each node is kept to one core."""
     outs = []
     for number in (1, count):
         out = work / f"large-{number}"
         shutil.rmtree(out, ignore_errors=True)
         with cluster(number) as nodes:
+            for core, node in enumerate(nodes.worker_nodes):
+                keep(node, core)
             found = scan(what, out, address=nodes.address, roots=lambda: pids(nodes))
         report(f"one slide, {number} nodes", found, 1)
         outs.append(out)
     compare(*outs, 1)
+
+
+def keep(node: Any, core: int) -> None:
+    """Keep the processes of a node, and those that they will start, to one core."""
+    for process in (one.process.pid for kind in node.all_processes.values() for one in kind):
+        parent = psutil.Process(process)
+        for one in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.cpu_affinity([core])
 
 
 def build_large(file: Path, source: Path, megabytes: int) -> Path:
