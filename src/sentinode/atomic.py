@@ -193,13 +193,18 @@ def _mark() -> str:
     return secrets.token_hex(4)
 
 
+def is_address(path: Path) -> bool:
+    """Whether a path was an address such as ``s3://bucket/maps``, and would be a local folder ``s3:``."""
+    first = path.parts[0] if path.parts else ""
+    return _SCHEME.fullmatch(first) is not None and not Path(first).exists()
+
+
 def _refuse_address(path: Path) -> None:
     """
     Raises:
-        OutputError: the path is an address such as ``s3://bucket/maps``, which would become a local folder ``s3:``.
+        OutputError: the path is an address.
     """
-    first = path.parts[0] if path.parts else ""
-    if _SCHEME.fullmatch(first) and not Path(first).exists():
+    if is_address(path):
         raise OutputError(
             "results are written to a local or shared folder, not to an address.",
             where=path,

@@ -524,3 +524,5 @@ def test_one_slides_folder_opens_its_page(maps: Path) -> None:
 def test_a_folder_without_a_scan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="no scanned slides"):
         Library(tmp_path)
+    with pytest.raises(SlideError, match="not from an address"):
+        Library(Path("s3://bucket/maps"))

@@ -44,6 +44,7 @@ from sentinode.slides.scanning.manifest import (
     RUNNING,
     TISSUE,
     SlideState,
+    no_scan,
     read_class_names,
     read_points,
     read_state,
@@ -99,7 +100,7 @@ class Library:
         self._outlines: dict[Path, tuple[object, dict[tuple[object, ...], list[Any]]]] = {}
         self._located: dict[str, tuple[object, Path]] = {}
         if not self.items() and not (self.maps / MANIFEST).is_file():  # a scan that has just begun has no slide yet
-            raise SlideError("there are no scanned slides here.", where=maps, hint="Name the --out folder of a scan.")
+            raise no_scan(maps)
 
     def items(self) -> list[Item]:
         """Every slide that the folder holds now, by name."""

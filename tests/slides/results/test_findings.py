@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from annotation_files import feature, geojson, polygon
@@ -221,3 +222,8 @@ def test_stages_that_rest_on_an_uncertain_verdict_say_so(batch, tmp_path, capsys
 def test_a_folder_without_a_scan_is_refused(tmp_path):
     with pytest.raises(SlideError, match="no scanned slides here"):
         write_findings(tmp_path, show=False)
+
+
+def test_an_address_is_refused_and_not_taken_for_a_folder_without_a_scan():
+    with pytest.raises(SlideError, match="not from an address"):
+        write_findings(Path("s3://bucket/maps"), show=False)

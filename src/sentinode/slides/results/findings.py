@@ -18,7 +18,7 @@ from sentinode.slides.results.batch_points import bundle_of_batch, points_of_bat
 from sentinode.slides.results.outputs import Totals, read_totals, write_outputs
 from sentinode.slides.results.staging import Patient, stage_patients, write_stages
 from sentinode.slides.results.summary import write_summary
-from sentinode.slides.scanning.manifest import DONE, read_states, settle_coordinates, settle_points
+from sentinode.slides.scanning.manifest import DONE, no_scan, read_states, settle_coordinates, settle_points
 from sentinode.slides.scanning.probability_map import ProbabilityMap, open_map
 from sentinode.slides.scanning.tissue import find_tissue
 
@@ -86,7 +86,7 @@ def write_findings(
     """
     states = [state for state in read_states(batch) if state.state == DONE]
     if not states:
-        raise SlideError("there are no scanned slides here.", where=batch, hint="Name the --out folder of a scan.")
+        raise no_scan(batch)
     points = settle_points(batch, _points(batch, bundle), operating_point, change=True)
     coordinates = settle_coordinates(batch, whole_slide_coordinates, change=True)
     files = _files_of(truth, {state.name: Path(state.slide).name for state in states}) if truth is not None else {}

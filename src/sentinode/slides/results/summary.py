@@ -38,7 +38,7 @@ from sentinode.slides.results.outputs import (
 )
 from sentinode.slides.results.staging import Patient
 from sentinode.slides.results.verdict import LEAST_SHOWN
-from sentinode.slides.scanning.manifest import DONE, TISSUE, read_class_names, read_states
+from sentinode.slides.scanning.manifest import DONE, TISSUE, no_scan, read_class_names, read_states
 from sentinode.slides.scanning.probability_map import ARRAY, QUALITY, RECORD, reading_of
 
 PAGE = "index.html"
@@ -125,7 +125,7 @@ def write_summary(
     with lock(folder, PAGES):
         rows = read_rows(folder, failed=failed)
         if not rows:
-            raise SlideError("there are no scanned slides here.", where=folder, hint="Name the --out folder of a scan.")
+            raise no_scan(folder)
         for row in rows:
             if of_slides and row.totals is not None:
                 _write_slide_page(folder / row.name, row.totals)

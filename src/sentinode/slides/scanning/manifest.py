@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sentinode._version import __version__
-from sentinode.atomic import write_text
-from sentinode.errors import OutputError
+from sentinode.atomic import is_address, write_text
+from sentinode.errors import OutputError, SlideError
 from sentinode.model.slide_operating_point import PointName, SlideOperatingPoints
 from sentinode.scoring.counts import CLASS_NAMES
 
@@ -117,6 +117,17 @@ class SlideState:
     process: int = 0
     version: str = __version__
     remote_version: str | None = None
+
+
+def no_scan(folder: Path) -> SlideError:
+    """What to say where a folder holds no batch."""
+    if is_address(folder):
+        return SlideError(
+            "this command reads the results of a scan from a folder, not from an address.",
+            where=folder,
+            hint="Copy them to a disk, and name the folder there.",
+        )
+    return SlideError("there are no scanned slides here.", where=folder, hint="Name the --out folder of a scan.")
 
 
 def read_states(out: str | Path) -> list[SlideState]:
