@@ -6,26 +6,16 @@ import csv
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-import sentinode.demo
 from sentinode.cli import app
-from sentinode.demo import run
+from sentinode.demo import EXAMPLES, run
 from sentinode.errors import SentinodeError
 
-PATCHES, EXAMPLES = 64, 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_examples() -> Iterator[None]:
-    """Predict and explain one patch of each class."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sentinode.demo, "EXAMPLES", EXAMPLES)
-        yield
+PATCHES = 64
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def run(*words: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def sweep(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[str | Path, ...], Result]:
     out = tmp_path_factory.mktemp("swept") / "out"
-    words = ("sweep", generated, "--out", out, *TINY, "--set", "optimizer.lr=3e-3,1e-3", "--seeds", "1")
+    words = ("sweep", generated, "--out", out, *TINY, "--set", "optimizer.lr=3e-3,1e-3", "--seeds", "2")
     return words, run(*words)
 
 
@@ -54,9 +54,9 @@ def test_a_run_that_fails_is_named_and_the_exit_code_says_so(
 
     monkeypatch.setattr(trials, "train", broken)
     words, _ = sweep
-    result = run(*words[:-1], "2")
+    result = run(*words[:-1], "3")
     assert result.exit_code == EXIT_PARTIAL
-    assert "seed 1: the loss is no longer a number" in result.stderr
+    assert "seed 2: the loss is no longer a number" in result.stderr
 
 
 def test_a_device_that_does_not_exist_stops_a_sweep(generated: Path, tmp_path: Path) -> None:

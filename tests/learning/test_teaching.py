@@ -20,7 +20,7 @@ from sentinode.patches import open_data
 from sentinode.patches.synthetic import synthesise
 from sentinode.training import loop
 
-QUICK = ("training.batch_size=16", "training.epochs=1")
+QUICK = ("training.batch_size=16",)
 
 
 @pytest.fixture(scope="module")

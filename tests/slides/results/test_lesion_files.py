@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     comb = np.full((60, 60), 0.01, np.float32)
     comb[1:58, 1:58:2] = comb[1, 1:58] = 0.9
     peaks, sizes = [], []
-    for times in (2, 6):
+    for times in (2, 10):
         lesions = find_lesions(made_map(np.tile(comb, (times, times))), point=CUT)
         assert len(lesions) == times**2
         tracemalloc.start()
