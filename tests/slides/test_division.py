@@ -101,7 +101,11 @@ def test_with_one_worker_or_a_slide_for_each_nothing_is_divided(
 
 
 def test_a_slide_of_which_a_part_fails_fails_with_its_own_reason(
-    slides: Path, engines: list[StandInEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slides: Path,
+    engines: list[StandInEngine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     use(monkeypatch)
 
@@ -113,6 +117,7 @@ def test_a_slide_of_which_a_part_fails_fails_with_its_own_reason(
 
     monkeypatch.setattr(batch, "score_part", buggy)
     assert all(state.state == DONE for state in scan(slides, tmp_path / "mended", cluster="auto"))
+    assert "ZeroDivisionError" in capsys.readouterr().err  # a fault of ours is never silent
     monkeypatch.setattr(batch, "score_part", broken)
     monkeypatch.setattr(batch, "scan_slide", broken)
     large, small = scan(slides, tmp_path / "broken", cluster="auto")

@@ -543,7 +543,11 @@ class _Work:
                     stride=settings.stride,
                     reading=settings.reading,
                 )
+        except SentinodeError:
+            return None
+        # A fault of ours in a part must not cost the night's other slides. The slide is scanned whole.
         except Exception:
+            console.print_exception(max_frames=8)
             return None
 
     def attempt(self, name: str, slide: Path | RemoteSlide, *, wait: bool, scores: Scores | None = None) -> bool:
