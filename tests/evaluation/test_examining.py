@@ -23,6 +23,14 @@ def predictions(n: int, seed: int, *, shift: float = 0.0, slides: int = 0) -> Pr
     return Predictions("model", np.array([f"{seed}-{row}" for row in range(n)]), labels, probabilities, named)
 
 
+@pytest.mark.parametrize(("ece", "words"), [(0.037, "no more than"), (0.04, "more than")])
+def test_what_chance_gives_is_the_interval_that_decides(ece: float, words: str) -> None:
+    """An ECE above the middle of it is no more than chance gives, so the middle alone would seem to contradict."""
+    floor = {"value": 0.025, "low": 0.014, "high": 0.0385}
+    told = trust({"ece": {"value": ece}, "ece_floor": floor, "guarantee": {"refused": "no valid"}})
+    assert told.endswith(f", {words} chance gives a perfectly calibrated model (0.014 to 0.038).")
+
+
 def test_with_valid_everything_is_there_and_metrics_json_holds_it(tmp_path: Path) -> None:
     valid, test = predictions(400, 1, slides=50), predictions(300, 2, slides=20)
     found = evaluate_predictions(test, tmp_path, valid=valid, resamples=20, guarantee="0.9@0.9", show=False)

@@ -110,7 +110,7 @@ def trust(metrics: dict[str, Any]) -> str:
     told = f"Its probabilities are off by {ece:.3f} on average (ECE)"
     if chance["high"] is not None:
         beyond = "no more than chance gives" if ece <= chance["high"] else "more than chance gives"
-        told += f", {beyond} a perfectly calibrated model ({chance['value']:.3f})"
+        told += f", {beyond} a perfectly calibrated model ({chance['low']:.3f} to {chance['high']:.3f})"
     guarantee = metrics["guarantee"]
     if "refused" in guarantee:
         return f"{told}."
